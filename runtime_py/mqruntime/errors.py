@@ -1,0 +1,19 @@
+"""The exception tree. Every message names the thing, the bad value and the way out."""
+
+__all__ = ["AudioError", "ManifestError", "ModelError", "MqError"]
+
+
+class MqError(Exception):
+    """Anything mqruntime or mqtool refuses to do; `str()` is one line for a person."""
+
+
+class AudioError(MqError):
+    """A recording that cannot be read or used."""
+
+
+class ModelError(MqError):
+    """A model folder or graph that cannot be opened or run."""
+
+
+class ManifestError(ModelError):
+    """A `model.json` that is missing, malformed or from another format version."""

@@ -1,0 +1,38 @@
+"""Where tests find real speech and real weights."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """Folder of the real recordings: MQTOOL_TEST_DATA, or ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("MQTOOL_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "librispeech" / "manifest.csv").is_file():
+        pytest.skip(f"no recordings in {folder}; set MQTOOL_TEST_DATA to their folder")
+    return folder
+
+
+def _weights(name: str) -> Path:
+    folder = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / name
+    if not (folder / "model.bin").is_file():
+        pytest.skip(f"no weights in {folder}; run `make weights`, or set MQTOOL_TEST_WEIGHTS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whisper_tiny_en() -> Path:
+    """CTranslate2 folder of whisper-tiny.en."""
+    return _weights("whisper-tiny.en")
+
+
+@pytest.fixture(scope="session")
+def whisper_base() -> Path:
+    """CTranslate2 folder of whisper-base (multilingual)."""
+    return _weights("whisper-base")

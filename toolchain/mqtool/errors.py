@@ -1,0 +1,40 @@
+"""mqtool's exceptions, on top of mqruntime's tree (`mqruntime.errors`)."""
+
+from mqruntime.errors import AudioError, ManifestError, ModelError, MqError
+
+__all__ = [
+    "AudioError",
+    "BudgetError",
+    "ClipsError",
+    "ExportError",
+    "ManifestError",
+    "ModelError",
+    "MqError",
+    "PackError",
+    "ParityError",
+    "PlanError",
+]
+
+
+class ClipsError(MqError):
+    """A set of recordings (folder, files or manifest CSV) that cannot be used."""
+
+
+class ExportError(MqError):
+    """A model source that cannot be turned into float graphs."""
+
+
+class ParityError(ExportError):
+    """Exported or packed graphs that disagree with their reference; the message holds the figure."""
+
+
+class PlanError(MqError):
+    """A plan that is malformed or does not belong to the model."""
+
+
+class BudgetError(PlanError):
+    """A storage budget outside the feasible range; the message gives the nearest feasible size."""
+
+
+class PackError(MqError):
+    """A packed model that could not be written as planned."""

@@ -1,0 +1,73 @@
+"""Outputs appear whole or not at all: written under a temporary name, then moved into place."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mqtool.errors import MqError
+
+__all__ = ["new_file", "new_folder"]
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that becomes `target` when the block succeeds.
+
+    An existing `target` is replaced only if it is an mqtool model folder or empty, so that a
+    mistyped `-o` cannot delete somebody's files. On any failure, Ctrl-C included, the temporary
+    folder is removed and `target` is as it was.
+
+    Raises:
+        MqError: `target` is a file or a folder mqtool did not make, or its parent is missing.
+    """
+    target = Path(target)
+    _check_parent(target)
+    if target.exists() and not target.is_dir():
+        raise MqError(f"{target}: is a file; give a folder to write to")
+    if target.is_dir() and any(target.iterdir()) and not (target / "model.json").is_file():
+        raise MqError(f"{target}: is not empty and not a model folder; choose another -o")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        replaced = temporary.with_name(temporary.name + ".old")
+        if target.exists():
+            target.rename(replaced)
+        temporary.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that is moved over it when the block succeeds.
+
+    Raises:
+        MqError: `target` is a folder, its parent is missing, or writing failed (disk full).
+    """
+    target = Path(target)
+    _check_parent(target)
+    if target.is_dir():
+        raise MqError(f"{target}: is a folder; give a file name")
+    with tempfile.NamedTemporaryFile(
+        prefix=f".{target.name}.", dir=target.parent, delete=False
+    ) as handle:
+        temporary = Path(handle.name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_parent(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise MqError(f"{target}: folder {target.parent} does not exist; create it first")
