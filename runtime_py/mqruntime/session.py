@@ -1,0 +1,100 @@
+"""One ONNX graph, opened with onnxruntime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mqruntime.errors import ModelError
+
+__all__ = ["Graph", "Session"]
+
+
+class Graph(Protocol):
+    """Anything that runs a graph: a `Session`, or a wrapper that watches or adds outputs."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once; outputs by name. The arrays fed in are not changed."""
+        ...
+
+
+class Session:
+    """An onnxruntime session on the CPU.
+
+    Neither inputs nor outputs are copied: onnxruntime reads the fed arrays in place, and the
+    arrays returned by `run` are views of its own buffers, which live as long as the arrays. A
+    K/V cache can so be fed back step after step at the cost of the graph's own Concat.
+
+    Args:
+        path: the .onnx file; its external data must lie beside it.
+        threads: threads inside an operator; 0 lets onnxruntime choose.
+        optimize: graph optimization on (all levels) or off.
+        config: session configuration entries, such as `session.force_spinning_stop`.
+
+    Raises:
+        ModelError: the file is missing, truncated, corrupt, or uses what onnxruntime lacks.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        optimize: bool = True,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        import onnxruntime
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ModelError(f"{path}: no such graph; export or pack the model again")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what matters arrives as an exception
+        options.intra_op_num_threads = threads
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        )
+        for key, value in (config or {}).items():
+            options.add_session_config_entry(key, value)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(
+                f"{path}: onnxruntime {onnxruntime.__version__} cannot open it "
+                f"({_first_line(error)}); export or pack the model again"
+            ) from error
+        self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
+        self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once.
+
+        Args:
+            feeds: one array for every graph input.
+
+        Returns:
+            Every graph output by name.
+
+        Raises:
+            ModelError: the session is closed, an input does not fit, or a node failed.
+        """
+        if self._session is None:
+            raise ModelError(f"{self.path}: is closed; open it again")
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:  # as above
+            raise ModelError(f"{self.path}: running it failed ({_first_line(error)})") from error
+        return dict(zip(self.outputs, values, strict=True))
+
+    def close(self) -> None:
+        """Free the graph's memory; `run` fails from now on."""
+        self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,60 @@
+"""Tokens to text."""
+
+import gzip
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mqruntime.errors import ModelError
+
+__all__ = ["Vocabulary"]
+
+
+class Vocabulary:
+    """The token table of a model.
+
+    Args:
+        tokens: entry i is token i.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens = list(tokens)
+
+    @classmethod
+    def read(cls, path: Path) -> "Vocabulary":
+        """Read `vocabulary.json.gz`.
+
+        Raises:
+            ModelError: not gzip, not JSON, or not an array of strings.
+        """
+        try:
+            tokens = json.loads(gzip.decompress(Path(path).read_bytes()))
+        except (OSError, EOFError, ValueError) as error:
+            raise ModelError(f"{path}: cannot be read ({error}); export or pack again") from None
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise ModelError(f"{path}: is not an array of strings; export or pack again")
+        return cls(tokens)
+
+    def bpe_text(self, tokens: Iterable[int]) -> str:
+        """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""
+        units = "".join(self.tokens[token] for token in tokens)
+        return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
+
+    def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None) -> str:
+        """Text of CTC tokens; the word delimiter becomes a space."""
+        return "".join(" " if token == word_delimiter else self.tokens[token] for token in tokens)
+
+
+def _byte_units() -> dict[str, int]:
+    """Byte-level BPE writes every byte as one visible character (GPT-2's `vocab.json`).
+
+    Bytes that print in Latin-1 stand for themselves; the others, in order, are U+0100 and up.
+    """
+    visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("ÿ") + 1)} - {ord("\xad")}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {
+        chr(256 + position): byte for position, byte in enumerate(hidden)
+    }
+
+
+_BYTES = _byte_units()

@@ -1,0 +1,184 @@
+"""Whisper's greedy decoding loop over two graphs.
+
+The encoder graph turns PCM into the cross-attention keys and values of every decoder layer; the
+decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime.manifest`).
+The loop follows Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
+(2022), section 2.3, without timestamps: it gives the tokens that transformers'
+`generate(num_beams=1, do_sample=False, return_timestamps=False)` gives.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mqruntime.errors import ModelError
+from mqruntime.manifest import WhisperSettings
+from mqruntime.session import Graph
+
+__all__ = [
+    "decode",
+    "detect_language",
+    "empty_cache",
+    "encode",
+    "forced_logits",
+    "generate",
+    "prompt_tokens",
+    "windows",
+]
+
+_SAMPLES_PER_FRAME = 320  # one encoder position: a hop of 160 samples, then a stride of 2
+
+
+def prompt_tokens(settings: WhisperSettings, language: str | None) -> list[int]:
+    """Tokens that come before the text.
+
+    English-only models: start_of_transcript, no_timestamps. Multilingual ones:
+    start_of_transcript, language, transcribe, no_timestamps.
+
+    Args:
+        settings: the model's.
+        language: ISO code; ignored by English-only models (`Recognizer` checks it before).
+
+    Raises:
+        ModelError: a multilingual model does not know `language`.
+    """
+    if not settings.languages:
+        return [settings.start_of_transcript, settings.no_timestamps]
+    if language not in settings.languages or settings.transcribe is None:
+        known = " ".join(sorted(settings.languages))
+        raise ModelError(f"language {language!r} is not one of the model's: {known}")
+    return [
+        settings.start_of_transcript,
+        settings.languages[language],
+        settings.transcribe,
+        settings.no_timestamps,
+    ]
+
+
+def windows(settings: WhisperSettings, pcm: np.ndarray) -> list[np.ndarray]:
+    """Cut PCM [samples] into pieces the encoder can see at once; at least one, maybe empty."""
+    starts = range(0, max(len(pcm), 1), settings.window)
+    return [pcm[start : start + settings.window] for start in starts]
+
+
+def encode(
+    encoder: Graph, settings: WhisperSettings, pcm: np.ndarray, *, context: int | None = None
+) -> dict[str, np.ndarray]:
+    """Cross-attention keys and values of one window.
+
+    Args:
+        encoder: the encoder graph.
+        settings: the model's.
+        pcm: float32 [samples], at most `settings.window`; padded with zeros up to the context.
+        context: samples the encoder sees, a multiple of 320; None for the whole window, which is
+            what the model was trained on.
+
+    Returns:
+        `cross_key_{i}` and `cross_value_{i}`, float32 [1, heads, frames, head_size].
+    """
+    samples = settings.window if context is None else context
+    if samples % _SAMPLES_PER_FRAME or not len(pcm) <= samples <= settings.window:
+        raise ValueError(f"context {samples} for {len(pcm)} samples, window {settings.window}")
+    padded = np.zeros((1, samples), np.float32)
+    padded[0, : len(pcm)] = pcm
+    return _cross(encoder.run({"pcm": padded}))
+
+
+def empty_cache(cross: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Self-attention keys and values before the first token: `past_*` of length 0."""
+    cache = {}
+    for name, values in cross.items():
+        batch, heads, _, head_size = values.shape
+        past = np.zeros((batch, heads, 0, head_size), np.float32)
+        cache[name.replace("cross_", "past_", 1)] = past
+    return cache
+
+
+def decode(
+    decoder: Graph,
+    tokens: Sequence[int],
+    cross: Mapping[str, np.ndarray],
+    cache: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Run the decoder over `tokens`, which follow the ones already in `cache`.
+
+    Returns:
+        Logits float32 [len(tokens), vocabulary] and the cache with `tokens` in it.
+    """
+    feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
+    outputs = decoder.run(feeds)
+    grown = {name: outputs[name.replace("past_", "present_", 1)] for name in cache}
+    return outputs["logits"][0], grown
+
+
+def detect_language(
+    decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
+) -> str:
+    """The likeliest language: the best language token straight after start_of_transcript."""
+    logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
+    return max(settings.languages, key=lambda code: float(logits[-1, settings.languages[code]]))
+
+
+def generate(
+    decoder: Graph,
+    settings: WhisperSettings,
+    cross: Mapping[str, np.ndarray],
+    prompt: Sequence[int],
+) -> list[int]:
+    """The likeliest next token, again and again.
+
+    Ends at end_of_text, which is not returned, or when prompt and tokens together fill the
+    decoder's `max_tokens` positions.
+
+    Args:
+        decoder: the decoder graph.
+        settings: the model's.
+        cross: from `encode`.
+        prompt: from `prompt_tokens`.
+    """
+    tokens: list[int] = []
+    cache = empty_cache(cross)
+    fed: Sequence[int] = prompt
+    while len(prompt) + len(tokens) < settings.max_tokens:
+        logits, cache = decode(decoder, fed, cross, cache)
+        scores = logits[-1].copy()
+        scores[settings.suppress] = -np.inf
+        if not tokens:
+            scores[settings.suppress_at_begin] = -np.inf
+        token = int(scores.argmax())
+        if token == settings.end_of_text:
+            break
+        tokens.append(token)
+        fed = [token]
+    return tokens
+
+
+def forced_logits(
+    encoder: Graph,
+    decoder: Graph,
+    settings: WhisperSettings,
+    pcm: np.ndarray,
+    tokens: Sequence[int],
+    prompt: Sequence[int],
+) -> np.ndarray:
+    """Logits at every position when the text is given (teacher forcing), in one decoder call.
+
+    Args:
+        encoder: the encoder graph.
+        decoder: the decoder graph.
+        settings: the model's.
+        pcm: float32 [samples], at most one window.
+        tokens: the text, without end_of_text; with the prompt at most `max_tokens`.
+        prompt: from `prompt_tokens`.
+
+    Returns:
+        float32 [len(tokens) + 1, vocabulary]: row i predicts token i, the last row what follows.
+        Nothing is suppressed.
+    """
+    cross = encode(encoder, settings, pcm)
+    logits, _ = decode(decoder, [*prompt, *tokens], cross, empty_cache(cross))
+    return logits[len(prompt) - 1 :]
+
+
+def _cross(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in outputs.items() if name.startswith("cross_")}
