@@ -1,0 +1,181 @@
+"""Rewrites that bring an exporter's graph into mqtool's canonical form, one pass each.
+
+Canonical: a Linear is `MatMul(x, W[in, out])`, then `Add` of its bias; a Conv keeps its layout; a
+weight is an initializer under its parameter name; nothing else is stored that can be computed.
+"""
+
+import hashlib
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = [
+    "ConstantReshapes",
+    "GemmToMatMul",
+    "NameLayerNodes",
+    "ShareConstants",
+    "StripShapes",
+    "TransposeWeights",
+]
+
+
+class TransposeWeights(ir.passes.InPlacePass):
+    """Replace `Transpose(W)` by an initializer that is already transposed, under W's name.
+
+    A weight with other readers (a tied embedding) keeps its Transpose and stays stored once. The
+    transposed tensor is lazy: a large model is never held twice.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        graph = model.graph
+        modified = False
+        for node in list(graph):
+            weight = node.inputs[0] if node.op_type == "Transpose" else None
+            if weight is None or not weight.is_initializer() or len(weight.uses()) != 1:
+                continue
+            tensor = weight.const_value
+            assert tensor is not None
+            permutation = node.attributes.get_ints("perm") or list(
+                reversed(range(len(tensor.shape)))
+            )
+            replaced = node.outputs[0]
+            weight.const_value = _transposed(tensor, tuple(permutation))
+            weight.shape = weight.const_value.shape
+            ir.convenience.replace_all_uses_with(replaced, weight)
+            graph.remove(node, safe=True)
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def _transposed(tensor: ir.TensorProtocol, permutation: tuple[int, ...]) -> ir.LazyTensor:
+    def evaluate() -> ir.TensorProtocol:
+        array = np.ascontiguousarray(tensor.numpy().transpose(permutation))
+        return ir.Tensor(array, name=tensor.name)
+
+    shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+    return ir.LazyTensor(evaluate, tensor.dtype, shape, name=tensor.name)
+
+
+class GemmToMatMul(ir.passes.InPlacePass):
+    """Replace `Gemm(x, W, b)` with unit factors by MatMul and Add (and Transposes where asked)."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        modified = False
+        for node in list(model.graph):
+            if node.op_type != "Gemm":
+                continue
+            if any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta")):
+                continue
+            operands = []
+            new_nodes = []
+            for value, flag in zip(node.inputs[:2], ("transA", "transB"), strict=True):
+                if node.attributes.get_int(flag, 0):
+                    new_nodes.append(ir.node("Transpose", [value], attributes={"perm": [1, 0]}))
+                    value = new_nodes[-1].outputs[0]
+                operands.append(value)
+            new_nodes.append(ir.node("MatMul", operands))
+            if len(node.inputs) == 3 and node.inputs[2] is not None:
+                new_nodes.append(ir.node("Add", [new_nodes[-1].outputs[0], node.inputs[2]]))
+            ir.convenience.replace_nodes_and_values(
+                model.graph, node, [node], new_nodes, node.outputs, new_nodes[-1].outputs
+            )
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+class ConstantReshapes(ir.passes.InPlacePass):
+    """Give a Reshape a constant shape where the exporter computes one from Shape nodes.
+
+    Needs the exporter's symbolic shapes: an output dimension equal to the input's at the same place
+    becomes 0 (copied), and one more unknown dimension may be -1.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        modified = False
+        for node in list(model.graph):
+            if node.op_type != "Reshape" or node.inputs[1].const_value is not None:
+                continue
+            shape = _constant_shape(node.inputs[0].shape, node.outputs[0].shape)
+            if shape is None:
+                continue
+            constant = ir.tensor(np.array(shape, np.int64), name=f"{node.outputs[0].name}_shape")
+            value = ir.Value(name=constant.name, const_value=constant)
+            model.graph.register_initializer(value)
+            node.replace_input_with(1, value)
+            node.attributes.pop("allowzero", None)
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def _constant_shape(before: ir.Shape | None, after: ir.Shape | None) -> list[int] | None:
+    if before is None or after is None:
+        return None
+    shape = []
+    for place, size in enumerate(after):
+        if isinstance(size, int):
+            shape.append(size)
+        elif place < len(before) and size.value is not None and before[place] == size:
+            shape.append(0)
+        else:
+            shape.append(-1)
+    return shape if shape.count(-1) <= 1 else None
+
+
+class ShareConstants(ir.passes.InPlacePass):
+    """Store equal constants once.
+
+    Parameters (their names hold a dot) keep their own storage even where they are equal: two norms
+    that are all ones are still two norms.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        graph = model.graph
+        seen: dict[tuple[object, ...], ir.Value] = {}
+        modified = False
+        for name, value in list(graph.initializers.items()):
+            tensor = value.const_value
+            if "." in name or tensor is None:
+                continue
+            key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
+            kept = seen.setdefault(key, value)
+            if kept is not value:
+                ir.convenience.replace_all_uses_with(value, kept)
+                del graph.initializers[name]
+                modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+class NameLayerNodes(ir.passes.InPlacePass):
+    """Name the MatMul, Conv or Gather that reads `<layer>.weight` `<layer>`; unname the others."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        for node in model.graph:
+            weight = (
+                node.inputs[_WEIGHT_INPUT[node.op_type]] if node.op_type in _WEIGHT_INPUT else None
+            )
+            named = (
+                weight is not None and weight.is_initializer() and weight.name.endswith(".weight")
+            )
+            node.name = weight.name.removesuffix(".weight") if named else ""
+        return ir.passes.PassResult(model, True)
+
+
+_WEIGHT_INPUT = {"MatMul": 1, "Conv": 1, "Gather": 0}
+
+
+class StripShapes(ir.passes.InPlacePass):
+    """Drop the types and shapes of intermediate values; onnxruntime infers them again."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        for node in model.graph:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.type = None
+                    value.shape = None
+        return ir.passes.PassResult(model, True)
