@@ -1,0 +1,69 @@
+"""Options and output that several commands share."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mqtool.files import new_file
+
+__all__ = [
+    "clips_argument",
+    "json_option",
+    "model_argument",
+    "rows_options",
+    "threads_option",
+    "track",
+    "write_json",
+]
+
+T = TypeVar("T")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+model_argument: Decorator = click.argument(
+    "model", type=click.Path(path_type=Path), metavar="MODEL_OR_PACKED"
+)
+clips_argument: Decorator = click.argument(
+    "clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIPS..."
+)
+json_option: Decorator = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file."
+)
+threads_option: Decorator = click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Threads inside an operator; 0: onnxruntime's choice.",
+)
+
+
+def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--split`, `--group` and `--language`, which select rows of a manifest CSV."""
+    for name in ("language", "group", "split"):
+        help_text = f"Use manifest rows of this {name} only."
+        command = click.option(f"--{name}", help=help_text)(command)
+    return command
+
+
+def write_json(path: Path | None, result: dict[str, Any]) -> None:
+    """Write a command's result, whole or not at all; nothing if `path` is None."""
+    if path is None:
+        return
+    text = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with new_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def track(items: Iterable[T], description: str) -> Iterator[T]:
+    """Yield the items under a progress bar on stderr (only on a terminal, and gone at the end)."""
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    total = len(items) if isinstance(items, Sized) else None
+    yield from rich_track(items, description, total=total, console=console, transient=True)

@@ -1,0 +1,121 @@
+"""The `mqtool` command: finds subcommands by name, turns errors into one line."""
+
+import errno
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+
+import click
+
+from mqtool import __version__
+from mqtool.errors import MqError
+
+__all__ = ["cli", "main"]
+
+# Commands in the order of use: where each one is, and its line in `mqtool --help`.
+_COMMANDS = {
+    "export": ("mqtool.cli.export:export", "Turn a model into float ONNX graphs."),
+    "plan": ("mqtool.cli.plan:plan", "Choose bits for every layer to fit a byte budget."),
+    "pack": ("mqtool.cli.pack:pack", "Write the quantized model a plan describes."),
+    "validate": ("mqtool.cli.validate:validate", "Check a packed model against its float one."),
+    "evaluate": ("mqtool.cli.evaluate:evaluate", "Score a model on recordings with transcripts."),
+    "transcribe": ("mqtool.cli.transcribe:transcribe", "Print what is said in recordings."),
+    "inspect": ("mqtool.cli.inspect:inspect", "Show what is in a model, plan or graph."),
+    "bench": ("mqtool.cli.bench:bench", "Measure load time, speed and memory."),
+    "sweep": ("mqtool.cli.sweep:sweep", "Score plans over a range of budgets."),
+    "matrix": ("mqtool.cli.matrix:matrix", "Calibrate on each group, test on every other."),
+    "ablate": ("mqtool.cli.ablate:ablate", "Compare sensitivities, calibrations and bits."),
+    "package": ("mqtool.cli.package:package", "Make one file, or fill the Android app."),
+    "fleet": ("mqtool.cli.fleet:fleet", "Plan and pack for many users and budgets."),
+}
+
+
+class _Commands(click.Group):
+    """Lists commands without importing them, so that `mqtool --help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (target, _) in _COMMANDS.items() if _exists(target)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS or not _exists(_COMMANDS[cmd_name][0]):
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+def _exists(target: str) -> bool:
+    return importlib.util.find_spec(target.partition(":")[0]) is not None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="mqtool")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    r"""Fit a speech-recognition model to one user and N kilobytes.
+
+    \b
+    Example:
+      mqtool export openai/whisper-tiny.en -o model/
+      mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
+      mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
+      mqtool transcribe packed/ hello.wav
+    """
+    ctx.ensure_object(dict)["debug"] = debug
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    settings = {"debug": False}
+    try:
+        # Without standalone mode click hands back the code of ctx.exit(), --help included.
+        code = cli.main(arguments, prog_name="mqtool", standalone_mode=False, obj=settings)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("Interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`mqtool ... | head`): nothing left to say or flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if settings["debug"]:
+            traceback.print_exc()
+        _say(f"Error: {_one_line(error)}")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MqError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            where = error.filename or os.environ.get("TMPDIR", "/tmp")
+            return f"{where}: no space left on the disk; free some and run it again"
+        return f"{error.filename or 'system'}: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer or shorter clips, or a smaller model"
+    what = " ".join(str(error).split())[:200]
+    return (
+        f"a bug in mqtool ({type(error).__name__}: {what}); "
+        f"run `mqtool --debug ...` and report what it prints"
+    )
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
