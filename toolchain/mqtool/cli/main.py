@@ -59,7 +59,7 @@ def _exists(target: str) -> bool:
 @click.version_option(__version__, prog_name="mqtool")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
-    r"""Fit a speech-recognition model to one user and N kilobytes.
+    """Fit a speech-recognition model to one user and N kilobytes.
 
     \b
     Example:

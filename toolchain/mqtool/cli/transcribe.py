@@ -26,7 +26,7 @@ __all__ = ["transcribe"]
 def transcribe(
     model: Path, clips: tuple[Path, ...], language: str | None, threads: int, json_path: Path | None
 ) -> None:
-    r"""Print what is said in recordings.
+    """Print what is said in recordings.
 
     CLIPS are audio files, folders or manifest CSVs. One recording: its text alone; several: file,
     tab, text.
