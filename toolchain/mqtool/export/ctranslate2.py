@@ -30,7 +30,6 @@ import numpy as np
 from mqtool.errors import ExportError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import WhisperForConditionalGeneration
 
 __all__ = ["is_ctranslate2_folder", "load_whisper", "read_variables"]

@@ -62,26 +62,31 @@ def trace(
     _canonicalize(model)
     for value, (name, example) in zip(model.graph.inputs, inputs.items(), strict=True):
         value.name = name
+        value.metadata_props.clear()
         value.shape = ir.Shape([dynamic[name].get(i, n) for i, n in enumerate(example.shape)])
     for value, (name, shape) in zip(model.graph.outputs, outputs.items(), strict=True):
         value.name = name
+        value.metadata_props.clear()
         value.shape = ir.Shape(shape)
     return model
 
 
 def _canonicalize(model: ir.Model) -> None:
-    from onnxscript.optimizer import fold_constants
-
     passes.ConstantReshapes()(model)
-    fold_constants(model, should_fold=lambda node: None if _reads_constants(node) else False)
+    _fold_constants(model)
     ir.passes.Sequential(
         common.IdentityEliminationPass(),
-        common.CommonSubexpressionEliminationPass(),
         passes.GemmToMatMul(),
         common.RemoveUnusedNodesPass(),
         passes.TransposeWeights(),
         _LIFT_CONSTANTS,
         passes.ShareConstants(),
+    )(model)
+    _fold_constants(model)
+    ir.passes.Sequential(
+        _LIFT_CONSTANTS,
+        passes.ShareConstants(),
+        common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),
         passes.NameLayerNodes(),
@@ -89,9 +94,14 @@ def _canonicalize(model: ir.Model) -> None:
     )(model)
 
 
-def _reads_constants(node: ir.Node) -> bool:
-    """Whether a node reads no parameter, so that folding it cannot copy or rename one."""
-    return not any(value is not None and value.is_initializer() for value in node.inputs)
+def _fold_constants(model: ir.Model) -> None:
+    """Compute what depends on constants alone; parameters are neither copied nor renamed."""
+    from onnxscript.optimizer import fold_constants
+
+    def reads_parameter(node: ir.Node) -> bool:
+        return any(value is not None and passes.is_parameter(value) for value in node.inputs)
+
+    fold_constants(model, should_fold=lambda node: False if reads_parameter(node) else None)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from mqruntime.manifest import Manifest
 from mqtool.errors import ParityError
 
-__all__ = ["TOLERANCE", "Case", "GraphRunner", "Parity", "check_parity"]
+__all__ = ["TOLERANCE", "Case", "GraphRunner", "Parity", "check_parity", "probe", "relative_difference"]
 
 TOLERANCE = 1e-4
 """Largest allowed difference of logits, as a share of the range of the reference's logits."""
@@ -129,6 +129,16 @@ def check_parity(folder: Path, cases: Iterable[Case], tolerance: float = TOLERAN
             worst = max(worst, difference)
         del runner
     return Parity(worst, len(cases), choices)
+
+
+def probe(batch: int, samples: int) -> np.ndarray:
+    """Noise bursts over tones, each item at another loudness; float32 [batch, samples]."""
+    random = np.random.default_rng(samples)
+    time = np.arange(samples) / 16000
+    tone = np.sin(2 * np.pi * (200 + 300 * time) * time) * (1 + np.sin(2 * np.pi * 3 * time))
+    noise = random.standard_normal((batch, samples)) * (np.sin(2 * np.pi * 1.7 * time) > 0)
+    loudness = 0.3 * 0.1 ** np.arange(batch)[:, None]
+    return ((0.5 * tone + 0.2 * noise) * loudness).astype(np.float32)
 
 
 def relative_difference(expected: np.ndarray, actual: np.ndarray) -> float:

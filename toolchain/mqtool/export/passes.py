@@ -16,7 +16,13 @@ __all__ = [
     "ShareConstants",
     "StripShapes",
     "TransposeWeights",
+    "is_parameter",
 ]
+
+
+def is_parameter(value: ir.Value) -> bool:
+    """Whether a value is a parameter of the exported module: only their names hold a dot."""
+    return value.is_initializer() and "." in (value.name or "")
 
 
 class TransposeWeights(ir.passes.InPlacePass):
@@ -127,8 +133,8 @@ def _constant_shape(before: ir.Shape | None, after: ir.Shape | None) -> list[int
 class ShareConstants(ir.passes.InPlacePass):
     """Store equal constants once.
 
-    Parameters (their names hold a dot) keep their own storage even where they are equal: two norms
-    that are all ones are still two norms.
+    Parameters keep their own storage even where they are equal: two norms that are all ones are
+    still two norms.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -138,7 +144,7 @@ class ShareConstants(ir.passes.InPlacePass):
         modified = False
         for name, value in list(graph.initializers.items()):
             tensor = value.const_value
-            if "." in name or tensor is None:
+            if tensor is None or is_parameter(value):
                 continue
             key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
             kept = seen.setdefault(key, value)

@@ -57,7 +57,7 @@ def export_model(
         report("writing the graphs")
         _write(model, found, folder)
         report("running PyTorch for reference")
-        cases = _reference_cases(model)
+        cases = _reference_cases(model, found)
         del model  # before onnxruntime loads the same weights again
         report("comparing with onnxruntime")
         parity = check_parity(folder, cases)
@@ -66,17 +66,16 @@ def export_model(
 
 
 def _write(model: "PreTrainedModel", source: Source, folder: Path) -> None:
-    if model.config.model_type == "whisper":
-        from mqtool.export.whisper import write_folder
-    else:
-        from mqtool.export.wav2vec2 import write_folder
-    manifest = write_folder(model, source, folder)
+    from mqtool.export import wav2vec2, whisper
+
+    family = whisper if model.config.model_type == "whisper" else wav2vec2
+    manifest = family.write_folder(model, source, folder)
     (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
 
 
-def _reference_cases(model: "PreTrainedModel") -> list[Case]:
+def _reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
+    from mqtool.export import wav2vec2, whisper_reference
+
     if model.config.model_type == "whisper":
-        from mqtool.export.whisper_reference import reference_cases
-    else:
-        from mqtool.export.wav2vec2 import reference_cases
-    return reference_cases(model)
+        return whisper_reference.reference_cases(model)
+    return wav2vec2.reference_cases(model, source.folder)

@@ -187,7 +187,7 @@ def _export_encoder(model: "WhisperForConditionalGeneration", path: Path) -> Non
     graph = trace(
         Encoder(model.model).eval(),
         {"features": torch.zeros(2, config.num_mel_bins, 60)},
-        {name: shape for name in _names("cross", config.decoder_layers)},
+        dict.fromkeys(_names("cross", config.decoder_layers), shape),
         {"features": {0: "batch", 2: "mel_frames"}},
     )
     prepend_log_mel(graph, mel_filters(config.num_mel_bins))

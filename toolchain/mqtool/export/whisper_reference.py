@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from mqtool.export.frontend import SAMPLES_PER_FRAME
-from mqtool.export.parity import Case
+from mqtool.export.parity import Case, probe
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
-__all__ = ["reference_cases", "reference_features", "test_signal"]
+__all__ = ["reference_cases", "reference_features"]
 
 _PROMPT = 4
 _TOKENS = 12
@@ -27,17 +27,7 @@ def reference_cases(model: "WhisperForConditionalGeneration") -> list[Case]:
     window = model.config.max_source_positions
     frames = sorted({max(window // 30, 2), max(window // 6, 3)})
     sizes = [(length, batch) for length in frames for batch in (1, 2)] + [(window, 1)]
-    return [_case(model, test_signal(batch, length * SAMPLES_PER_FRAME)) for length, batch in sizes]
-
-
-def test_signal(batch: int, samples: int) -> np.ndarray:
-    """Noise bursts over tones, each item at another loudness; float32 [batch, samples]."""
-    random = np.random.default_rng(samples)
-    time = np.arange(samples) / 16000
-    tone = np.sin(2 * np.pi * (200 + 300 * time) * time) * (1 + np.sin(2 * np.pi * 3 * time))
-    noise = random.standard_normal((batch, samples)) * (np.sin(2 * np.pi * 1.7 * time) > 0)
-    loudness = 0.3 * 0.1 ** np.arange(batch)[:, None]
-    return ((0.5 * tone + 0.2 * noise) * loudness).astype(np.float32)
+    return [_case(model, probe(batch, length * SAMPLES_PER_FRAME)) for length, batch in sizes]
 
 
 def _case(model: "WhisperForConditionalGeneration", pcm: np.ndarray) -> Case:
