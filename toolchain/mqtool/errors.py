@@ -25,7 +25,7 @@ class ExportError(MqError):
 
 
 class ParityError(ExportError):
-    """Exported or packed graphs that disagree with their reference; the message holds the figure."""
+    """Graphs that disagree with their reference; the message holds the figure."""
 
 
 class PlanError(MqError):

@@ -1,0 +1,82 @@
+"""A small model folder with every kind of layer: no downloads, a session in milliseconds."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from mqruntime.manifest import CtcSettings, Manifest
+
+ROWS, COLUMNS = 40, 24
+
+TOY = """
+<ir_version: 10, opset_import: ["" : 21]>
+toy (float[batch, samples] pcm, float front__conv__weight, float front__conv__bias,
+     float layer__q__weight, float layer__q__bias, float layer__k__weight,
+     float embed__weight, float positions__weight) => (float[batch, frames, 40] logits)
+{
+   axis = Constant <value_ints = [1]> ()
+   channel = Unsqueeze (pcm, axis)
+   wave = Conv <strides = [8]> (channel, front__conv__weight, front__conv__bias)
+   active = Relu (wave)
+   hidden = Transpose <perm = [0, 2, 1]> (active)
+   q = MatMul (hidden, layer__q__weight)
+   qb = Add (q, layer__q__bias)
+   k = MatMul (hidden, layer__k__weight)
+   mixed = Mul (qb, k)
+   steps = Shape <start = 1, end = 2> (mixed)
+   steps0 = Squeeze (steps)
+   zero = Constant <value_int = 0> ()
+   one = Constant <value_int = 1> ()
+   ids = Range (zero, steps0, one)
+   table = Gather (embed__weight, ids)
+   start = Constant <value_ints = [0]> ()
+   frames = Shape <start = 1, end = 2> (hidden)
+   positions = Slice (positions__weight, start, frames)
+   summed = Add (table, positions)
+   both = Add (summed, mixed)
+   head = Transpose <perm = [1, 0]> (embed__weight)
+   logits = MatMul (both, head)
+}
+"""
+
+
+def toy_graph(seed: int = 0) -> ir.Model:
+    """The graph above with random weights."""
+    rng = np.random.default_rng(seed)
+    model = ir.from_onnx_text(TOY)
+    shapes = {
+        "front.conv.weight": (COLUMNS, 1, 10),
+        "front.conv.bias": (COLUMNS,),
+        "layer.q.weight": (COLUMNS, COLUMNS),
+        "layer.q.bias": (COLUMNS,),
+        "layer.k.weight": (COLUMNS, COLUMNS),
+        "embed.weight": (ROWS, COLUMNS),
+        "positions.weight": (64, COLUMNS),
+    }
+    for value in list(model.graph.inputs)[1:]:
+        # The text form of ONNX has no dots in names.
+        value.name = value.name.replace("__", ".")
+        array = rng.normal(0, 0.3, shapes[value.name]).astype(np.float32)
+        value.const_value = ir.Tensor(array, name=value.name)
+        value.shape = ir.Shape(array.shape)
+        model.graph.inputs.remove(value)
+        model.graph.register_initializer(value)
+    return model
+
+
+def toy_folder(folder: Path, seed: int = 0) -> Path:
+    """Write the toy as a CTC model folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ir.save(toy_graph(seed), folder / "model.onnx")
+    onnx.checker.check_model(onnx.load(folder / "model.onnx"))
+    manifest = Manifest(
+        family="toy",
+        task="ctc",
+        sample_rate=16000,
+        graphs={"model": "model.onnx"},
+        min_samples=80,
+        ctc=CtcSettings(blank=0, word_delimiter=None),
+    )
+    (folder / "model.json").write_bytes(manifest.to_bytes())
+    return folder

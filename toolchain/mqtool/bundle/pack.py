@@ -1,0 +1,105 @@
+"""Writing a packed folder as planned, and proving that it is what the plan says."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from mqruntime.manifest import MANIFEST_NAME, Manifest
+from mqruntime.session import Session
+from mqtool.errors import PackError
+from mqtool.files import new_folder
+from mqtool.graph.bits import lower_width
+from mqtool.graph.files import load_graph, save_graph
+from mqtool.graph.folder import ModelFolder, layer_weight
+from mqtool.graph.layers import Layer
+from mqtool.graph.weights import PackedWeight, StoredLayer, encode_weight, read_layers
+from mqtool.plan.plan_file import Plan, PlannedLayer
+from mqtool.plan.size import PackOptions, packed_graph, packed_manifest
+from mqtool.quantize.rounding import quantize_weight
+
+__all__ = ["PackReport", "check_widths", "pack"]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was written."""
+
+    bytes: int
+    float_bytes: int
+    average_bits: float
+    paper_bytes: int
+
+
+def pack(
+    folder: ModelFolder, plan: Plan, output: Path, *, advance: Callable[[], None] = lambda: None
+) -> PackReport:
+    """Quantize and write `output`, which appears only when every check has passed.
+
+    Args:
+        folder: the float model that `plan` was made for (`Plan.check_model`).
+        plan: widths of all layers.
+        output: folder to write.
+        advance: called after every layer.
+
+    Raises:
+        PackError: the size or a width in the written files is not the planned one.
+        ModelError: onnxruntime cannot open what was written.
+        MqError: `output` cannot be written.
+    """
+    options = PackOptions(plan.activations, plan.opset)
+    planned = {entry.name: entry for entry in plan.layers}
+    with new_folder(output) as target:
+        for role, name in folder.manifest.graphs.items():
+            model = folder.load(role)
+            layers = [layer for layer in folder.layers if layer.graph == role]
+            weights = {}
+            for layer in layers:
+                weights[layer.name] = _packed(model, layer, planned[layer.name], plan)
+                advance()
+            packed_graph(model, layers, weights, options)
+            save_graph(model, target / name, external=folder.is_external(role))
+        manifest = packed_manifest(folder.manifest, options, plan.budget_bytes, plan.sha256)
+        (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        if manifest.vocabulary is not None:
+            shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)
+        written = sum(file.stat().st_size for file in target.iterdir())
+        if written != plan.planned_bytes or written > plan.budget_bytes:
+            raise PackError(
+                f"{output}: {written} bytes were written, {plan.planned_bytes} were planned for a "
+                f"budget of {plan.budget_bytes}; run mqtool plan again with this version"
+            )
+        check_widths(target, manifest, plan)
+        for name in manifest.graphs.values():
+            Session(target / name).close()
+    return PackReport(written, folder.bytes, plan.average_bits, plan.paper_bytes)
+
+
+def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
+    """Reread the written graphs and compare every layer's widths with the plan's.
+
+    Raises:
+        PackError: naming the first layer that differs.
+    """
+    found: dict[str, StoredLayer] = {}
+    for name in manifest.graphs.values():
+        model = load_graph(packed / name)
+        found |= read_layers(model.graph)
+    for entry in plan.layers:
+        wanted = [entry.bits]
+        if entry.rows_at_lower_bits:
+            wanted.append(lower_width(entry.bits))
+        if found.get(entry.name) != StoredLayer(wanted, entry.bytes):
+            raise PackError(
+                f"{packed}: layer {entry.name!r} is stored as {found.get(entry.name)}, the plan "
+                f"says widths {wanted} in {entry.bytes} bytes; pack again"
+            )
+
+
+def _packed(model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan) -> PackedWeight:
+    weight = quantize_weight(
+        layer_weight(model, layer), entry.bits, entry.rows_at_lower_bits, plan.rounding
+    )
+    return encode_weight(layer, weight, plan.opset)

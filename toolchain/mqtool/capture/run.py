@@ -1,0 +1,166 @@
+"""Running the float model over recordings while watching its layers.
+
+Whisper's decoder is watched on the inputs it meets while it generates: a clip is transcribed
+greedily first, then the decoder runs once over the prompt and the tokens it produced.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqruntime import whisper
+from mqruntime.session import Graph, Session
+from mqtool.capture.observe import observe_outputs
+from mqtool.capture.statistics import OutputStatistics
+from mqtool.clips import Clip
+from mqtool.graph.files import save_graph
+from mqtool.graph.folder import ModelFolder
+
+__all__ = ["Utterance", "capture_outputs", "open_graphs", "output_logits", "utterances"]
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One window of one clip, as the float model hears it.
+
+    Attributes:
+        pcm: float32 [samples]; for Whisper at most one window.
+        prompt: Whisper's prompt tokens; empty for other families.
+        tokens: Whisper's greedy transcript; empty for other families.
+        cross: Whisper's cross-attention keys and values; empty for other families.
+    """
+
+    pcm: Float
+    prompt: list[int]
+    tokens: list[int]
+    cross: Mapping[str, Float]
+
+
+def open_graphs(
+    folder: ModelFolder, edit: Callable[[ir.Model, str], None] | None = None, *, threads: int = 0
+) -> dict[str, Session]:
+    """Sessions of the float graphs by role, each edited first by `edit(model, role)`."""
+    sessions = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for role, name in folder.manifest.graphs.items():
+            path = folder.path / name
+            if edit is not None:
+                model = folder.load(role)
+                edit(model, role)
+                path = Path(scratch) / name
+                save_graph(model, path, external=folder.is_external(role))
+            sessions[role] = Session(path, threads=threads)
+    return sessions
+
+
+def utterances(
+    folder: ModelFolder,
+    clips: Iterable[Clip],
+    graphs: Mapping[str, Graph],
+    *,
+    language: str | None = None,
+) -> Iterator[Utterance]:
+    """What the model makes of each clip, one at a time.
+
+    Args:
+        folder: the float model.
+        clips: recordings. A multilingual Whisper takes the clip's language, else `language`,
+            else detects it.
+        graphs: Whisper's encoder and decoder; not used for other families.
+        language: ISO code.
+    """
+    manifest = folder.manifest
+    for clip in clips:
+        pcm = clip.pcm()
+        if len(pcm) < manifest.min_samples:
+            pcm = np.pad(pcm, (0, manifest.min_samples - len(pcm)))
+        if manifest.whisper is None:
+            yield Utterance(pcm, [], [], {})
+            continue
+        settings = manifest.whisper
+        for window in whisper.windows(settings, pcm):
+            cross = whisper.encode(graphs["encoder"], settings, window)
+            spoken = clip.language or language
+            if settings.languages and spoken is None:
+                spoken = whisper.detect_language(graphs["decoder"], settings, cross)
+            prompt = whisper.prompt_tokens(settings, spoken)
+            tokens = whisper.generate(graphs["decoder"], settings, cross, prompt)
+            yield Utterance(window, prompt, tokens, cross)
+
+
+def output_logits(graphs: Mapping[str, Graph], utterance: Utterance) -> Float:
+    """The model's output at every position, float32 [positions, classes].
+
+    Whisper: the decoder run once over prompt and tokens with the utterance's own cross-attention
+    input, from the prompt's last token on. CTC: one row a frame; keywords: one row.
+    """
+    if utterance.cross:
+        tokens = [*utterance.prompt, *utterance.tokens]
+        cache = whisper.empty_cache(utterance.cross)
+        logits, _ = whisper.decode(graphs["decoder"], tokens, utterance.cross, cache)
+        return logits[len(utterance.prompt) - 1 :]
+    logits = graphs["model"].run({"pcm": utterance.pcm[None]})["logits"]
+    return logits.reshape(-1, logits.shape[-1])
+
+
+def capture_outputs(
+    folder: ModelFolder,
+    clips: Iterable[Clip],
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, OutputStatistics]:
+    """Statistics of every layer's output over all clips, by layer name.
+
+    One window's outputs are in memory at a time. Arguments as of `utterances`.
+
+    Args:
+        folder: the float model.
+        clips: recordings.
+        language: ISO code.
+        threads: of onnxruntime; 0 lets it choose.
+        advance: called after every window.
+    """
+    outputs: dict[str, dict[str, list[str]]] = {}
+
+    def edit(model: ir.Model, role: str) -> None:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        outputs[role] = observe_outputs(model.graph, layers)
+
+    statistics = {layer.name: OutputStatistics() for layer in folder.layers}
+    watched = {
+        role: _Watched(session, outputs[role], statistics)
+        for role, session in open_graphs(folder, edit, threads=threads).items()
+    }
+    hearing: dict[str, Graph] = dict(watched)
+    if "decoder" in watched:
+        decoder = folder.path / folder.manifest.graphs["decoder"]
+        hearing["decoder"] = Session(decoder, threads=threads)
+    for utterance in utterances(folder, clips, hearing, language=language):
+        output_logits(watched, utterance)
+        advance()
+    return statistics
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A graph that adds what its layers put out to their statistics."""
+
+    session: Session
+    outputs: Mapping[str, list[str]]
+    statistics: Mapping[str, OutputStatistics]
+
+    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        results = self.session.run(feeds)
+        for layer, names in self.outputs.items():
+            for name in names:
+                self.statistics[layer].add(results[name])
+        return results

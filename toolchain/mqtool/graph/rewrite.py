@@ -1,0 +1,187 @@
+"""Replace float layers by packed ones.
+
+What a layer becomes depends on its widths and on how activations are computed:
+
+- Linear of at most 8 bits with dynamic activations: DynamicQuantizeLinear -> MatMulInteger ->
+  Cast -> Mul, which onnxruntime fuses to its own int8 kernels;
+- everything else: the weight is decoded to float32 (Cast, Mul by the scale) when the session is
+  created, and computed in float;
+- a large embedding: its packed rows stay packed, and only the rows looked up are decoded. A head
+  tied to it decodes the same tensor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from mqtool.graph.bits import FLOAT_BITS
+from mqtool.graph.layers import Layer
+from mqtool.graph.unpack import Emitter, decode_part, decode_rows
+from mqtool.graph.weights import PackedPart, PackedWeight, part_shapes
+
+__all__ = ["Activations", "replace_layers"]
+
+Activations = Literal["dynamic", "float"]
+
+LOOKUP_PARAMS = 1_000_000
+"""Tables with fewer weights are decoded whole at load: cheaper a step, and little memory."""
+
+
+def replace_layers(
+    graph: ir.Graph,
+    layers: Sequence[Layer],
+    weights: Mapping[str, PackedWeight],
+    activations: Activations,
+) -> None:
+    """Rewrite `graph` in place so that every layer in `weights` (by name) is read packed.
+
+    Layers that are not in `weights` are left as they are.
+    """
+    rewriter = _Rewriter(graph, activations, Emitter(graph), Emitter(graph), {})
+    first_node = next(iter(graph))
+    for layer in layers:
+        if layer.name in weights:
+            rewriter.replace(layer, weights[layer.name])
+    graph.insert_before(first_node, rewriter.load_time.take_nodes())
+    _remove_unused(graph)
+
+
+@dataclass
+class _Rewriter:
+    graph: ir.Graph
+    activations: Activations
+    load_time: Emitter
+    run_time: Emitter
+    quantized_inputs: dict[str, Sequence[ir.Value]]
+
+    def replace(self, layer: Layer, weight: PackedWeight) -> None:
+        source = self.graph.initializers[layer.initializer]
+        for use in list(source.uses()):
+            if layer.op == "embedding":
+                self._replace_table_use(layer, weight, use.node)
+            elif layer.op == "linear" and self._is_integer(weight):
+                self._replace_matmul(use.node, self._codes(layer, weight), self._scale(weight))
+            else:
+                use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
+        del self.graph.initializers[layer.initializer]
+
+    def _is_integer(self, weight: PackedWeight) -> bool:
+        return self.activations == "dynamic" and all(part.bits <= 8 for part in weight.parts)
+
+    def _replace_table_use(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> None:
+        if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
+            self._replace_output(node, self._lookup(layer, weight, node.inputs[1]))
+        elif node.op_type == "Transpose" and self._is_integer(weight):
+            codes = self.load_time.op("Transpose", self._codes(layer, weight))
+            flat = self.load_time.constant([-1], ir.DataType.INT64)
+            scale = self.load_time.op("Reshape", self._scale(weight), flat)
+            for use in list(node.outputs[0].uses()):
+                self._replace_matmul(use.node, codes, scale)
+            self.graph.remove(node, safe=True)
+        else:
+            node.replace_input_with(0, self._float_weight(layer, weight))
+
+    def _replace_matmul(self, node: ir.Node, codes: ir.Value, scale: ir.Value) -> None:
+        run, source = self.run_time, node.inputs[0]
+        assert source is not None
+        assert source.name is not None
+        if source.name not in self.quantized_inputs:
+            self.quantized_inputs[source.name] = run.ops("DynamicQuantizeLinear", [source], 3)
+        quantized, input_scale, zero_point = self.quantized_inputs[source.name]
+        product = run.op("MatMulInteger", quantized, codes, zero_point)
+        as_float = run.op("Cast", product, to=int(ir.DataType.FLOAT))
+        output = run.op("Mul", as_float, run.op("Mul", input_scale, scale))
+        self._replace_output(node, output)
+
+    def _replace_output(self, node: ir.Node, output: ir.Value) -> None:
+        self.graph.insert_before(node, self.run_time.take_nodes())
+        replaced = node.outputs[0]
+        if replaced.is_graph_output():
+            output.name, output.type, output.shape = replaced.name, replaced.type, replaced.shape
+            replaced.name = None
+        ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+
+    def _lookup(self, layer: Layer, weight: PackedWeight, ids: ir.Value | None) -> ir.Value:
+        run = self.run_time
+        assert ids is not None
+        if len(weight.parts) == 1:
+            return self._rows(layer, weight, 0, ids, ids)
+        integers = ir.DataType.INT64
+        split = weight.parts[0].rows
+        upper = run.op("Min", ids, run.constant(split - 1, integers))
+        below = run.op("Sub", ids, run.constant(split, integers))
+        lower = run.op("Max", below, run.constant(0, integers))
+        is_upper = run.op("Less", ids, run.constant(split, integers))
+        return run.op(
+            "Where",
+            run.op("Unsqueeze", is_upper, run.constant([-1], integers)),
+            self._rows(layer, weight, 0, upper, ids),
+            self._rows(layer, weight, 1, lower, ids),
+        )
+
+    def _rows(
+        self, layer: Layer, weight: PackedWeight, index: int, ids: ir.Value, rows: ir.Value
+    ) -> ir.Value:
+        """float32 [..., columns] of a part: `ids` count in the part, `rows` in the table."""
+        run, part = self.run_time, weight.parts[index]
+        if part.bits == FLOAT_BITS:
+            return run.op("Gather", run.initializer(part.planes[0]), ids)
+        codes = decode_rows(run, part, layer.columns, ids, _code_type(part.bits))
+        scale = run.op("Gather", self._scale(weight), rows)
+        return run.op("Mul", run.op("Cast", codes, to=int(ir.DataType.FLOAT)), scale)
+
+    def _codes(self, layer: Layer, weight: PackedWeight) -> ir.Value:
+        """All codes of a layer of at most 16 bits, in the shape the graph uses."""
+        dtype = _code_type(max(part.bits for part in weight.parts))
+        parts = [self._part_codes(layer, weight, part, dtype) for part in weight.parts]
+        return self._concat(layer, parts)
+
+    def _part_codes(
+        self, layer: Layer, weight: PackedWeight, part: PackedPart, dtype: ir.DataType
+    ) -> ir.Value:
+        shape = part_shapes(layer, part.rows)
+        return decode_part(self.load_time, part, weight.layout, layer.columns, shape, dtype)
+
+    def _concat(self, layer: Layer, parts: Sequence[ir.Value]) -> ir.Value:
+        if len(parts) == 1:
+            return parts[0]
+        return self.load_time.op("Concat", *parts, axis=1 if layer.op == "linear" else 0)
+
+    def _scale(self, weight: PackedWeight) -> ir.Value:
+        assert weight.scale is not None
+        stored = self.load_time.initializer(weight.scale)
+        return self.load_time.op("Cast", stored, to=int(ir.DataType.FLOAT))
+
+    def _float_weight(self, layer: Layer, weight: PackedWeight) -> ir.Value:
+        load = self.load_time
+        if all(part.bits == FLOAT_BITS for part in weight.parts):
+            return load.initializer(weight.parts[0].planes[0])
+        if all(part.bits != FLOAT_BITS for part in weight.parts):
+            codes = load.op("Cast", self._codes(layer, weight), to=int(ir.DataType.FLOAT))
+            return load.op("Mul", codes, self._scale(weight))
+        # Rows of width 32 join the others after those were scaled.
+        upper, lower = weight.parts
+        codes = self._part_codes(layer, weight, lower, _code_type(lower.bits))
+        integers = ir.DataType.INT64
+        scale = load.op(
+            "Slice",
+            self._scale(weight),
+            load.constant([upper.rows], integers),
+            load.constant([layer.rows], integers),
+            load.constant([0], integers),
+        )
+        scaled = load.op("Mul", load.op("Cast", codes, to=int(ir.DataType.FLOAT)), scale)
+        return self._concat(layer, [load.initializer(upper.planes[0]), scaled])
+
+
+def _code_type(bits: int) -> ir.DataType:
+    return ir.DataType.INT8 if bits <= 8 else ir.DataType.INT16
+
+
+def _remove_unused(graph: ir.Graph) -> None:
+    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
+        if not graph.initializers[name].is_graph_output():
+            del graph.initializers[name]

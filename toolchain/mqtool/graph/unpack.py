@@ -1,0 +1,163 @@
+"""Nodes that decode bit planes to integer codes, from standard ONNX operators only.
+
+onnxruntime folds these chains to plain int8 tensors when a session is created, so they cost
+load time and not run time.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from mqtool.graph.bits import plane_widths, unpack_bits
+from mqtool.graph.layers import static_shape
+from mqtool.graph.weights import Layout, PackedPart
+
+__all__ = ["Emitter", "decode_part", "decode_rows"]
+
+
+class Emitter:
+    """Makes nodes for one graph and collects them until they are inserted.
+
+    Constants and unpacking tables are shared: equal ones become one initializer.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self.nodes: list[ir.Node] = []
+
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        """Append a node with one output."""
+        return self.ops(op_type, inputs, 1, **attributes)[0]
+
+    def ops(
+        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: int
+    ) -> Sequence[ir.Value]:
+        """Append a node with several outputs."""
+        node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs)
+        self.nodes.append(node)
+        return node.outputs
+
+    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """The value of an initializer, registered on first use."""
+        assert tensor.name is not None
+        if tensor.name not in self._graph.initializers:
+            value = ir.Value(
+                name=tensor.name,
+                shape=ir.Shape(static_shape(tensor)),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
+            self._graph.register_initializer(value)
+        return self._graph.initializers[tensor.name]
+
+    def constant(self, values: Sequence[int] | int, dtype: ir.DataType) -> ir.Value:
+        """A small integer constant, named by its type and values."""
+        array = np.array(values, dtype=dtype.numpy())
+        name = f"{dtype.name.lower()}:" + ",".join(str(v) for v in array.reshape(-1))
+        if array.ndim:
+            name += ","
+        return self.initializer(ir.Tensor(array, dtype, name=name))
+
+    def take_nodes(self) -> list[ir.Node]:
+        """The nodes made since the last call, to be inserted by the caller."""
+        nodes, self.nodes = self.nodes, []
+        return nodes
+
+
+def decode_part(
+    emitter: Emitter,
+    part: PackedPart,
+    layout: Layout,
+    columns: int,
+    shape: Sequence[int],
+    dtype: ir.DataType,
+) -> ir.Value:
+    """Codes of all rows of a part, of `shape` and integer type `dtype`."""
+
+    def read(plane: ir.Value, width: int, *, signed: bool) -> ir.Value:
+        stored = plane.const_value
+        assert stored is not None
+        if width == 8 or (layout == "typed" and width > 1):
+            return plane if stored.dtype == dtype else emitter.op("Cast", plane, to=int(dtype))
+        fields = _expand(emitter, plane, width, signed=signed)
+        if layout == "rows":
+            flat = emitter.op("Reshape", fields, _shape(emitter, [part.rows, -1]))
+            fields = _cut(emitter, flat, static_shape(stored)[1] * 8 // width, columns)
+        else:
+            flat = emitter.op("Reshape", fields, _shape(emitter, [-1]))
+            count = part.rows * columns
+            fields = _cut(emitter, flat, -(-count * width // 8) * 8 // width, count)
+            fields = emitter.op("Reshape", fields, _shape(emitter, shape))
+        return fields if dtype == ir.DataType.INT8 else emitter.op("Cast", fields, to=int(dtype))
+
+    planes = [emitter.initializer(tensor) for tensor in part.planes]
+    return _join(emitter, planes, part.bits, dtype, read)
+
+
+def decode_rows(
+    emitter: Emitter, part: PackedPart, columns: int, ids: ir.Value, dtype: ir.DataType
+) -> ir.Value:
+    """Codes of the rows `ids` of a part in "rows" layout: [..., columns] for ids [...]."""
+
+    def read(plane: ir.Value, width: int, *, signed: bool) -> ir.Value:
+        stored = plane.const_value
+        assert stored is not None
+        rows = emitter.op("Gather", plane, ids)
+        if width == 8:
+            return rows if stored.dtype == dtype else emitter.op("Cast", rows, to=int(dtype))
+        fields = _expand(emitter, rows, width, signed=signed)
+        wide = static_shape(stored)[1] * 8 // width
+        lead = emitter.op("Shape", ids)
+        last = emitter.constant([wide], ir.DataType.INT64)
+        flat = emitter.op("Reshape", fields, emitter.op("Concat", lead, last, axis=0))
+        cut = _cut(emitter, flat, wide, columns)
+        return cut if dtype == ir.DataType.INT8 else emitter.op("Cast", cut, to=int(dtype))
+
+    planes = [emitter.initializer(tensor) for tensor in part.planes]
+    return _join(emitter, planes, part.bits, dtype, read)
+
+
+class _Reader(Protocol):
+    def __call__(self, plane: ir.Value, width: int, *, signed: bool) -> ir.Value: ...
+
+
+def _expand(emitter: Emitter, packed: ir.Value, width: int, *, signed: bool) -> ir.Value:
+    """Bytes [..., m] -> int8 fields [..., m, 8 / width], by one Gather in a table of all bytes."""
+    every_byte = np.arange(256, dtype=np.uint8)[:, None]
+    table = unpack_bits(every_byte, width, 8 // width, signed=signed).astype(np.int8)
+    name = f"unpack:{'int' if signed else 'uint'}{width}"
+    index = emitter.op("Cast", packed, to=int(ir.DataType.INT32))
+    return emitter.op("Gather", emitter.initializer(ir.Tensor(table, name=name)), index)
+
+
+def _cut(emitter: Emitter, fields: ir.Value, stored: int, wanted: int) -> ir.Value:
+    """Drop the padding after the last field of the last axis."""
+    if stored == wanted:
+        return fields
+    integers = ir.DataType.INT64
+    return emitter.op(
+        "Slice",
+        fields,
+        emitter.constant([0], integers),
+        emitter.constant([wanted], integers),
+        emitter.constant([-1], integers),
+    )
+
+
+def _shape(emitter: Emitter, shape: Sequence[int]) -> ir.Value:
+    return emitter.constant(list(shape), ir.DataType.INT64)
+
+
+def _join(
+    emitter: Emitter, planes: list[ir.Value], bits: int, dtype: ir.DataType, read: _Reader
+) -> ir.Value:
+    code = read(planes[0], plane_widths(bits)[0], signed=bits > 1)
+    if bits == 1:
+        doubled = emitter.op("Mul", code, emitter.constant(2, dtype))
+        return emitter.op("Sub", doubled, emitter.constant(1, dtype))
+    for plane, width in zip(planes[1:], plane_widths(bits)[1:], strict=True):
+        shifted = emitter.op("Mul", code, emitter.constant(2**width, dtype))
+        code = emitter.op("BitwiseOr", shifted, read(plane, width, signed=False))
+    return code

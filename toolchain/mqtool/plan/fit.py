@@ -1,0 +1,104 @@
+"""From allocation steps to widths that fill a budget to within 1 KB.
+
+The steps are followed until the folder fits; the layer of the last step is then split by rows, as
+many as fit staying at the wider width. A split costs a few hundred bytes of nodes of its own, so
+up to about 1 KB may be left where no whole row fits; the layer with the shortest rows then takes
+the rest.
+"""
+
+from collections.abc import Iterable
+
+from mqtool.errors import BudgetError
+from mqtool.graph.bits import FLOAT_BITS, WIDTHS, lower_width
+from mqtool.plan.allocate import Step
+from mqtool.plan.size import SizeModel
+
+__all__ = ["KB", "feasible_bytes", "fit_budget"]
+
+KB = 1024
+
+Mutable = dict[str, tuple[int, int]]
+
+
+def feasible_bytes(sizes: SizeModel, budget_bytes: int) -> tuple[int, int]:
+    """Smallest and largest possible folder: all layers at 1 bit, all at 32."""
+    return sizes.uniform(1, budget_bytes), sizes.uniform(FLOAT_BITS, budget_bytes)
+
+
+def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mutable:
+    """Widths whose folder has `budget_bytes - 1 KB < bytes <= budget_bytes`.
+
+    Args:
+        sizes: size model of the folder.
+        steps: the way down from 32 bits (see `mqtool.plan.allocate`).
+        budget_bytes: every file of the packed folder counts.
+
+    Raises:
+        BudgetError: the budget is below the smallest or above the largest feasible size.
+    """
+    smallest, largest = feasible_bytes(sizes, budget_bytes)
+    if budget_bytes < smallest:
+        raise BudgetError(
+            f"budget {budget_bytes / KB:.0f} KB is below the smallest feasible size: "
+            f"give at least --budget-kb {-(-smallest // KB)}"
+        )
+    if budget_bytes - KB >= largest:
+        raise BudgetError(
+            f"budget {budget_bytes / KB:.0f} KB is above the largest feasible size: "
+            f"give at most --budget-kb {-(-largest // KB)}"
+        )
+    search = _Search(sizes, list(steps), budget_bytes)
+    taken = search.first_fitting()
+    widths = search.widths_after(taken)
+    if taken:
+        search.fill_rows(widths, search.steps[taken - 1][0])
+    for layer in sorted(sizes.folder.layers, key=lambda layer: layer.columns):
+        if search.slack(widths) < KB:
+            break
+        if widths[layer.name][0] != FLOAT_BITS and widths[layer.name][1] == 0:
+            search.fill_rows(widths, layer.name)
+    return widths
+
+
+class _Search:
+    def __init__(self, sizes: SizeModel, steps: list[Step], budget_bytes: int) -> None:
+        self.sizes, self.steps, self.budget = sizes, steps, budget_bytes
+        self.rows = {layer.name: layer.rows for layer in sizes.folder.layers}
+
+    def widths_after(self, taken: int) -> Mutable:
+        bits = dict.fromkeys(self.rows, FLOAT_BITS) | dict(self.steps[:taken])
+        return {name: (width, 0) for name, width in bits.items()}
+
+    def slack(self, widths: Mutable) -> int:
+        return self.budget - self.sizes.exact(widths, self.budget)
+
+    def first_fitting(self) -> int:
+        """The least number of steps after which the folder fits."""
+        low, high = 0, len(self.steps)
+        while low < high:
+            middle = (low + high) // 2
+            if self.slack(self.widths_after(middle)) >= 0:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def fill_rows(self, widths: Mutable, name: str) -> None:
+        """Raise as many rows of one whole layer by one width as the slack allows."""
+        whole = widths[name][0]
+        raised = WIDTHS[WIDTHS.index(whole) + 1]
+        assert lower_width(raised) == whole
+        low, high = 0, self.rows[name]
+        while low < high:
+            middle = (low + high + 1) // 2
+            widths[name] = self._split(name, raised, middle)
+            if self.slack(widths) >= 0:
+                low = middle
+            else:
+                high = middle - 1
+        widths[name] = self._split(name, raised, low)
+
+    def _split(self, name: str, raised: int, upper_rows: int) -> tuple[int, int]:
+        if upper_rows == 0:
+            return lower_width(raised), 0
+        return raised, self.rows[name] - upper_rows

@@ -1,0 +1,142 @@
+"""What quantizing one layer does to the model's own output.
+
+For each layer alone, the weight is replaced by its rounded form at `PROBE_BITS` and the model runs
+again on the clips; the damage is the mean KL divergence from the float model's output
+distribution, per output position. No labels are used: Whisper is fed the tokens that the float
+model generated. At other widths the damage is taken to grow with the squared rounding error of the
+weight, to which the divergence is proportional for small errors (second-order expansion).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mqruntime import whisper
+from mqruntime.session import Graph, Session
+from mqtool.capture.observe import override_weights
+from mqtool.capture.run import Utterance, open_graphs, output_logits, utterances
+from mqtool.clips import Clip
+from mqtool.graph.bits import FLOAT_BITS, WIDTHS
+from mqtool.graph.folder import ModelFolder, layer_weight
+from mqtool.graph.layers import Layer
+from mqtool.quantize.rounding import Rounding, quantize_weight
+
+__all__ = ["PROBE_BITS", "Damage", "mean_kl", "measure_damage"]
+
+Float = NDArray[np.float32]
+
+PROBE_BITS = 4
+"""Low enough that one layer's damage stands out of float32 noise, high enough to stay small."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Damage of holding one layer at a width.
+
+    Attributes:
+        probed: mean KL divergence (nats per output position) with the layer at `PROBE_BITS`.
+        error: squared rounding error of the weight at each width up to 8.
+    """
+
+    probed: float
+    error: Mapping[int, float]
+
+    def at(self, bits: int) -> float:
+        """Expected mean KL divergence at `bits`."""
+        if bits == FLOAT_BITS:
+            return 0.0
+        if bits > max(self.error):
+            return self.at(max(self.error)) * 4.0 ** (max(self.error) - bits)
+        if self.error[PROBE_BITS] == 0:
+            return 0.0
+        return self.probed * self.error[bits] / self.error[PROBE_BITS]
+
+
+def mean_kl(reference: Float, other: Float) -> float:
+    """Mean over rows of KL(softmax(reference) || softmax(other)), nats; logits [rows, classes]."""
+    log_p, log_q = _log_softmax(reference), _log_softmax(other)
+    return float(np.einsum("rc,rc->r", np.exp(log_p), log_p - log_q).mean())
+
+
+def measure_damage(
+    folder: ModelFolder,
+    clips: Sequence[Clip],
+    rounding: Rounding,
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Damage]:
+    """Probe every layer on every clip: one forward pass a layer and clip.
+
+    Args:
+        folder: the float model.
+        clips: recordings; a handful is enough for a ranking.
+        rounding: as the packed model will be rounded.
+        language: of clips that do not say.
+        threads: of onnxruntime.
+        advance: called after every layer.
+    """
+    graphs = open_graphs(
+        folder,
+        lambda model, role: override_weights(
+            model.graph, [layer for layer in folder.layers if layer.graph == role]
+        ),
+        threads=threads,
+    )
+    heard = list(utterances(folder, clips, graphs, language=language))
+    references = [output_logits(graphs, utterance) for utterance in heard]
+    damage = {}
+    models = {role: folder.load(role) for role in folder.manifest.graphs}
+    for layer in folder.layers:
+        rows = layer_weight(models[layer.graph], layer)
+        error, probe = {}, rows
+        for bits in WIDTHS[:8]:
+            rounded = quantize_weight(rows, bits, 0, rounding).dequantize()
+            error[bits] = float(np.square(rounded - rows).sum())
+            if bits == PROBE_BITS:
+                probe = rounded
+        changed = _overridden(graphs, layer, layer.to_stored(probe))
+        divergences = [
+            mean_kl(reference, output_logits(changed, _reencode(folder, changed, layer, utterance)))
+            for utterance, reference in zip(heard, references, strict=True)
+        ]
+        damage[layer.name] = Damage(math.fsum(divergences) / len(divergences), error)
+        advance()
+    return damage
+
+
+def _reencode(
+    folder: ModelFolder, graphs: Mapping[str, Graph], layer: Layer, utterance: Utterance
+) -> Utterance:
+    """The utterance as a Whisper with a changed encoder layer hears it."""
+    if layer.graph != "encoder" or folder.manifest.whisper is None:
+        return utterance
+    cross = whisper.encode(graphs["encoder"], folder.manifest.whisper, utterance.pcm)
+    return Utterance(utterance.pcm, utterance.prompt, utterance.tokens, cross)
+
+
+def _overridden(graphs: Mapping[str, Session], layer: Layer, weight: Float) -> dict[str, Graph]:
+    changed: dict[str, Graph] = dict(graphs)
+    changed[layer.graph] = _Overridden(graphs[layer.graph], {layer.initializer: weight})
+    return changed
+
+
+@dataclass(frozen=True)
+class _Overridden:
+    """A graph with some of its weights replaced in every run."""
+
+    session: Session
+    weights: Mapping[str, Float]
+
+    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        return self.session.run({**feeds, **self.weights})
+
+
+def _log_softmax(logits: Float) -> Float:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: Float = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
