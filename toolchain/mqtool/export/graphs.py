@@ -86,11 +86,12 @@ def _canonicalize(model: ir.Model) -> None:
     ir.passes.Sequential(
         _LIFT_CONSTANTS,
         passes.ShareConstants(),
+        passes.DropZeroBiases(),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.ClearMetadataAndDocStringPass(),
         passes.NameLayerNodes(),
-        passes.StripShapes(),
+        passes.StripValues(),
     )(model)
 
 
@@ -149,7 +150,7 @@ def prepend(model: ir.Model, front: str, constants: Mapping[str, np.ndarray]) ->
         graph.register_initializer(value)
     ir.convenience.replace_all_uses_with(replaced, made)
     graph.insert_before(graph[0], nodes)
-    ir.passes.Sequential(common.NameFixPass(), passes.ShareConstants(), passes.StripShapes())(model)
+    ir.passes.Sequential(common.NameFixPass(), passes.ShareConstants(), passes.StripValues())(model)
 
 
 def save(model: ir.Model, path: Path) -> None:

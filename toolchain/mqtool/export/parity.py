@@ -10,7 +10,15 @@ import onnxruntime as ort
 from mqruntime.manifest import Manifest
 from mqtool.errors import ParityError
 
-__all__ = ["TOLERANCE", "Case", "GraphRunner", "Parity", "check_parity", "probe", "relative_difference"]
+__all__ = [
+    "TOLERANCE",
+    "Case",
+    "GraphRunner",
+    "Parity",
+    "check_parity",
+    "probe",
+    "relative_difference",
+]
 
 TOLERANCE = 1e-4
 """Largest allowed difference of logits, as a share of the range of the reference's logits."""

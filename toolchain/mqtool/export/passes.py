@@ -11,10 +11,11 @@ import onnx_ir as ir
 
 __all__ = [
     "ConstantReshapes",
+    "DropZeroBiases",
     "GemmToMatMul",
     "NameLayerNodes",
     "ShareConstants",
-    "StripShapes",
+    "StripValues",
     "TransposeWeights",
     "is_parameter",
 ]
@@ -174,14 +175,33 @@ class NameLayerNodes(ir.passes.InPlacePass):
 _WEIGHT_INPUT = {"MatMul": 1, "Conv": 1, "Gather": 0}
 
 
-class StripShapes(ir.passes.InPlacePass):
-    """Drop the types and shapes of intermediate values; onnxruntime infers them again."""
+class DropZeroBiases(ir.passes.InPlacePass):
+    """Remove the zeros that the exporter gives a Conv without a bias."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Apply the pass."""
+        modified = False
         for node in model.graph:
-            for value in node.outputs:
-                if not value.is_graph_output():
-                    value.type = None
-                    value.shape = None
+            bias = node.inputs[2] if node.op_type == "Conv" and len(node.inputs) == 3 else None
+            if bias is None or is_parameter(bias) or bias.const_value is None:
+                continue
+            if not bias.const_value.numpy().any():
+                node.resize_inputs(2)
+                modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+class StripValues(ir.passes.InPlacePass):
+    """Drop types, shapes and notes of values; onnxruntime infers them and initializers have them."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Apply the pass."""
+        graph = model.graph
+        kept = {*graph.inputs, *graph.outputs}
+        computed = [value for node in graph for value in node.outputs]
+        for value in [*graph.inputs, *graph.initializers.values(), *computed]:
+            value.metadata_props.clear()
+            if value not in kept:
+                value.type = None
+                value.shape = None
         return ir.passes.PassResult(model, True)

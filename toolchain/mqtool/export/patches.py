@@ -1,11 +1,13 @@
-"""Attention of WavLM and Wav2Vec2-Conformer in a form that exports with any batch and length.
+"""Parts of Wav2Vec2, WavLM and Conformer models in a form that exports well.
 
-transformers' versions fold the batch into the heads, join the biases of Q, K and V, keep a table of
-10,000 positions (41 MB for a width of 1024) or cache tensors between calls. These compute the same.
+transformers' own fold the batch into the heads, join the biases of Q, K and V, keep a table of
+10,000 positions (41 MB for a width of 1024), cache tensors between calls, add a mask that masks
+nothing, or compute an instance norm as a group norm. What is here computes the same.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import MethodType
 from typing import Any
 
@@ -13,36 +15,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["exportable_attention"]
+__all__ = ["exportable"]
 
 
 @contextmanager
-def exportable_attention(model: nn.Module) -> Iterator[None]:
-    """Within the block, the model's attention runs as written in this module."""
+def exportable(model: nn.Module) -> Iterator[None]:
+    """Within the block, the model computes as written in this module, with its own weights."""
     from transformers.models.wav2vec2_conformer import modeling_wav2vec2_conformer as conformer
     from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-    encoder: Any = model.base_model.encoder
-    patched: list[nn.Module] = []
-    positions = getattr(encoder, "embed_positions", None)
-    original_encoding = conformer._apply_relative_position_encoding
-    try:
-        for module in model.modules():
+    with ExitStack() as undo:
+
+        def swap(owner: Any, name: str, replacement: Any) -> None:
+            undo.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, replacement)
+
+        modeling = sys.modules[type(model).__module__]
+        if hasattr(modeling, "create_bidirectional_mask"):
+            swap(modeling, "create_bidirectional_mask", lambda **options: None)
+        swap(conformer, "_apply_relative_position_encoding", _relative_scores)
+        for module in list(model.modules()):
             if isinstance(module, WavLMAttention):
-                module.forward = MethodType(_wavlm_attention, module)
-                patched.append(module)
-        if isinstance(positions, conformer.Wav2Vec2ConformerRelPositionalEmbedding):
-            encoder.embed_positions = _RelativePositions(positions.d_model)
-        elif isinstance(positions, conformer.Wav2Vec2ConformerRotaryPositionalEmbedding):
-            encoder.embed_positions = _RotaryPositions(positions.inv_freq)
-        conformer._apply_relative_position_encoding = _relative_scores
+                swap(module, "forward", MethodType(_wavlm_attention, module))
+            positions = getattr(module, "embed_positions", None)
+            if isinstance(positions, conformer.Wav2Vec2ConformerRelPositionalEmbedding):
+                swap(module, "embed_positions", _RelativePositions(positions.d_model))
+            elif isinstance(positions, conformer.Wav2Vec2ConformerRotaryPositionalEmbedding):
+                swap(module, "embed_positions", _RotaryPositions(positions.inv_freq))
+            norm = getattr(module, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+                swap(module, "layer_norm", _instance_norm(norm))
         yield
-    finally:
-        conformer._apply_relative_position_encoding = original_encoding
-        if positions is not None:
-            encoder.embed_positions = positions
-        for module in patched:
-            del module.forward
+
+
+def _instance_norm(norm: nn.GroupNorm) -> nn.InstanceNorm1d:
+    instance_norm = nn.InstanceNorm1d(norm.num_channels, norm.eps, affine=True)
+    instance_norm.weight, instance_norm.bias = norm.weight, norm.bias
+    return instance_norm.eval()
 
 
 class _RelativePositions(nn.Module):
@@ -91,10 +100,10 @@ def _relative_scores(
     """
     _, heads, length, size = query.shape
     projected = attention.linear_pos(positions).unflatten(-1, (heads, size)).permute(0, 2, 3, 1)
-    scores = (query + attention.pos_bias_v[None, :, None]) @ projected
+    scores = (query + attention.pos_bias_v.unsqueeze(1)) @ projected
     flat = functional.pad(scores, (1, 0)).flatten(2)[:, :, length:]
     shifted = flat.unflatten(2, (length, 2 * length - 1))[..., :length]
-    return query + attention.pos_bias_u[None, :, None], shifted * attention.scaling
+    return query + attention.pos_bias_u.unsqueeze(1), shifted * attention.scaling
 
 
 def _wavlm_attention(

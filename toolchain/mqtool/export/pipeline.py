@@ -54,10 +54,10 @@ def export_model(
         model = load_model(found.folder)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         family = model.config.model_type
-        report("writing the graphs")
-        _write(model, found, folder)
         report("running PyTorch for reference")
         cases = _reference_cases(model, found)
+        report("writing the graphs")
+        _write(model, found, folder)
         del model  # before onnxruntime loads the same weights again
         report("comparing with onnxruntime")
         parity = check_parity(folder, cases)

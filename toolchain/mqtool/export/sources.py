@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,13 +135,14 @@ def _load_transformers(folder: Path) -> "PreTrainedModel":
 
     model_class = getattr(transformers, named[0])
     try:
-        model, report = model_class.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(f"{folder}: the weights cannot be loaded ({reason})") from None
@@ -150,6 +153,22 @@ def _load_transformers(folder: Path) -> "PreTrainedModel":
             "incomplete or of another model"
         )
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars and reporting what is checked here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def read_json(path: Path, *, missing: str) -> Any:

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mqruntime.manifest import CtcSettings, Manifest
 from mqtool.errors import ExportError
 from mqtool.export.graphs import save, trace
 from mqtool.export.parity import Case, probe
-from mqtool.export.patches import exportable_attention
+from mqtool.export.patches import exportable
 from mqtool.export.sources import Source, read_json
 from mqtool.export.vocabulary import VOCABULARY, read_vocabulary, write_vocabulary
 
@@ -96,7 +97,8 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
     settings = _feature_extractor(source.folder)
     is_ctc = hasattr(model, "lm_head")
     ctc = _write_ctc_vocabulary(model, source.folder, folder) if is_ctc else None
-    _fold_weight_norm(model)
+    _fold_weight_norms(model)
+    _fold_batch_norms(model)
     _export(model, folder / GRAPH, normalize=settings["do_normalize"])
     return Manifest(
         family=config.model_type,
@@ -148,11 +150,20 @@ def min_samples(kernels: list[int], strides: list[int]) -> int:
     return samples
 
 
-def _fold_weight_norm(model: nn.Module) -> None:
+def _fold_weight_norms(model: nn.Module) -> None:
     """Turn weight-normalized convolutions into plain ones with the product as their weight."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight")
+
+
+def _fold_batch_norms(model: nn.Module) -> None:
+    """Take the Conformer's batch norms into the depthwise convolutions they follow."""
+    for module in model.modules():
+        if isinstance(getattr(module, "batch_norm", None), nn.BatchNorm1d):
+            if hasattr(module, "depthwise_conv"):
+                module.depthwise_conv = fuse_conv_bn_eval(module.depthwise_conv, module.batch_norm)
+                module.batch_norm = nn.Identity()
 
 
 def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
@@ -165,7 +176,7 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
         module = Classifier(model, normalize=normalize)
         shape = ["batch", config.num_labels]
     samples = 12 * min_samples(config.conv_kernel, config.conv_stride)
-    with exportable_attention(model):
+    with exportable(model):
         graph = trace(
             module.eval(),
             {"pcm": torch.zeros(2, samples)},
