@@ -1,0 +1,110 @@
+"""`mqtool evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mqtool.cli.common import (
+    json_option,
+    model_argument,
+    rows_options,
+    threads_option,
+    track,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@model_argument
+@click.option(
+    "--manifest",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV with the columns path and transcript.",
+)
+@rows_options
+@click.option("--by", default="group", show_default=True, help="Column to make groups of.")
+@click.option("--detect-language", is_flag=True, help="Do not tell the model the language.")
+@click.option("--remove-diacritics", is_flag=True, help="Compare letters without accents.")
+@threads_option
+@json_option
+def evaluate(
+    model: Path,
+    manifest: Path,
+    split: str | None,
+    group: str | None,
+    language: str | None,
+    by: str,
+    detect_language: bool,
+    remove_diacritics: bool,
+    threads: int,
+    json_path: Path | None,
+) -> None:
+    """Score a model on recordings with transcripts.
+
+    Prints word and character error rates (keyword models: accuracy) in percent with 95 % bootstrap
+    intervals, real-time factor and size. Texts are compared after Whisper's normalization. The
+    language comes from the manifest's column `language`.
+
+    \b
+    Example:
+      mqtool evaluate packed/ --manifest recordings.csv --split dev --json scores.json
+    """
+    from mqtool.clips import find_clips
+    from mqtool.evaluate.score import evaluate_model
+
+    clips = find_clips([manifest], split=split, group=group, language=language)
+    score = evaluate_model(
+        model,
+        clips,
+        detect_language=detect_language,
+        remove_diacritics=remove_diacritics,
+        threads=threads,
+        track=lambda items: track(items, "transcribing"),
+    )
+    result = score.result(by)
+    _print(model, result)
+    write_json(json_path, result)
+
+
+def _print(model: Path, result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{model}: {result['bytes']:,} bytes", title_justify="left")
+    table.add_column("clips")
+    rates = ["wer", "cer"] if result["accuracy"] is None else ["accuracy"]
+    for heading in (
+        "count",
+        "seconds",
+        *(f"{name} % (95 %)" for name in rates),
+        "real-time factor",
+    ):
+        table.add_column(heading, justify="right")
+    for name, figures in result["groups"].items():
+        _add_row(table, name, figures, rates)
+    _add_row(table, "all", result, rates)
+    Console().print(table)
+
+
+def _add_row(table: "Table", name: str, figures: dict[str, Any], rates: list[str]) -> None:
+    cells = []
+    for rate in rates:
+        if figures[rate] is None:
+            cells.append("-")
+            continue
+        low, high = figures[f"{rate}_interval"]
+        cells.append(f"{figures[rate]:.1f} ({low:.1f} to {high:.1f})")
+    table.add_row(
+        name,
+        str(figures["clips"]),
+        f"{figures['seconds_audio']:.0f}",
+        *cells,
+        f"{figures['rtf']:.3f}",
+    )
