@@ -1,5 +1,7 @@
 """A small model folder with every kind of layer: no downloads, a session in milliseconds."""
 
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import onnx_ir as ir
 from mqruntime.manifest import CtcSettings, Manifest
 
 ROWS, COLUMNS = 40, 24
+"""Of the embedding at scale 1; the other layers follow."""
 
 TOY = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -41,18 +44,19 @@ toy (float[batch, samples] pcm, float front__conv__weight, float front__conv__bi
 """
 
 
-def toy_graph(seed: int = 0) -> ir.Model:
-    """The graph above with random weights."""
+def toy_graph(seed: int = 0, scale: int = 1) -> ir.Model:
+    """The graph above with random weights, every layer `scale` times as wide."""
     rng = np.random.default_rng(seed)
-    model = ir.from_onnx_text(TOY)
+    model = ir.from_onnx_text(TOY.replace("frames, 40]", f"frames, {ROWS * scale}]"))
+    rows, columns = ROWS * scale, COLUMNS * scale
     shapes = {
-        "front.conv.weight": (COLUMNS, 1, 10),
-        "front.conv.bias": (COLUMNS,),
-        "layer.q.weight": (COLUMNS, COLUMNS),
-        "layer.q.bias": (COLUMNS,),
-        "layer.k.weight": (COLUMNS, COLUMNS),
-        "embed.weight": (ROWS, COLUMNS),
-        "positions.weight": (64, COLUMNS),
+        "front.conv.weight": (columns, 1, 10),
+        "front.conv.bias": (columns,),
+        "layer.q.weight": (columns, columns),
+        "layer.q.bias": (columns,),
+        "layer.k.weight": (columns, columns),
+        "embed.weight": (rows, columns),
+        "positions.weight": (64, columns),
     }
     for value in list(model.graph.inputs)[1:]:
         # The text form of ONNX has no dots in names.
@@ -65,18 +69,21 @@ def toy_graph(seed: int = 0) -> ir.Model:
     return model
 
 
-def toy_folder(folder: Path, seed: int = 0) -> Path:
+def toy_folder(folder: Path, seed: int = 0, scale: int = 1) -> Path:
     """Write the toy as a CTC model folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    ir.save(toy_graph(seed), folder / "model.onnx")
+    ir.save(toy_graph(seed, scale), folder / "model.onnx")
     onnx.checker.check_model(onnx.load(folder / "model.onnx"))
     manifest = Manifest(
         family="toy",
         task="ctc",
         sample_rate=16000,
         graphs={"model": "model.onnx"},
+        vocabulary="vocabulary.json.gz",
         min_samples=80,
         ctc=CtcSettings(blank=0, word_delimiter=None),
     )
+    tokens = json.dumps([chr(97 + i % 26) for i in range(ROWS * scale)])
+    (folder / "vocabulary.json.gz").write_bytes(gzip.compress(tokens.encode(), mtime=0))
     (folder / "model.json").write_bytes(manifest.to_bytes())
     return folder

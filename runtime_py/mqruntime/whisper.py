@@ -22,6 +22,7 @@ __all__ = [
     "encode",
     "forced_logits",
     "generate",
+    "padded_length",
     "prompt_tokens",
     "windows",
 ]
@@ -53,6 +54,11 @@ def prompt_tokens(settings: WhisperSettings, language: str | None) -> list[int]:
         settings.transcribe,
         settings.no_timestamps,
     ]
+
+
+def padded_length(samples: int) -> int:
+    """The least context, in samples, that holds so many samples (see `encode`)."""
+    return -(-samples // _SAMPLES_PER_FRAME) * _SAMPLES_PER_FRAME
 
 
 def windows(settings: WhisperSettings, pcm: np.ndarray) -> list[np.ndarray]:

@@ -66,6 +66,7 @@ def utterances(
     graphs: Mapping[str, Graph],
     *,
     language: str | None = None,
+    longest: int | None = None,
 ) -> Iterator[Utterance]:
     """What the model makes of each clip, one at a time.
 
@@ -75,10 +76,12 @@ def utterances(
             else detects it.
         graphs: Whisper's encoder and decoder; not used for other families.
         language: ISO code.
+        longest: hear only so many samples of each clip, and no padding after them: cheaper for
+            Whisper, which otherwise encodes its whole window whatever the clip holds.
     """
     manifest = folder.manifest
     for clip in clips:
-        pcm = clip.pcm()
+        pcm = clip.pcm()[:longest]
         if len(pcm) < manifest.min_samples:
             pcm = np.pad(pcm, (0, manifest.min_samples - len(pcm)))
         if manifest.whisper is None:
@@ -86,7 +89,8 @@ def utterances(
             continue
         settings = manifest.whisper
         for window in whisper.windows(settings, pcm):
-            cross = whisper.encode(graphs["encoder"], settings, window)
+            context = None if longest is None else whisper.padded_length(len(window))
+            cross = whisper.encode(graphs["encoder"], settings, window, context=context)
             spoken = clip.language or language
             if settings.languages and spoken is None:
                 spoken = whisper.detect_language(graphs["decoder"], settings, cross)

@@ -62,15 +62,15 @@ def save_graph(model: ir.Model, path: Path, *, external: bool) -> None:
         handle.write(_graph_proto(model).SerializeToString(deterministic=True))
 
 
-def saved_bytes(model: ir.Model, *, external: bool) -> int:
+def saved_bytes(model: ir.Model, path: Path, *, external: bool) -> int:
     """Bytes that `save_graph` will write for `model`, data file included, without the data.
 
-    Only names, types and shapes of initializers are looked at.
+    Only names, types and shapes of initializers are looked at; nothing is written.
     """
     data = 0
     if external:
         data = sum(tensor.nbytes for tensor in _large_tensors(model))
-        _make_external(model, "x" * len("encoder.onnx.data"))
+        _make_external(model, data_path(path).name)
     initializers = dict(model.graph.initializers)
     try:
         model.graph.initializers.clear()

@@ -6,10 +6,11 @@ up to about 1 KB may be left where no whole row fits; the layer with the shortes
 the rest.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 
 from mqtool.errors import BudgetError
-from mqtool.graph.bits import FLOAT_BITS, WIDTHS, lower_width
+from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.plan.allocate import Step
 from mqtool.plan.size import SizeModel
 
@@ -64,6 +65,7 @@ class _Search:
     def __init__(self, sizes: SizeModel, steps: list[Step], budget_bytes: int) -> None:
         self.sizes, self.steps, self.budget = sizes, steps, budget_bytes
         self.rows = {layer.name: layer.rows for layer in sizes.folder.layers}
+        self.columns = {layer.name: layer.columns for layer in sizes.folder.layers}
 
     def widths_after(self, taken: int) -> Mutable:
         bits = dict.fromkeys(self.rows, FLOAT_BITS) | dict(self.steps[:taken])
@@ -74,31 +76,51 @@ class _Search:
 
     def first_fitting(self) -> int:
         """The least number of steps after which the folder fits."""
-        low, high = 0, len(self.steps)
-        while low < high:
-            middle = (low + high) // 2
-            if self.slack(self.widths_after(middle)) >= 0:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        saved = [0]
+        for name, width in self.steps:
+            upper = WIDTHS[WIDTHS.index(width) + 1]
+            saved.append(saved[-1] + self.rows[name] * self.columns[name] * (upper - width) // 8)
+
+        def guess(taken: int, slack: int) -> int:
+            return bisect_left(saved, saved[taken] - slack)
+
+        return _boundary(len(self.steps), lambda n: self.slack(self.widths_after(n)), guess)
 
     def fill_rows(self, widths: Mutable, name: str) -> None:
         """Raise as many rows of one whole layer by one width as the slack allows."""
         whole = widths[name][0]
         raised = WIDTHS[WIDTHS.index(whole) + 1]
-        assert lower_width(raised) == whole
-        low, high = 0, self.rows[name]
-        while low < high:
-            middle = (low + high + 1) // 2
-            widths[name] = self._split(name, raised, middle)
-            if self.slack(widths) >= 0:
-                low = middle
-            else:
-                high = middle - 1
-        widths[name] = self._split(name, raised, low)
+        row_bits = self.columns[name] * (raised - whole)
 
-    def _split(self, name: str, raised: int, upper_rows: int) -> tuple[int, int]:
-        if upper_rows == 0:
-            return lower_width(raised), 0
-        return raised, self.rows[name] - upper_rows
+        def split(lowered: int) -> tuple[int, int]:
+            return (raised, lowered) if lowered < self.rows[name] else (whole, 0)
+
+        def slack(lowered: int) -> int:
+            return self.slack({**widths, name: split(lowered)})
+
+        def guess(lowered: int, slack: int) -> int:
+            return lowered - slack * 8 // row_bits
+
+        widths[name] = split(_boundary(self.rows[name], slack, guess))
+
+
+INTERPOLATIONS = 8
+
+
+def _boundary(last: int, slack: Callable[[int], int], guess: Callable[[int, int], int]) -> int:
+    """A count whose slack is not negative while its predecessor's is, in 0..last.
+
+    `last` is known to fit. Sizes take a while to compute and are nearly linear in the count, so
+    the next count to try is `guess(count, slack)`; if a few guesses do not settle it, halving does.
+    """
+    low, high, middle, tries = 0, last, last // 2, 0
+    while low < high:
+        left = slack(middle)
+        if left >= 0:
+            high = middle
+        else:
+            low = middle + 1
+        tries += 1
+        wanted = guess(middle, left) if tries < INTERPOLATIONS else (low + high) // 2
+        middle = max(low, min(wanted, high - 1))
+    return low

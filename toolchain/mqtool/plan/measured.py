@@ -31,6 +31,9 @@ Float = NDArray[np.float32]
 PROBE_BITS = 4
 """Low enough that one layer's damage stands out of float32 noise, high enough to stay small."""
 
+PROBE_SECONDS = 10.0
+"""How much of each clip is heard while probing."""
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -87,7 +90,8 @@ def measure_damage(
         ),
         threads=threads,
     )
-    heard = list(utterances(folder, clips, graphs, language=language))
+    longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
+    heard = list(utterances(folder, clips, graphs, language=language, longest=longest))
     references = [output_logits(graphs, utterance) for utterance in heard]
     damage = {}
     models = {role: folder.load(role) for role in folder.manifest.graphs}
@@ -115,7 +119,9 @@ def _reencode(
     """The utterance as a Whisper with a changed encoder layer hears it."""
     if layer.graph != "encoder" or folder.manifest.whisper is None:
         return utterance
-    cross = whisper.encode(graphs["encoder"], folder.manifest.whisper, utterance.pcm)
+    context = whisper.padded_length(len(utterance.pcm))
+    settings = folder.manifest.whisper
+    cross = whisper.encode(graphs["encoder"], settings, utterance.pcm, context=context)
     return Utterance(utterance.pcm, utterance.prompt, utterance.tokens, cross)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -80,7 +81,8 @@ class SizeModel:
                 for layer in layers
             }
             graph = packed_graph(self._float_graphs[role].clone(), layers, weights, self.options)
-            total += saved_bytes(graph, external=self.folder.is_external(role))
+            path = Path(self.folder.manifest.graphs[role])
+            total += saved_bytes(graph, path, external=self.folder.is_external(role))
         return total
 
     def uniform(self, bits: int, budget_bytes: int) -> int:
