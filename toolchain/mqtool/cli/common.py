@@ -1,18 +1,23 @@
 """Options and output that several commands share."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mqtool.files import new_file
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = [
     "clips_argument",
     "json_option",
     "model_argument",
+    "print_table",
     "rows_options",
     "threads_option",
     "track",
@@ -54,6 +59,13 @@ def write_json(path: Path | None, result: dict[str, Any]) -> None:
     text = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with new_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def print_table(table: "Table") -> None:
+    """Print to stdout, as wide as the terminal, or wide enough for names where there is none."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def track(items: Iterable[T], description: str) -> Iterator[T]:

@@ -8,6 +8,7 @@ import click
 from mqtool.cli.common import (
     json_option,
     model_argument,
+    print_table,
     rows_options,
     threads_option,
     track,
@@ -74,7 +75,6 @@ def evaluate(
 
 
 def _print(model: Path, result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{model}: {result['bytes']:,} bytes", title_justify="left")
@@ -90,7 +90,7 @@ def _print(model: Path, result: dict[str, Any]) -> None:
     for name, figures in result["groups"].items():
         _add_row(table, name, figures, rates)
     _add_row(table, "all", result, rates)
-    Console().print(table)
+    print_table(table)
 
 
 def _add_row(table: "Table", name: str, figures: dict[str, Any], rates: list[str]) -> None:
