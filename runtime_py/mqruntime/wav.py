@@ -24,7 +24,7 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ZERO_CROSSINGS = 32
 _ROLLOFF = 0.945  # of the Nyquist frequency: where the filter has fallen to a half
 _BETA = 9.0
-_BLOCK = 1 << 14  # outputs computed at once, to bound memory
+_BLOCK = 1 << 12  # outputs computed at once, to bound memory
 
 
 def load(path: Path, rate: int = 16000) -> np.ndarray:
@@ -80,27 +80,27 @@ def resample(pcm: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
         return pcm
     divisor = gcd(source_rate, rate)
     up, down = rate // divisor, source_rate // divisor
-    filters = _filters(up, down)
+    positions = np.arange(ceil(len(pcm) * up / down), dtype=np.int64) * down
+    phases, phase_of = np.unique(positions % up, return_inverse=True)
+    filters = _filters(phases / up, _ROLLOFF * min(1.0, up / down))
     reach = filters.shape[1] // 2
     padded = np.pad(pcm.astype(np.float64), (reach, reach + 1))
-    positions = np.arange(ceil(len(pcm) * up / down), dtype=np.int64) * down
     resampled = np.empty(len(positions), np.float32)
     taps = np.arange(filters.shape[1])
     for start in range(0, len(positions), _BLOCK):
         block = positions[start : start + _BLOCK]
         inputs = padded[(block // up + 1)[:, np.newaxis] + taps]
-        resampled[start : start + _BLOCK] = np.einsum("nt,nt->n", inputs, filters[block % up])
+        block_filters = filters[phase_of[start : start + _BLOCK]]
+        resampled[start : start + _BLOCK] = np.einsum("nt,nt->n", inputs, block_filters)
     return resampled
 
 
-def _filters(up: int, down: int) -> np.ndarray:
-    """Filters [phase, tap]; tap t of phase p lies t - reach + 1 - p / up samples off."""
-    scale = _ROLLOFF * min(1.0, up / down)
-    reach = ceil(_ZERO_CROSSINGS / scale)
-    offsets = np.arange(2 * reach) - reach + 1 - np.arange(up)[:, np.newaxis] / up
-    inside = np.clip(1 - (offsets * scale / _ZERO_CROSSINGS) ** 2, 0, None)
-    window = np.i0(_BETA * np.sqrt(inside)) / np.i0(_BETA)
-    filters = np.sinc(offsets * scale) * window
+def _filters(phases: np.ndarray, cutoff: float) -> np.ndarray:
+    """Filters [phase, tap], each of sum 1; tap t lies t - reach + 1 - phase samples off."""
+    reach = ceil(_ZERO_CROSSINGS / cutoff)
+    offsets = np.arange(2 * reach) - reach + 1 - phases[:, np.newaxis]
+    inside = np.clip(1 - (offsets * cutoff / _ZERO_CROSSINGS) ** 2, 0, None)
+    filters = np.sinc(offsets * cutoff) * np.i0(_BETA * np.sqrt(inside))
     normalized: np.ndarray = filters / filters.sum(axis=1, keepdims=True)
     return normalized
 
