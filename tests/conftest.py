@@ -36,3 +36,14 @@ def whisper_tiny_en() -> Path:
 def whisper_base() -> Path:
     """CTranslate2 folder of whisper-base (multilingual)."""
     return _weights("whisper-base")
+
+
+@pytest.fixture(scope="session")
+def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float model folder of whisper-tiny.en, exported once for all tests."""
+    pytest.importorskip("torch", reason="export needs mqtool[export]")
+    from mqtool.export import export_model
+
+    folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"
+    export_model(str(whisper_tiny_en), folder)
+    return folder
