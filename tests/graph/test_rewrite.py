@@ -58,9 +58,7 @@ def test_packed_graph_equals_the_dequantized_one(
         # The toy has one bias and no norm; float16 storage of it is the only difference.
         assert np.abs(found - expected).max() <= 1e-3 * np.ptp(expected)
 
-    blank = {
-        layer.name: blank_weight(layer, bits, rows_at_lower_bits, opset) for layer in layers
-    }
+    blank = {layer.name: blank_weight(layer, bits, rows_at_lower_bits, opset) for layer in layers}
     sized = packed_graph(toy_graph(), layers, blank, PackOptions("float", opset))
     size = (tmp_path / "packed.onnx").stat().st_size
     assert saved_bytes(sized, tmp_path / "packed.onnx", external=False) == size

@@ -4,13 +4,13 @@ onnxruntime folds these chains to plain int8 tensors when a session is created, 
 load time and not run time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from mqtool.graph.bits import plane_widths, unpack_bits
+from mqtool.graph.bits import plane_widths
 from mqtool.graph.layers import static_shape
 from mqtool.graph.weights import Layout, PackedPart
 
@@ -20,19 +20,19 @@ __all__ = ["Emitter", "decode_part", "decode_rows"]
 class Emitter:
     """Makes nodes for one graph and collects them until they are inserted.
 
-    Constants and unpacking tables are shared: equal ones become one initializer.
+    Constants are shared: equal ones become one initializer.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self.nodes: list[ir.Node] = []
 
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: int | str) -> ir.Value:
         """Append a node with one output."""
         return self.ops(op_type, inputs, 1, **attributes)[0]
 
     def ops(
-        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: int
+        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: int | str
     ) -> Sequence[ir.Value]:
         """Append a node with several outputs."""
         node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs)
@@ -52,9 +52,9 @@ class Emitter:
             self._graph.register_initializer(value)
         return self._graph.initializers[tensor.name]
 
-    def constant(self, values: Sequence[int] | int, dtype: ir.DataType) -> ir.Value:
+    def constant(self, values: Iterable[int] | int, dtype: ir.DataType) -> ir.Value:
         """A small integer constant, named by its type and values."""
-        array = np.array(values, dtype=dtype.numpy())
+        array = np.array(values if isinstance(values, int) else [*values], dtype=dtype.numpy())
         name = f"{dtype.name.lower()}:" + ",".join(str(v) for v in array.reshape(-1))
         if array.ndim:
             name += ","
@@ -124,12 +124,17 @@ class _Reader(Protocol):
 
 
 def _expand(emitter: Emitter, packed: ir.Value, width: int, *, signed: bool) -> ir.Value:
-    """Bytes [..., m] -> int8 fields [..., m, 8 / width], by one Gather in a table of all bytes."""
-    every_byte = np.arange(256, dtype=np.uint8)[:, None]
-    table = unpack_bits(every_byte, width, 8 // width, signed=signed).astype(np.int8)
-    name = f"unpack:{'int' if signed else 'uint'}{width}"
-    index = emitter.op("Cast", packed, to=int(ir.DataType.INT32))
-    return emitter.op("Gather", emitter.initializer(ir.Tensor(table, name=name)), index)
+    """Bytes [..., m] -> int8 fields [..., m, 8 / width], least significant first."""
+    byte = ir.DataType.UINT8
+    column = emitter.op("Unsqueeze", packed, emitter.constant([-1], ir.DataType.INT64))
+    shifts = emitter.constant(range(0, 8, width), byte)
+    shifted = emitter.op("BitShift", column, shifts, direction="RIGHT")
+    masked = emitter.op("BitwiseAnd", shifted, emitter.constant(2**width - 1, byte))
+    fields = emitter.op("Cast", masked, to=int(ir.DataType.INT8))
+    if not signed:
+        return fields
+    sign = emitter.constant(2 ** (width - 1), ir.DataType.INT8)
+    return emitter.op("Sub", emitter.op("BitwiseXor", fields, sign), sign)
 
 
 def _cut(emitter: Emitter, fields: ir.Value, stored: int, wanted: int) -> ir.Value:

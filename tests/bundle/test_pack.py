@@ -1,0 +1,115 @@
+import errno
+import json
+
+import numpy as np
+import pytest
+from mqruntime.recognizer import Recognizer
+from mqtool.bundle import pack as pack_module
+from mqtool.bundle.pack import pack
+from mqtool.errors import MqError, PackError
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.fit import KB, feasible_bytes
+from mqtool.plan.make import make_plan
+from mqtool.plan.size import PackOptions, SizeModel
+from toy import toy_folder
+
+OPTIONS = [PackOptions("dynamic", 25), PackOptions("float", 25), PackOptions("dynamic", 18)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return ModelFolder.open(toy_folder(tmp_path_factory.mktemp("model") / "toy", scale=4))
+
+
+def folder_bytes(path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{o.activations}-{o.opset}")
+@pytest.mark.parametrize("seed", range(12))
+def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, seed, tmp_path):
+    smallest, largest = feasible_bytes(SizeModel(folder, options), 10**6)
+    budget = int(np.random.default_rng(seed).integers(smallest, largest))
+    plan = make_plan(folder, [], budget, method="uniform", options=options)
+    report = pack(folder, plan, tmp_path / "packed")
+    assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
+    assert budget - KB < report.bytes <= budget
+    pcm = np.random.default_rng(0).normal(0, 0.1, 480).astype(np.float32)
+    with Recognizer.open(tmp_path / "packed") as recognizer:
+        assert len(recognizer.transcribe(pcm).tokens) > 0
+
+
+def test_packing_twice_gives_the_same_bytes(folder, tmp_path):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+    for name in ("one", "two"):
+        pack(folder, plan, tmp_path / name)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_a_packed_model_cannot_be_packed_again(folder, tmp_path):
+    pack(folder, make_plan(folder, [], 60 * KB, method="uniform"), tmp_path / "packed")
+    with pytest.raises(MqError, match="packed already"):
+        ModelFolder.open(tmp_path / "packed")
+
+
+def test_nothing_is_left_when_a_check_fails(folder, tmp_path, monkeypatch):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+
+    def differ(*_):
+        raise PackError("differs")
+
+    monkeypatch.setattr(pack_module, "check_widths", differ)
+    with pytest.raises(PackError):
+        pack(folder, plan, tmp_path / "packed")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_full_disk_or_ctrl_c_leaves_nothing_and_keeps_the_old(
+    folder, tmp_path, monkeypatch, error
+):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+    pack(folder, plan, tmp_path / "packed")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "packed").iterdir()}
+
+    def fail(model, path, *, external):
+        path.write_bytes(b"half a graph")
+        raise error
+
+    monkeypatch.setattr(pack_module, "save_graph", fail)
+    with pytest.raises((MqError, KeyboardInterrupt)):
+        pack(folder, plan, tmp_path / "packed")
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "packed").iterdir()} == before
+
+
+def test_other_files_in_the_way_are_not_deleted(folder, tmp_path):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(MqError, match="not empty"):
+        pack(folder, plan, tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_widths_in_the_file_are_compared_with_the_plan(folder, tmp_path):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+    pack(folder, plan, tmp_path / "packed")
+    other = make_plan(folder, [], 50 * KB, method="uniform")
+    manifest = pack_module.Manifest.read(tmp_path / "packed")
+    pack_module.check_widths(tmp_path / "packed", manifest, plan)
+    with pytest.raises(PackError, match="the plan says widths"):
+        pack_module.check_widths(tmp_path / "packed", manifest, other)
+
+
+def test_manifest_records_the_plan(folder, tmp_path):
+    plan = make_plan(folder, [], 60 * KB, method="uniform")
+    pack(folder, plan, tmp_path / "packed")
+    packed = json.loads((tmp_path / "packed" / "model.json").read_bytes())["packed"]
+    assert packed == {
+        "activations": "dynamic",
+        "budget_bytes": 60 * KB,
+        "opset": 25,
+        "plan_sha256": plan.sha256,
+    }
