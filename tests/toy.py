@@ -10,7 +10,8 @@ import onnx_ir as ir
 from mqruntime.manifest import CtcSettings, Manifest
 
 ROWS, COLUMNS = 40, 24
-"""Of the embedding at scale 1; the other layers follow."""
+"""Of the embedding at scale 1; the other layers follow. A row is looked up for each frame, so the
+toy takes at most ROWS * scale frames of 8 samples."""
 
 TOY = """
 <ir_version: 10, opset_import: ["" : 21]>

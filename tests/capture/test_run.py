@@ -22,7 +22,7 @@ def folder(tmp_path):
 def clips(tmp_path):
     rng = np.random.default_rng(0)
     clips = []
-    for index, samples in enumerate((160, 208, 400)):
+    for index, samples in enumerate((160, 208, 320)):
         path = tmp_path / f"{index}.wav"
         soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
         clips.append(Clip(path))
