@@ -24,6 +24,7 @@ def test_reads_what_libsndfile_reads(tmp_path, subtype, container, channels):
     np.testing.assert_array_equal(pcm, expected)
 
 
+@pytest.mark.data
 def test_real_speech_is_the_same_as_through_libsndfile(tmp_path, speech):
     flac = next((speech / "librispeech" / "dev").glob("*.flac"))
     samples, rate = soundfile.read(flac, dtype="float32")

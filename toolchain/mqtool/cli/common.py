@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mqtool.errors import MqError
 from mqtool.files import new_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ __all__ = [
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+def _writable(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a result file that cannot be written before the work, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise MqError(f"{path}: folder {path.parent} does not exist; create it first")
+    if path is not None and path.is_dir():
+        raise MqError(f"{path}: is a folder; give a file name")
+    return path
+
+
 model_argument: Decorator = click.argument(
     "model", type=click.Path(path_type=Path), metavar="MODEL_OR_PACKED"
 )
@@ -34,7 +45,11 @@ clips_argument: Decorator = click.argument(
     "clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIPS..."
 )
 json_option: Decorator = click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the result to this file."
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    callback=_writable,
+    help="Write the result to this file.",
 )
 threads_option: Decorator = click.option(
     "--threads",
