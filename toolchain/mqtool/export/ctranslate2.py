@@ -8,13 +8,13 @@
         string name, u8 rank, u32 dims[rank], u8 type id, u32 bytes, raw data
     u32 number of aliases, each: string alias, string variable
 
-where a string is a u16 length that counts its closing NUL, then the characters. Type ids: 0 float32,
-1 int8, 2 int16, 3 int32, 4 float16, 5 bfloat16. An integer `X/weight` comes with `X/weight_scale`,
-one value a row (int8) or one in all (int16), and stands for `weight / scale`.
+where a string is a u16 length that counts its closing NUL, then the characters. Type ids:
+0 float32, 1 int8, 2 int16, 3 int32, 4 float16, 5 bfloat16. An integer `X/weight` comes with
+`X/weight_scale`, one value a row (int8) or one in all (int16), and stands for `weight / scale`.
 
 Linear weights are [out, in]. Projections of one input are stacked: Q, K, V in `linear_0` of self
-attention; Q in `linear_0`, then K, V in `linear_1` of cross attention. Whisper's K projection has no
-bias, so its third of the stacked bias is zero.
+attention; Q in `linear_0`, then K, V in `linear_1` of cross attention. Whisper's K projection has
+no bias, so its third of the stacked bias is zero.
 """
 
 import json
@@ -28,6 +28,7 @@ import ml_dtypes
 import numpy as np
 
 from mqtool.errors import ExportError
+from mqtool.export.vocabulary import FIRST_MULTILINGUAL_SIZE
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -189,7 +190,7 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
     config = _whisper_config(variables)
     state = {name: torch.from_numpy(array) for name, array in _state(variables)}
     with torch.device("meta"):
-        model = WhisperForConditionalGeneration(config)
+        model: Any = WhisperForConditionalGeneration(config)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:  # a shape that contradicts the others
@@ -199,7 +200,9 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
         raise ExportError(f"{folder}: tensors of {left[0]!r} and {len(left) - 1} more do not match")
     model.tie_weights()
     _set_generation(model, folder)
-    return model.eval()
+    model.eval()
+    whisper: WhisperForConditionalGeneration = model
+    return whisper
 
 
 def _whisper_config(variables: VariableFile) -> Any:
@@ -219,7 +222,7 @@ def _whisper_config(variables: VariableFile) -> Any:
         decoder_ffn_dim=variables.shape("decoder/layer_0/ffn/linear_0/weight")[0],
         max_source_positions=variables.shape("encoder/position_encodings/encodings")[0],
         max_target_positions=variables.shape("decoder/position_encodings/encodings")[0],
-        use_cache=True,
+        decoder_start_token_id=50258 if vocabulary >= FIRST_MULTILINGUAL_SIZE else 50257,
     )
 
 

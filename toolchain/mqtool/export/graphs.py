@@ -141,8 +141,9 @@ def prepend(model: ir.Model, front: str, constants: Mapping[str, np.ndarray]) ->
     part.graph.initializers.clear()
     part.graph.remove(nodes)
     for value in inputs:
-        if value.name in constants:
-            value.const_value = ir.tensor(constants[value.name], name=value.name)
+        array = constants.get(value.name or "")
+        if array is not None:
+            value.const_value = ir.tensor(array, name=value.name)
             initializers.append(value)
     graph.inputs.clear()
     graph.inputs.extend(value for value in inputs if value.name not in constants)
@@ -158,5 +159,6 @@ def save(model: ir.Model, path: Path) -> None:
     model.producer_name = "mqtool"
     model.producer_version = None
     model.graph.name = path.stem
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     ir.save(model, path, external_data=f"{path.name}.data" if size > _EXTERNAL_DATA_OVER else None)

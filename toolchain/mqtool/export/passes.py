@@ -60,7 +60,7 @@ def _transposed(tensor: ir.TensorProtocol, permutation: tuple[int, ...]) -> ir.L
         array = np.ascontiguousarray(tensor.numpy().transpose(permutation))
         return ir.Tensor(array, name=tensor.name)
 
-    shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+    shape = ir.Shape([tensor.shape.numpy()[axis] for axis in permutation])
     return ir.LazyTensor(evaluate, tensor.dtype, shape, name=tensor.name)
 
 
@@ -103,9 +103,10 @@ class ConstantReshapes(ir.passes.InPlacePass):
         """Apply the pass."""
         modified = False
         for node in list(model.graph):
-            if node.op_type != "Reshape" or node.inputs[1].const_value is not None:
+            data, target = node.inputs if node.op_type == "Reshape" else (None, None)
+            if data is None or target is None or target.const_value is not None:
                 continue
-            shape = _constant_shape(node.inputs[0].shape, node.outputs[0].shape)
+            shape = _constant_shape(data.shape, node.outputs[0].shape)
             if shape is None:
                 continue
             constant = ir.tensor(np.array(shape, np.int64), name=f"{node.outputs[0].name}_shape")
@@ -162,13 +163,11 @@ class NameLayerNodes(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Apply the pass."""
         for node in model.graph:
-            weight = (
-                node.inputs[_WEIGHT_INPUT[node.op_type]] if node.op_type in _WEIGHT_INPUT else None
-            )
-            named = (
-                weight is not None and weight.is_initializer() and weight.name.endswith(".weight")
-            )
-            node.name = weight.name.removesuffix(".weight") if named else ""
+            place = _WEIGHT_INPUT.get(node.op_type)
+            weight = None if place is None else node.inputs[place]
+            name = weight.name if weight is not None and weight.is_initializer() else None
+            is_layer = name is not None and name.endswith(".weight")
+            node.name = name.removesuffix(".weight") if name is not None and is_layer else ""
         return ir.passes.PassResult(model, True)
 
 
@@ -192,7 +191,7 @@ class DropZeroBiases(ir.passes.InPlacePass):
 
 
 class StripValues(ir.passes.InPlacePass):
-    """Drop types, shapes and notes of values; onnxruntime infers them and initializers have them."""
+    """Drop types, shapes and notes of values: initializers have them, the rest is inferred."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Apply the pass."""

@@ -64,6 +64,7 @@ class _RelativePositions(nn.Module):
         super().__init__()
         exponents = torch.arange(0, width, 2, dtype=torch.int64).float()
         frequencies = torch.exp(exponents * -(torch.log(torch.tensor(10000.0)) / width))
+        self.frequencies: Tensor
         self.register_buffer("frequencies", frequencies)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ class _RotaryPositions(nn.Module):
 
     def __init__(self, frequencies: Tensor) -> None:
         super().__init__()
+        self.frequencies: Tensor
         self.register_buffer("frequencies", frequencies)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -98,11 +100,11 @@ def _relative_scores(
     positions length - 1 .. 1 - length, is wanted from place length - 1 - i on. One zero in front of
     each row and a reading of the buffer that starts `length` elements later shift every row so.
     """
-    _, heads, length, size = query.shape
-    projected = attention.linear_pos(positions).unflatten(-1, (heads, size)).permute(0, 2, 3, 1)
+    batch, heads, length, size = query.shape
+    projected = attention.linear_pos(positions).view(1, -1, heads, size).permute(0, 2, 3, 1)
     scores = (query + attention.pos_bias_v.unsqueeze(1)) @ projected
     flat = functional.pad(scores, (1, 0)).flatten(2)[:, :, length:]
-    shifted = flat.unflatten(2, (length, 2 * length - 1))[..., :length]
+    shifted = flat.view(batch, heads, length, 2 * length - 1)[..., :length]
     return query + attention.pos_bias_u.unsqueeze(1), shifted * attention.scaling
 
 
@@ -117,13 +119,13 @@ def _wavlm_attention(
     """WavLM attention (arXiv 2110.13900, section 4.1) without a padding mask."""
 
     def split_heads(hidden: Tensor) -> Tensor:
-        return hidden.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return hidden.view(*hidden.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
 
     if position_bias is None:
         length = hidden_states.shape[1]
         position_bias = self.compute_bias(length, length)[None]
     gates = self.gru_rel_pos_linear(split_heads(hidden_states))
-    gates = torch.sigmoid(gates.unflatten(-1, (2, 4)).sum(-1))
+    gates = torch.sigmoid(gates.view(*gates.shape[:3], 2, 4).sum(-1))
     gate_a, gate_b = gates[..., :1], gates[..., 1:]
     gate = gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0
 

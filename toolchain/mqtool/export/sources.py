@@ -152,14 +152,16 @@ def _load_transformers(folder: Path) -> "PreTrainedModel":
             f"{folder}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is "
             "incomplete or of another model"
         )
-    return model.eval()
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers from drawing its own progress bars and reporting what is checked here."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -9,11 +9,17 @@ from typing import Any
 from mqruntime.manifest import WhisperSettings
 from mqtool.errors import ExportError
 
-__all__ = ["VOCABULARY", "read_vocabulary", "whisper_settings", "write_vocabulary"]
+__all__ = [
+    "FIRST_MULTILINGUAL_SIZE",
+    "VOCABULARY",
+    "read_vocabulary",
+    "whisper_settings",
+    "write_vocabulary",
+]
 
 VOCABULARY = "vocabulary.json.gz"
 
-_FIRST_MULTILINGUAL_SIZE = 51865
+FIRST_MULTILINGUAL_SIZE = 51865
 """OpenAI's rule: Whisper vocabularies of this size or more are multilingual."""
 
 _TIMESTAMPS = 1501
@@ -63,7 +69,7 @@ def _read_ids(folder: Path) -> dict[str, int]:
         text = (folder / "vocabulary.txt").read_text("utf-8")
         return {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
     raise ExportError(
-        f"{folder}: no tokenizer.json, vocab.json or vocabulary.txt; copy the model's tokenizer here"
+        f"{folder}: no tokenizer.json, vocab.json or vocabulary.txt; copy the tokenizer here"
     )
 
 
@@ -90,7 +96,7 @@ def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
     generation, config = model.generation_config, model.config
     multilingual = getattr(generation, "is_multilingual", None)
     if multilingual is None:
-        multilingual = len(tokens) >= _FIRST_MULTILINGUAL_SIZE
+        multilingual = len(tokens) >= FIRST_MULTILINGUAL_SIZE
     languages = {}
     if multilingual:
         for token in tokens[_find(ids, "<|startoftranscript|>") + 1 : _find(ids, "<|translate|>")]:

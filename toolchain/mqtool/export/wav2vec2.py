@@ -123,7 +123,7 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
             folder / "preprocessor_config.json",
             missing="whether this model wants normalized audio is not known; copy the file here",
         )
-    return {"do_normalize": True, "sampling_rate": 16000} | settings
+    return {"do_normalize": True, "sampling_rate": 16000, **settings}
 
 
 def _write_ctc_vocabulary(model: "PreTrainedModel", source: Path, folder: Path) -> CtcSettings:
@@ -160,10 +160,10 @@ def _fold_weight_norms(model: nn.Module) -> None:
 def _fold_batch_norms(model: nn.Module) -> None:
     """Take the Conformer's batch norms into the depthwise convolutions they follow."""
     for module in model.modules():
-        if isinstance(getattr(module, "batch_norm", None), nn.BatchNorm1d):
-            if hasattr(module, "depthwise_conv"):
-                module.depthwise_conv = fuse_conv_bn_eval(module.depthwise_conv, module.batch_norm)
-                module.batch_norm = nn.Identity()
+        conv, norm = (getattr(module, name, None) for name in ("depthwise_conv", "batch_norm"))
+        if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
+            module.depthwise_conv = fuse_conv_bn_eval(conv, norm)
+            module.batch_norm = nn.Identity()
 
 
 def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
@@ -192,7 +192,8 @@ def reference_cases(model: "PreTrainedModel", source: Path) -> list[Case]:
 
     config: Any = model.config
     settings = _feature_extractor(source)
-    extract = Wav2Vec2FeatureExtractor(do_normalize=settings["do_normalize"])
+    extractor: Any = Wav2Vec2FeatureExtractor
+    extract = extractor(do_normalize=settings["do_normalize"])
     shortest = min_samples(config.conv_kernel, config.conv_stride)
     cases = []
     for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):

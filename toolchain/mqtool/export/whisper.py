@@ -6,12 +6,12 @@ well: attention written out, the cache as plain inputs and outputs, any audio le
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from mqruntime.manifest import Manifest
 from mqtool.export.frontend import SAMPLES_PER_FRAME, prepend_log_mel
@@ -26,7 +26,6 @@ from mqtool.export.vocabulary import (
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
-    from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperModel
 
 __all__ = ["DECODER", "ENCODER", "mel_filters", "write_folder"]
 
@@ -37,9 +36,9 @@ DECODER = "decoder.onnx"
 class Encoder(nn.Module):
     """Log-mel features to the cross-attention keys and values of every decoder layer."""
 
-    def __init__(self, model: "WhisperModel") -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Encode.
@@ -51,8 +50,8 @@ class Encoder(nn.Module):
             Key, value, key, value, ...: each [batch, heads, frames, head size].
         """
         encoder = self.model.encoder
-        hidden = F.gelu(encoder.conv1(features))
-        hidden = F.gelu(encoder.conv2(hidden)).transpose(1, 2)
+        hidden = functional.gelu(encoder.conv1(features))
+        hidden = functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         for layer in encoder.layers:
             attention = layer.self_attn
@@ -72,9 +71,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Tokens after a cached prefix to logits: the prompt (empty cache) and each step alike."""
 
-    def __init__(self, model: "WhisperModel") -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, tokens: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Decode.
@@ -93,7 +92,9 @@ class Decoder(nn.Module):
         own, cross = caches[:half], caches[half:]
         count, past = tokens.shape[1], own[0].shape[2]
         places = torch.arange(count) + past
-        hidden = decoder.embed_tokens(tokens) + F.embedding(places, decoder.embed_positions.weight)
+        hidden = decoder.embed_tokens(tokens) + functional.embedding(
+            places, decoder.embed_positions.weight
+        )
         mask = torch.where(torch.arange(count + past) <= places[:, None], 0.0, -torch.inf)
         present: list[Tensor] = []
         for index, layer in enumerate(decoder.layers):
@@ -109,10 +110,10 @@ class Decoder(nn.Module):
             normed = layer.final_layer_norm(hidden)
             hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(normed)))
         hidden = decoder.layer_norm(hidden)
-        return F.linear(hidden, decoder.embed_tokens.weight), *present
+        return functional.linear(hidden, decoder.embed_tokens.weight), *present
 
 
-def _key_value(attention: "WhisperAttention", hidden: Tensor) -> tuple[Tensor, Tensor]:
+def _key_value(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return (
         _split_heads(attention.k_proj(hidden), attention.num_heads),
         _split_heads(attention.v_proj(hidden), attention.num_heads),
@@ -121,11 +122,11 @@ def _key_value(attention: "WhisperAttention", hidden: Tensor) -> tuple[Tensor, T
 
 def _split_heads(hidden: Tensor, heads: int) -> Tensor:
     """[batch, time, heads * size] to [batch, heads, time, size]."""
-    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return hidden.reshape(*hidden.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _attend(
-    attention: "WhisperAttention",
+    attention: Any,
     hidden: Tensor,
     key: Tensor,
     value: Tensor,
@@ -136,7 +137,8 @@ def _attend(
     if mask is not None:
         scores = scores + mask
     mixed = torch.softmax(scores, -1) @ value
-    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    output: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return output
 
 
 def write_folder(
@@ -168,7 +170,8 @@ def mel_filters(mels: int) -> np.ndarray:
     """Whisper's mel filter bank, float64 [201, mels]."""
     from transformers import WhisperFeatureExtractor
 
-    filters: np.ndarray = WhisperFeatureExtractor(feature_size=mels).mel_filters
+    extractor: Any = WhisperFeatureExtractor
+    filters: np.ndarray = extractor(feature_size=mels).mel_filters
     return filters
 
 
@@ -176,7 +179,7 @@ def _names(prefix: str, layers: int) -> list[str]:
     return [f"{prefix}_{kind}_{index}" for index in range(layers) for kind in ("key", "value")]
 
 
-def _cache_shape(config: object, length: str) -> Sequence[str | int]:
+def _cache_shape(config: Any, length: str) -> Sequence[str | int]:
     heads = config.decoder_attention_heads
     return ["batch", heads, length, config.d_model // heads]
 
