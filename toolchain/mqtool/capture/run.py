@@ -5,7 +5,7 @@ greedily first, then the decoder runs once over the prompt and the tokens it pro
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,27 @@ class Utterance:
 
 
 def open_graphs(
-    folder: ModelFolder, edit: Callable[[ir.Model, str], None] | None = None, *, threads: int = 0
+    folder: ModelFolder,
+    edit: Callable[[ir.Model, str], None],
+    *,
+    roles: Sequence[str] | None = None,
+    threads: int = 0,
 ) -> dict[str, Session]:
-    """Sessions of the float graphs by role, each edited first by `edit(model, role)`."""
+    """Sessions of the float graphs by role, each edited first by `edit(model, role)`.
+
+    Args:
+        folder: the float model.
+        edit: changes the graph in place.
+        roles: which graphs; None for all.
+        threads: of onnxruntime.
+    """
     sessions = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for role, name in folder.manifest.graphs.items():
-            path = folder.path / name
-            if edit is not None:
-                model = folder.load(role)
-                edit(model, role)
-                path = Path(scratch) / name
-                save_graph(model, path, external=folder.is_external(role))
+        for role in roles or folder.manifest.graphs:
+            model = folder.load(role)
+            edit(model, role)
+            path = Path(scratch) / folder.manifest.graphs[role]
+            save_graph(model, path, external=folder.is_external(role))
             sessions[role] = Session(path, threads=threads)
     return sessions
 

@@ -82,7 +82,7 @@ class _Search:
             saved.append(saved[-1] + self.rows[name] * self.columns[name] * (upper - width) // 8)
 
         def guess(taken: int, slack: int) -> int:
-            return bisect_left(saved, saved[taken] - slack)
+            return int(bisect_left(saved, saved[taken] - slack))
 
         return _boundary(len(self.steps), lambda n: self.slack(self.widths_after(n)), guess)
 

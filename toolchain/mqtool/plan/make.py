@@ -20,7 +20,7 @@ __all__ = ["METHODS", "PROBE_CLIPS", "Method", "make_plan"]
 Method = Literal["measured", "myqasr", "uniform"]
 METHODS: tuple[Method, ...] = ("measured", "myqasr", "uniform")
 
-PROBE_CLIPS = 8
+PROBE_CLIPS = 4
 """Clips, spread over those given, on which `measured` probes every layer."""
 
 Progress = Callable[[str, int], Callable[[], None]]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime import whisper
@@ -83,13 +84,7 @@ def measure_damage(
         threads: of onnxruntime.
         advance: called after every layer.
     """
-    graphs = open_graphs(
-        folder,
-        lambda model, role: override_weights(
-            model.graph, [layer for layer in folder.layers if layer.graph == role]
-        ),
-        threads=threads,
-    )
+    graphs = open_graphs(folder, _let_weights_change(folder), threads=threads)
     longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
     heard = list(utterances(folder, clips, graphs, language=language, longest=longest))
     references = [output_logits(graphs, utterance) for utterance in heard]
@@ -103,7 +98,7 @@ def measure_damage(
             error[bits] = float(np.square(rounded - rows).sum())
             if bits == PROBE_BITS:
                 probe = rounded
-        changed = _overridden(graphs, layer, layer.to_stored(probe))
+        changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
         divergences = [
             mean_kl(reference, output_logits(changed, _reencode(folder, changed, layer, utterance)))
             for utterance, reference in zip(heard, references, strict=True)
@@ -125,10 +120,36 @@ def _reencode(
     return Utterance(utterance.pcm, utterance.prompt, utterance.tokens, cross)
 
 
-def _overridden(graphs: Mapping[str, Session], layer: Layer, weight: Float) -> dict[str, Graph]:
+def _let_weights_change(folder: ModelFolder) -> Callable[[ir.Model, str], None]:
+    """An edit for `open_graphs`.
+
+    Tables stay constant: a head tied to one would be transposed again in every run.
+    """
+
+    def edit(model: ir.Model, role: str) -> None:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        override_weights(model.graph, [layer for layer in layers if layer.op != "embedding"])
+
+    return edit
+
+
+def _with_weight(
+    folder: ModelFolder,
+    graphs: Mapping[str, Session],
+    layer: Layer,
+    weight: Float,
+    threads: int,
+) -> dict[str, Graph]:
     changed: dict[str, Graph] = dict(graphs)
-    changed[layer.graph] = _Overridden(graphs[layer.graph], {layer.initializer: weight})
-    return changed
+    if layer.op != "embedding":
+        changed[layer.graph] = _Overridden(graphs[layer.graph], {layer.initializer: weight})
+        return changed
+
+    def edit(model: ir.Model, role: str) -> None:
+        tensor = ir.Tensor(weight, name=layer.initializer)
+        model.graph.initializers[layer.initializer].const_value = tensor
+
+    return changed | open_graphs(folder, edit, roles=[layer.graph], threads=threads)
 
 
 @dataclass(frozen=True)
