@@ -1,7 +1,9 @@
 """Where tests find real speech and real weights."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -10,19 +12,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _missing(reason: str) -> NoReturn:
+    """Skip a test whose data is not here, or fail it where all data must be (CI)."""
+    if os.environ.get("MQTOOL_REQUIRE_DATA") == "1":
+        pytest.fail(f"{reason} (MQTOOL_REQUIRE_DATA=1)", pytrace=False)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """Folder of the real recordings: MQTOOL_TEST_DATA, or ../shared/data beside the checkout."""
     folder = Path(os.environ.get("MQTOOL_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "librispeech" / "manifest.csv").is_file():
-        pytest.skip(f"no recordings in {folder}; set MQTOOL_TEST_DATA to their folder")
+        _missing(f"no recordings in {folder}; set MQTOOL_TEST_DATA to their folder")
     return folder
 
 
 def _weights(name: str) -> Path:
     folder = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / name
     if not (folder / "model.bin").is_file():
-        pytest.skip(f"no weights in {folder}; run `make weights`, or set MQTOOL_TEST_WEIGHTS")
+        _missing(f"no weights in {folder}; run `make weights`, or set MQTOOL_TEST_WEIGHTS")
     return folder
 
 
@@ -39,9 +48,16 @@ def whisper_base() -> Path:
 
 
 @pytest.fixture(scope="session")
+def demo_clips() -> Path:
+    """Manifest of the synthesized English clips of this repository: splits calib and dev."""
+    return ROOT / "examples" / "clips" / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-tiny.en, exported once for all tests."""
-    pytest.importorskip("torch", reason="export needs mqtool[export]")
+    if find_spec("torch") is None:
+        _missing("export needs torch; run: pip install 'mqtool[export]'")
     from mqtool.export import export_model
 
     folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"

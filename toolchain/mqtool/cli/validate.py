@@ -1,0 +1,114 @@
+"""`mqtool validate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mqtool.cli.common import (
+    json_option,
+    print_table,
+    rows_options,
+    threads_option,
+    track,
+    write_json,
+)
+from mqtool.errors import PackError
+
+if TYPE_CHECKING:
+    from mqtool.evaluate.validate import Validation
+
+__all__ = ["validate"]
+
+
+@click.command()
+@click.argument("packed", type=click.Path(path_type=Path))
+@click.option(
+    "--reference",
+    required=True,
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    help="The float model PACKED was made from.",
+)
+@click.option(
+    "--clips",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Recordings, best ones the plan has not seen: folder, files or CSV. Repeatable.",
+)
+@rows_options
+@click.option(
+    "--plan", "plan_path", type=click.Path(path_type=Path), help="The plan it was packed with."
+)
+@click.option(
+    "--max-wer",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Percent of words that may differ from the float model's.",
+)
+@threads_option
+@json_option
+def validate(
+    packed: Path,
+    reference: Path,
+    clips: tuple[Path, ...],
+    split: str | None,
+    group: str | None,
+    language: str | None,
+    plan_path: Path | None,
+    max_wer: float,
+    threads: int,
+    json_path: Path | None,
+) -> None:
+    """Check that PACKED keeps its size, its plan and its ears.
+
+    Compares the size with the budget, the widths in the files with the plan, and what the packed
+    model hears with what the float model hears, with onnxruntime's optimizer on and off. Exit code
+    1 if any check fails.
+
+    \b
+    Example:
+      mqtool validate packed/ --reference model/ --clips recordings/ --plan plan.json
+    """
+    from mqtool.clips import find_clips
+    from mqtool.evaluate.validate import validate as check
+
+    found = find_clips(clips, split=split, group=group, language=language)
+    result = check(
+        packed,
+        reference,
+        found,
+        plan_path=plan_path,
+        max_wer=max_wer,
+        threads=threads,
+        track=track,
+    )
+    _print(packed, result)
+    write_json(json_path, result.to_json())
+    if result.failed:
+        reasons = "; ".join(
+            f"{check.name}: {check.found}, {check.wanted}" for check in result.failed
+        )
+        raise PackError(f"{packed}: failed: {reasons}")
+
+
+def _print(packed: Path, result: "Validation", shown: int = 10) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{packed}, {len(result.clips)} clips", title_justify="left")
+    for heading in ("check", "found", "wanted", ""):
+        table.add_column(heading)
+    for check in result.checks:
+        table.add_row(check.name, check.found, check.wanted, "ok" if check.passed else "FAILED")
+    print_table(table)
+    different = [clip for clip in result.clips if clip.float_text != clip.packed_text]
+    if not different:
+        return
+    texts = Table(title=f"{len(different)} clips sound different", title_justify="left")
+    for heading in ("clip", "float", "packed"):
+        texts.add_column(heading)
+    for clip in different[:shown]:
+        texts.add_row(clip.path.name, clip.float_text, clip.packed_text)
+    print_table(texts)
