@@ -105,7 +105,7 @@ def test_a_layer_at_an_impossible_width_or_left_out_fails(toy, clips, tmp_path):
     for file in (toy / "packed8").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     graph = onnx.load(tmp_path / "model.onnx")
-    _rename(graph, "layer.k.weight/0/0:4", "layer.k.weight/0/0:30")
+    _rename(graph, "layer.k.weight/0/0:4", "layer.k.weight/0/0:40")
     onnx.save(graph, tmp_path / "model.onnx")
     assert "'layer.k'" in _failed(validate(tmp_path, toy / "model", clips))["layers"]
     _rename(graph, "layer.k.weight/0/0:19", "something")
