@@ -23,7 +23,7 @@ CLIPS = 12
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """A folder with a float toy, packed as large as 8 bits and at 1 bit with their plans, and clips."""
+    """A float toy, packed in the bytes of 8 bits and of 1 bit; both plans; clips."""
     folder = tmp_path_factory.mktemp("toy")
     model = ModelFolder.open(toy_folder(folder / "model", scale=2))
     for bits in (8, 1):
@@ -108,11 +108,11 @@ def test_a_layer_at_an_impossible_width_or_left_out_fails(toy, clips, tmp_path):
     _rename(graph, "layer.k.weight/0/0:4", "layer.k.weight/0/0:40")
     onnx.save(graph, tmp_path / "model.onnx")
     assert "'layer.k'" in _failed(validate(tmp_path, toy / "model", clips))["layers"]
-    _rename(graph, "layer.k.weight/0/0:19", "something")
+    _rename(graph, "layer.k.weight/0/0:40", "something")
+    _rename(graph, "layer.k.weight/0/1:2", "something else")
     onnx.save(graph, tmp_path / "model.onnx")
-    assert (
-        _failed(validate(tmp_path, toy / "model", clips))["layers"] == "layer 'layer.k' is missing"
-    )
+    failed = _failed(validate(tmp_path, toy / "model", clips))
+    assert failed["layers"] == "layer 'layer.k' is missing"
 
 
 def _rename(graph, old, new):
