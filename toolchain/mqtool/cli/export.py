@@ -1,10 +1,13 @@
 """`mqtool export`."""
 
-import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
+
+from mqtool.cli.common import json_option, write_json
+from mqtool.errors import ExportError
 
 __all__ = ["export"]
 
@@ -18,12 +21,7 @@ __all__ = ["export"]
     type=click.Path(path_type=Path),
     help="Model folder to make.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the result to this file.",
-)
+@json_option
 def export(source: str, output: Path, json_path: Path | None) -> None:
     """Turn SOURCE into a folder of float ONNX graphs and check them against PyTorch.
 
@@ -31,19 +29,15 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
     Whisper, and Wav2Vec2, Wav2Vec2-Conformer, HuBERT and WavLM with a CTC or a classification head
     can be exported. The export fails if the graphs and PyTorch disagree.
 
-    Example: mqtool export openai/whisper-tiny.en -o whisper-tiny.en/
+    \b
+    Example:
+      mqtool export openai/whisper-tiny.en -o whisper-tiny.en/
     """
     from rich.console import Console
 
-    from mqtool.errors import ExportError
-
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            f"export needs {error.name}; install it with: pip install 'mqtool[export]'"
-        ) from None
+    for package in ("torch", "transformers", "onnxscript"):
+        if find_spec(package) is None:
+            raise ExportError(f"export needs {package}; run: pip install 'mqtool[export]'")
     from mqtool.export import export_model
 
     with Console(stderr=True).status("starting") as status:
@@ -53,8 +47,4 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
         f"logits within {result.parity.difference:.1e} of PyTorch's range in "
         f"{result.parity.cases} cases, {result.parity.choices} greedy choices equal"
     )
-    if json_path is not None:
-        from mqtool.files import new_file
-
-        with new_file(json_path) as path:
-            path.write_text(json.dumps(asdict(result), indent=2, sort_keys=True) + "\n")
+    write_json(json_path, asdict(result))

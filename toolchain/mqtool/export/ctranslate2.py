@@ -28,7 +28,7 @@ import ml_dtypes
 import numpy as np
 
 from mqtool.errors import ExportError
-from mqtool.export.vocabulary import FIRST_MULTILINGUAL_SIZE
+from mqtool.export.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -187,7 +187,8 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
     from transformers import WhisperForConditionalGeneration
 
     variables = read_variables(folder / "model.bin")
-    config = _whisper_config(variables)
+    vocabulary, _ = variables.shape("decoder/embeddings/weight")
+    config = _whisper_config(variables, read_vocabulary(folder, vocabulary))
     state = {name: torch.from_numpy(array) for name, array in _state(variables)}
     with torch.device("meta"):
         model: Any = WhisperForConditionalGeneration(config)
@@ -205,13 +206,16 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
     return whisper
 
 
-def _whisper_config(variables: VariableFile) -> Any:
+def _whisper_config(variables: VariableFile, tokens: list[str]) -> Any:
     from transformers import WhisperConfig
 
+    for token in ("<|startoftranscript|>", "<|endoftext|>"):
+        if token not in tokens:
+            raise ExportError(f"the tokenizer has no {token}: not Whisper's")
+    end = tokens.index("<|endoftext|>")
     width, mels, _ = variables.shape("encoder/conv1/weight")
-    vocabulary, _ = variables.shape("decoder/embeddings/weight")
     return WhisperConfig(
-        vocab_size=vocabulary,
+        vocab_size=len(tokens),
         num_mel_bins=mels,
         d_model=width,
         encoder_layers=_count_layers(variables, "encoder"),
@@ -222,7 +226,10 @@ def _whisper_config(variables: VariableFile) -> Any:
         decoder_ffn_dim=variables.shape("decoder/layer_0/ffn/linear_0/weight")[0],
         max_source_positions=variables.shape("encoder/position_encodings/encodings")[0],
         max_target_positions=variables.shape("decoder/position_encodings/encodings")[0],
-        decoder_start_token_id=50258 if vocabulary >= FIRST_MULTILINGUAL_SIZE else 50257,
+        decoder_start_token_id=tokens.index("<|startoftranscript|>"),
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
     )
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "GraphRunner",
     "Parity",
     "check_parity",
+    "compare_choices",
     "probe",
     "relative_difference",
 ]
@@ -133,7 +134,7 @@ def check_parity(folder: Path, cases: Iterable[Case], tolerance: float = TOLERAN
                     f"{where}: logits differ from the reference by {difference:.2e} of their range"
                     f" (limit {tolerance:.0e})"
                 )
-            choices += _compare_choices(case.logits, logits, tolerance, where)
+            choices += compare_choices(case.logits, logits, tolerance, where)
             worst = max(worst, difference)
         del runner
     return Parity(worst, len(cases), choices)
@@ -162,7 +163,12 @@ def relative_difference(expected: np.ndarray, actual: np.ndarray) -> float:
     return float(np.max(np.abs(expected - actual))) / spread
 
 
-def _compare_choices(expected: np.ndarray, actual: np.ndarray, tolerance: float, where: str) -> int:
+def compare_choices(expected: np.ndarray, actual: np.ndarray, tolerance: float, where: str) -> int:
+    """Count greedy choices, all of them equal, ties within `tolerance` of the range aside.
+
+    Raises:
+        ParityError: some differ; `where` says of what.
+    """
     best = expected.argmax(-1)
     chosen = actual.argmax(-1)
     lost = expected.max(-1) - np.take_along_axis(expected, chosen[..., None], -1)[..., 0]

@@ -10,8 +10,8 @@ from mqruntime.manifest import WhisperSettings
 from mqtool.errors import ExportError
 
 __all__ = [
-    "FIRST_MULTILINGUAL_SIZE",
     "VOCABULARY",
+    "_FIRST_MULTILINGUAL_SIZE",
     "read_vocabulary",
     "whisper_settings",
     "write_vocabulary",
@@ -19,7 +19,7 @@ __all__ = [
 
 VOCABULARY = "vocabulary.json.gz"
 
-FIRST_MULTILINGUAL_SIZE = 51865
+_FIRST_MULTILINGUAL_SIZE = 51865
 """OpenAI's rule: Whisper vocabularies of this size or more are multilingual."""
 
 _TIMESTAMPS = 1501
@@ -96,7 +96,7 @@ def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
     generation, config = model.generation_config, model.config
     multilingual = getattr(generation, "is_multilingual", None)
     if multilingual is None:
-        multilingual = len(tokens) >= FIRST_MULTILINGUAL_SIZE
+        multilingual = len(tokens) >= _FIRST_MULTILINGUAL_SIZE
     languages = {}
     if multilingual:
         for token in tokens[_find(ids, "<|startoftranscript|>") + 1 : _find(ids, "<|translate|>")]:
