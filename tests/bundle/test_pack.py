@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+
 from mqruntime.recognizer import Recognizer
 from mqtool.bundle import pack as pack_module
 from mqtool.bundle.pack import pack

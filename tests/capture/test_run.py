@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import soundfile
+
 from mqruntime.session import Session
 from mqtool.capture.run import capture_outputs
 from mqtool.clips import Clip

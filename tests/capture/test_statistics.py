@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mqtool.capture.statistics import (
     EXACT_VALUES,
     RELATIVE_ERROR,

@@ -1,4 +1,5 @@
 import pytest
+
 from mqtool.errors import ModelError
 from mqtool.graph.files import load_graph, save_graph
 from mqtool.graph.folder import ModelFolder

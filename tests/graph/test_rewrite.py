@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import mqtool.graph.rewrite
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+
+import mqtool.graph.rewrite
 from mqruntime.session import Session
 from mqtool.graph.files import load_graph, save_graph, saved_bytes
 from mqtool.graph.folder import layer_weight
@@ -25,14 +26,14 @@ def logits(model: ir.Model, path: Path, *, optimize: bool = True) -> np.ndarray:
     return Session(path, optimize=optimize).run({"pcm": PCM})["logits"]
 
 
-def quantized_toy(bits: int, rows_at_lower_bits: int):
+def quantized_toy(bits: int, rows_at_lower_bits: int, rounding="nearest", scale: int = 1):
     """The toy's layers, quantized, and a float graph with the dequantized weights."""
-    model = toy_graph()
+    model = toy_graph(scale=scale)
     layers = find_layers(model.graph, "model")
     weights = {}
     for layer in layers:
         exact = layer_weight(model, layer)
-        weights[layer.name] = quantize_weight(exact, bits, rows_at_lower_bits, "nearest")
+        weights[layer.name] = quantize_weight(layer, exact, bits, rows_at_lower_bits, rounding)
         values = layer.to_stored(weights[layer.name].dequantize())
         tensor = ir.Tensor(values, name=layer.initializer)
         model.graph.initializers[layer.initializer].const_value = tensor
@@ -68,6 +69,38 @@ def test_packed_graph_equals_the_dequantized_one(
     assert {name: layer.widths for name, layer in stored.items()} == {
         layer.name: widths for layer in layers
     }
+
+
+@pytest.mark.parametrize("opset", [18, 25])
+@pytest.mark.parametrize("lookup", [True, False], ids=["lookup", "whole-table"])
+@pytest.mark.parametrize("rows_at_lower_bits", [0, 5])
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_multipliers_are_applied_exactly(
+    bits, rows_at_lower_bits, lookup, opset, tmp_path, monkeypatch
+):
+    """At scale 4 rows are 96 long, three groups; those of the first convolution are not grouped."""
+    if bits == 1 and rows_at_lower_bits:
+        pytest.skip("there is no width below 1")
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
+    layers, weights, reference = quantized_toy(bits, rows_at_lower_bits, "grouped", scale=4)
+    assert (weights["embed"].multipliers.max() > 1) == (
+        bits <= 5 or (bits, rows_at_lower_bits) == (6, 5)
+    )
+    assert weights["front.conv"].multipliers is None
+    expected = logits(reference, tmp_path / "float.onnx")
+    encoded = {layer.name: encode_weight(layer, weights[layer.name], opset) for layer in layers}
+    for activations, tolerance in (("float", 1e-3), ("dynamic", 0.02)):
+        packed = packed_graph(toy_graph(scale=4), layers, encoded, PackOptions(activations, opset))
+        for optimize in (True, False):
+            found = logits(packed, tmp_path / "packed.onnx", optimize=optimize)
+            assert np.abs(found - expected).max() <= tolerance * np.ptp(expected)
+        blank = {
+            layer.name: blank_weight(layer, bits, rows_at_lower_bits, opset, grouped=True)
+            for layer in layers
+        }
+        sized = packed_graph(toy_graph(scale=4), layers, blank, PackOptions(activations, opset))
+        size = (tmp_path / "packed.onnx").stat().st_size
+        assert saved_bytes(sized, tmp_path / "packed.onnx", external=False) == size
 
 
 @pytest.mark.parametrize("bits", range(2, 9))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mqtool.graph.bits import WIDTHS
 from mqtool.graph.layers import Layer
 from mqtool.plan.allocate import algorithm_1, marginal_steps, uniform_steps

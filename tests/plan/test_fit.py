@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mqtool.errors import BudgetError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.allocate import algorithm_1, uniform_steps

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from mqtool.errors import PlanError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import make_plan

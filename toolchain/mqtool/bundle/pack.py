@@ -18,7 +18,7 @@ from mqtool.graph.layers import Layer
 from mqtool.graph.weights import PackedWeight, StoredLayer, encode_weight, read_layers
 from mqtool.plan.plan_file import Plan, PlannedLayer
 from mqtool.plan.size import PackOptions, packed_graph, packed_manifest
-from mqtool.quantize.rounding import quantize_weight
+from mqtool.quantize.rounding import is_grouping, quantize_weight
 
 __all__ = ["PackReport", "check_widths", "pack"]
 
@@ -49,7 +49,7 @@ def pack(
         ModelError: onnxruntime cannot open what was written.
         MqError: `output` cannot be written.
     """
-    options = PackOptions(plan.activations, plan.opset)
+    options = PackOptions(plan.activations, plan.opset, is_grouping(plan.rounding))
     planned = {entry.name: entry for entry in plan.layers}
     with new_folder(output) as target:
         for role, name in folder.manifest.graphs.items():
@@ -99,7 +99,6 @@ def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
 
 
 def _packed(model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan) -> PackedWeight:
-    weight = quantize_weight(
-        layer_weight(model, layer), entry.bits, entry.rows_at_lower_bits, plan.rounding
-    )
+    exact = layer_weight(model, layer)
+    weight = quantize_weight(layer, exact, entry.bits, entry.rows_at_lower_bits, plan.rounding)
     return encode_weight(layer, weight, plan.opset)

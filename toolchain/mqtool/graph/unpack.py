@@ -5,6 +5,7 @@ load time and not run time.
 """
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +13,11 @@ import onnx_ir as ir
 
 from mqtool.graph.bits import plane_widths
 from mqtool.graph.layers import static_shape
-from mqtool.graph.weights import Layout, PackedPart
+from mqtool.graph.weights import GROUP_SIZE, Layout, PackedPart
 
 __all__ = ["Emitter", "decode_part", "decode_rows"]
+
+_MULTIPLIER_BITS = 4
 
 
 class Emitter:
@@ -74,7 +77,7 @@ def decode_part(
     shape: Sequence[int],
     dtype: ir.DataType,
 ) -> ir.Value:
-    """Codes of all rows of a part, of `shape` and integer type `dtype`."""
+    """Codes of all rows of a part, multipliers applied, of `shape` and integer type `dtype`."""
 
     def read(plane: ir.Value, width: int, *, signed: bool) -> ir.Value:
         stored = plane.const_value
@@ -89,11 +92,34 @@ def decode_part(
             flat = emitter.op("Reshape", fields, _shape(emitter, [-1]))
             count = part.rows * columns
             fields = _cut(emitter, flat, -(-count * width // 8) * 8 // width, count)
-            fields = emitter.op("Reshape", fields, _shape(emitter, shape))
+            fields = emitter.op("Reshape", fields, _shape(emitter, part.shape))
         return fields if dtype == ir.DataType.INT8 else emitter.op("Cast", fields, to=int(dtype))
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
-    return _join(emitter, planes, part.bits, dtype, read)
+    codes = _join(emitter, planes, part.bits, dtype, read)
+    if part.multipliers is None:
+        return codes
+    if layout == "rows":
+        codes = emitter.op("Reshape", codes, _shape(emitter, part.shape))
+    multipliers = _multipliers(emitter, part, part.multipliers, layout)
+    if dtype != ir.DataType.INT8:
+        multipliers = emitter.op("Cast", multipliers, to=int(dtype))
+    return emitter.op("Reshape", emitter.op("Mul", codes, multipliers), _shape(emitter, shape))
+
+
+def _multipliers(
+    emitter: Emitter, part: PackedPart, stored: ir.TensorProtocol, layout: Layout
+) -> ir.Value:
+    """int8, broadcastable to `part.shape`."""
+    packed = emitter.initializer(stored)
+    if layout == "typed":
+        return emitter.op("Cast", packed, to=int(ir.DataType.INT8))
+    fields = _expand(emitter, packed, _MULTIPLIER_BITS, signed=False)
+    rows = part.rows if layout == "rows" else 1
+    flat = emitter.op("Reshape", fields, _shape(emitter, [rows, -1]))
+    wide = static_shape(stored)[-1] * 8 // _MULTIPLIER_BITS
+    cut = _cut(emitter, flat, wide, prod(part.multiplier_shape) // rows)
+    return emitter.op("Reshape", cut, _shape(emitter, part.multiplier_shape))
 
 
 def decode_rows(
@@ -101,22 +127,39 @@ def decode_rows(
 ) -> ir.Value:
     """Codes of the rows `ids` of a part in "rows" layout: [..., columns] for ids [...]."""
 
+    def unpack(packed: ir.Value, width: int, count: int, *, signed: bool) -> ir.Value:
+        stored = packed.const_value
+        assert stored is not None
+        fields = _expand(emitter, emitter.op("Gather", packed, ids), width, signed=signed)
+        wide = static_shape(stored)[1] * 8 // width
+        return _cut(emitter, _reshape_rows(emitter, fields, ids, [wide]), wide, count)
+
     def read(plane: ir.Value, width: int, *, signed: bool) -> ir.Value:
         stored = plane.const_value
         assert stored is not None
-        rows = emitter.op("Gather", plane, ids)
         if width == 8:
+            rows = emitter.op("Gather", plane, ids)
             return rows if stored.dtype == dtype else emitter.op("Cast", rows, to=int(dtype))
-        fields = _expand(emitter, rows, width, signed=signed)
-        wide = static_shape(stored)[1] * 8 // width
-        lead = emitter.op("Shape", ids)
-        last = emitter.constant([wide], ir.DataType.INT64)
-        flat = emitter.op("Reshape", fields, emitter.op("Concat", lead, last, axis=0))
-        cut = _cut(emitter, flat, wide, columns)
+        cut = unpack(plane, width, columns, signed=signed)
         return cut if dtype == ir.DataType.INT8 else emitter.op("Cast", cut, to=int(dtype))
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
-    return _join(emitter, planes, part.bits, dtype, read)
+    codes = _join(emitter, planes, part.bits, dtype, read)
+    if part.multipliers is None:
+        return codes
+    groups = columns // GROUP_SIZE
+    stored = emitter.initializer(part.multipliers)
+    multipliers = unpack(stored, _MULTIPLIER_BITS, groups, signed=False)
+    column = emitter.op("Unsqueeze", multipliers, emitter.constant([-1], ir.DataType.INT64))
+    grouped = _reshape_rows(emitter, codes, ids, [groups, GROUP_SIZE])
+    return _reshape_rows(emitter, emitter.op("Mul", grouped, column), ids, [columns])
+
+
+def _reshape_rows(emitter: Emitter, rows: ir.Value, ids: ir.Value, last: Sequence[int]) -> ir.Value:
+    """Give what was looked up for ids [...] the shape [..., *last]."""
+    tail = emitter.constant(list(last), ir.DataType.INT64)
+    shape = emitter.op("Concat", emitter.op("Shape", ids), tail, axis=0)
+    return emitter.op("Reshape", rows, shape)
 
 
 class _Reader(Protocol):

@@ -90,7 +90,7 @@ class _Search:
         """Raise as many rows of one whole layer by one width as the slack allows."""
         whole = widths[name][0]
         raised = WIDTHS[WIDTHS.index(whole) + 1]
-        row_bits = self.columns[name] * (raised - whole)
+        row_bits: int = self.columns[name] * (raised - whole)
 
         def split(lowered: int) -> tuple[int, int]:
             return (raised, lowered) if lowered < self.rows[name] else (whole, 0)
@@ -99,7 +99,7 @@ class _Search:
             return self.slack({**widths, name: split(lowered)})
 
         def guess(lowered: int, slack: int) -> int:
-            return lowered - slack * 8 // row_bits
+            return lowered - (slack * 8) // row_bits
 
         widths[name] = split(_boundary(self.rows[name], slack, guess))
 

@@ -1,6 +1,7 @@
 """Making a plan: measure, allocate, fit."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from mqtool import __version__
@@ -13,7 +14,7 @@ from mqtool.plan.fit import fit_budget
 from mqtool.plan.measured import measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.size import PackOptions, SizeModel
-from mqtool.quantize.rounding import Rounding
+from mqtool.quantize.rounding import Rounding, is_grouping
 
 __all__ = ["METHODS", "PROBE_CLIPS", "Method", "make_plan"]
 
@@ -48,7 +49,7 @@ def make_plan(
         method: how bits are shared out.
         options: form of the packed graphs.
         rounding: how weights will be rounded; None for the method's own ("nearest" for the
-            paper's, "clipped" for measured).
+            paper's, "grouped" for measured).
         language: of clips that do not say (multilingual Whisper).
         threads: of onnxruntime.
         progress: see `Progress`.
@@ -57,8 +58,8 @@ def make_plan(
         BudgetError: the budget is not feasible; raised before any clip is read.
         ClipsError: the method needs clips and there are none.
     """
-    options = options or PackOptions()
-    rounding = rounding or ("clipped" if method == "measured" else "nearest")
+    rounding = rounding or ("grouped" if method == "measured" else "nearest")
+    options = replace(options or PackOptions(), grouped=is_grouping(rounding))
     sizes = SizeModel(folder, options)
     fit_budget(sizes, uniform_steps(folder.layers), budget_bytes)
     if method != "uniform" and not clips:

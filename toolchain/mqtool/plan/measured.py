@@ -94,7 +94,7 @@ def measure_damage(
         rows = layer_weight(models[layer.graph], layer)
         error, probe = {}, rows
         for bits in WIDTHS[:8]:
-            rounded = quantize_weight(rows, bits, 0, rounding).dequantize()
+            rounded = quantize_weight(layer, rows, bits, 0, rounding).dequantize()
             error[bits] = float(np.square(rounded - rows).sum())
             if bits == PROBE_BITS:
                 probe = rounded

@@ -9,7 +9,7 @@ UTF-8 JSON with sorted keys. Fields:
     planned_bytes    the exact size of the packed folder, at most the budget
     activations      dynamic or float: how the packed model computes
     opset            opset of the packed graphs, 25 or 18
-    rounding         how weights are rounded: nearest or clipped
+    rounding         how weights are rounded: nearest, clipped or grouped
     model_sha256     the float model this plan is for
     calib_sha256     the recordings it was made from; null when none were used
     tool_version
@@ -17,8 +17,8 @@ UTF-8 JSON with sorted keys. Fields:
     paper_bytes      weights x bits / 8, the count of the paper's Algorithm 1
     layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity}]:
                      the first rows of a layer have `bits`, the last `rows_at_lower_bits` the
-                     next lower width (16 below 32, else bits - 1); `bytes` are those of codes and
-                     scales; sensitivity is null where it was not measured
+                     next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
+                     scales and multipliers; sensitivity is null where it was not measured
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Plan:
     planned_bytes: int
     activations: Literal["dynamic", "float"]
     opset: int
-    rounding: Literal["nearest", "clipped"]
+    rounding: Literal["nearest", "clipped", "grouped"]
     model_sha256: str
     calib_sha256: str | None
     tool_version: str
@@ -146,7 +146,7 @@ class Plan:
 _CHOICES: dict[str, tuple[object, ...]] = {
     "activations": ("dynamic", "float"),
     "opset": (18, 25),
-    "rounding": ("nearest", "clipped"),
+    "rounding": ("nearest", "clipped", "grouped"),
 }
 
 

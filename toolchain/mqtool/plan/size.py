@@ -30,10 +30,12 @@ class PackOptions:
     Attributes:
         activations: how packed layers compute.
         opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types.
+        grouped: whether narrow parts have multipliers (`mqtool.graph.weights`).
     """
 
     activations: Activations = "dynamic"
     opset: int = 25
+    grouped: bool = False
 
 
 def packed_graph(
@@ -76,10 +78,7 @@ class SizeModel:
         total = len(manifest.to_bytes()) + self._copied_bytes
         for role in self.folder.manifest.graphs:
             layers = [layer for layer in self.folder.layers if layer.graph == role]
-            weights = {
-                layer.name: blank_weight(layer, *widths[layer.name], self.options.opset)
-                for layer in layers
-            }
+            weights = {layer.name: self._blank(layer, *widths[layer.name]) for layer in layers}
             graph = packed_graph(self._float_graphs[role].clone(), layers, weights, self.options)
             path = Path(self.folder.manifest.graphs[role])
             total += saved_bytes(graph, path, external=self.folder.is_external(role))
@@ -91,9 +90,15 @@ class SizeModel:
 
     def layer_bytes(self, layer: Layer, bits: int, rows_at_lower_bits: int) -> int:
         """Bytes of a layer's codes and scales."""
-        weight = blank_weight(layer, bits, rows_at_lower_bits, self.options.opset)
-        scale = 0 if weight.scale is None else weight.scale.nbytes
-        return scale + sum(plane.nbytes for part in weight.parts for plane in part.planes)
+        weight = self._blank(layer, bits, rows_at_lower_bits)
+        tensors = [weight.scale, *(part.multipliers for part in weight.parts)]
+        tensors += [plane for part in weight.parts for plane in part.planes]
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    def _blank(self, layer: Layer, bits: int, rows_at_lower_bits: int) -> PackedWeight:
+        return blank_weight(
+            layer, bits, rows_at_lower_bits, self.options.opset, grouped=self.options.grouped
+        )
 
     @cached_property
     def _float_graphs(self) -> dict[str, ir.Model]:
