@@ -1,0 +1,43 @@
+# make demo     a real Whisper, made small for one speaker; CLIPS=folder uses your recordings
+# make test     every test; downloads Whisper weights first (once, 220 MB)
+# make check    ruff, types and the tests that take no time
+# make weights  what the tests download
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUDGET_KB ?= 20000
+
+.PHONY: demo test check lint weights clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
+
+test: $(INSTALLED) weights
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: lint
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not weights and not data and not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Without a network the tests that need the weights are skipped and say so.
+weights: $(INSTALLED)
+	-$(BIN)/python examples/get_weights.py work/weights
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python lacks venv; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build
