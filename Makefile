@@ -1,6 +1,7 @@
 # make demo     a real Whisper, made small for one speaker; CLIPS=folder uses your recordings
 # make test     every test; downloads Whisper weights first (once, 220 MB)
 # make check    ruff, types and the tests that take no time
+# make docs     the generated parts of the documentation
 # make weights  what the tests download
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUDGET_KB ?= 20000
 
-.PHONY: demo test check lint weights clean
+.PHONY: demo test check lint docs weights clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
@@ -25,6 +26,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/python toolchain/write_docs.py
 
 # Without a network the tests that need the weights are skipped and say so.
 weights: $(INSTALLED)

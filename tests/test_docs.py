@@ -1,0 +1,97 @@
+"""The documentation says what the code does."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from mqtool.cli.main import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "toolchain").glob("*.md")),
+]
+CONTEXT = click.Context(cli, info_name="mqtool")
+COMMANDS = cli.list_commands(CONTEXT)
+
+
+def _command(name: str) -> click.Command:
+    command = cli.get_command(CONTEXT, name)
+    assert command is not None, f"mqtool has no command {name!r}"
+    return command
+
+
+def _command_lines(text: str) -> list[str]:
+    return re.findall(r"^ *(?:\$ )?mqtool ((?!\[OPTIONS).+?)(?: +#.*)?$", text, re.MULTILINE)
+
+
+def _parse(line: str) -> str:
+    """Parse a command line as mqtool would, without running it; the command's name."""
+    name, *arguments = shlex.split(line)
+    _command(name).make_context(name, arguments)
+    return name
+
+
+def test_generated_parts_are_current(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "toolchain")
+    from write_docs import documents
+
+    for path, wanted in documents().items():
+        assert path.read_text() == wanted, f"{path.name} is out of date; run `make docs`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_parses(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = _command_lines(_command(name).help or "")
+    assert lines, f"mqtool {name} --help has no example"
+    assert [_parse(line) for line in lines] == [name] * len(lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_command_is_described(name):
+    command = _command(name)
+    assert command.get_short_help_str()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"mqtool {name} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize("path", [None, *DOCUMENTS], ids=lambda path: path.name if path else "help")
+def test_commands_in_texts_parse(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text() if path else cli.help
+    for line in _command_lines(text or ""):
+        if line.split()[0] not in ("COMMAND", "[OPTIONS]"):
+            _parse(line)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        file, _, heading = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.is_file(), f"{path.name} links to {target}"
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert heading in [title.lower().replace(" ", "-") for title in headings]
+
+
+def test_make_targets_in_texts_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        named = set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", path.read_text(), re.MULTILINE))
+        assert {one or other for one, other in named} <= targets, path.name
+
+
+def test_the_python_example_imports():
+    (example,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    imports = [line for line in example.splitlines() if line.startswith("from")]
+    assert imports
+    exec("\n".join(imports), {})
+    assert sys.modules["mqruntime.recognizer"]

@@ -1,0 +1,84 @@
+"""Write the parts of the documentation that the code knows best. `make docs` runs this.
+
+The list of commands in README.md, toolchain/COMMANDS.md with the help of each, and the list of
+modules in toolchain/README.md, one line each from its docstring. A test fails when they are out of
+date.
+"""
+
+import ast
+from pathlib import Path
+
+import click
+
+from mqtool.cli.main import cli
+
+__all__ = ["documents"]
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH = 88
+PACKAGES = ("toolchain/mqtool", "runtime_py/mqruntime")
+
+
+def documents() -> dict[Path, str]:
+    """Every document with a generated part -> its whole text as it should be."""
+    readme, tour = ROOT / "README.md", ROOT / "toolchain" / "README.md"
+    return {
+        readme: _with_part(readme, "commands", _help(cli)),
+        tour: _with_part(tour, "modules", module_list()),
+        ROOT / "toolchain" / "COMMANDS.md": command_reference(),
+    }
+
+
+def command_reference() -> str:
+    """The help of every command."""
+    context = click.Context(cli, info_name="mqtool")
+    parts = ["# Commands", "What `mqtool COMMAND --help` says; written by `make docs`.", _help(cli)]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts += [f"## mqtool {name}", _help(command, name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def module_list() -> str:
+    """One line a module, by folder."""
+    parts = []
+    for package in PACKAGES:
+        folders: dict[Path, list[Path]] = {}
+        for path in sorted((ROOT / package).rglob("*.py")):
+            folders.setdefault(path.parent, []).append(path)
+        for folder, paths in folders.items():
+            rows = [f"- `{path.name}` {line}" for path in paths if (line := _first_line(path))]
+            parts.append(f"**{folder.relative_to(ROOT)}/**\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def _help(command: click.Command, name: str | None = None) -> str:
+    parent = click.Context(cli, info_name="mqtool") if name else None
+    context = click.Context(
+        command,
+        info_name=name or "mqtool",
+        parent=parent,
+        max_content_width=WIDTH,
+        help_option_names=cli.context_settings["help_option_names"],
+        terminal_width=WIDTH,
+    )
+    return f"```\n{command.get_help(context)}\n```"
+
+
+def _with_part(path: Path, name: str, text: str) -> str:
+    start, end = f"<!-- {name}: written by make docs -->\n", f"\n<!-- end of {name} -->"
+    before, found, rest = path.read_text().partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{path}: lacks {start.strip()} or {end.strip()}")
+    return f"{before}{start}{text}{end}{after}"
+
+
+if __name__ == "__main__":
+    for document, content in documents().items():
+        document.write_text(content)
