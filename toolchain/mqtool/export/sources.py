@@ -92,7 +92,7 @@ def _download(source: str) -> Path:
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         try:
             return Path(snapshot_download(source, local_files_only=True))
-        except Exception:
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ExportError(
                 f"{source}: no such folder, and the hub cannot be reached ({reason});"

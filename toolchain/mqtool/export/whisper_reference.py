@@ -34,13 +34,21 @@ def _case(model: "WhisperForConditionalGeneration", pcm: np.ndarray) -> Case:
     features = torch.from_numpy(reference_features(pcm, model.config.num_mel_bins))
     limit = min(_TOKENS, model.config.max_target_positions)
     tokens = torch.full((len(pcm), 1), model.config.decoder_start_token_id)
+    parts: list[torch.Tensor] = []
+    cache = None
     with torch.no_grad(), _audio_context(model, features.shape[2] // 2):
         encoded = model.model.encoder(features)
-        while True:
-            logits = model(encoder_outputs=encoded, decoder_input_ids=tokens).logits
-            if tokens.shape[1] == limit:
-                return Case(pcm, tokens.numpy(), logits.numpy())
-            tokens = torch.cat([tokens, logits[:, -1:].argmax(-1)], 1)
+        while len(parts) < limit:
+            output = model(
+                encoder_outputs=encoded,
+                decoder_input_ids=tokens[:, len(parts) :],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            parts.append(output.logits)
+            tokens = torch.cat([tokens, output.logits.argmax(-1)], 1)
+    return Case(pcm, tokens[:, :limit].numpy(), torch.cat(parts, 1).numpy())
 
 
 def reference_features(pcm: np.ndarray, mels: int) -> np.ndarray:
