@@ -1,5 +1,6 @@
 """Rounding a float weight to codes and one scale a row."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import ml_dtypes
@@ -48,17 +49,25 @@ def quantize_weight(
     multipliers = None
     if is_grouping(rounding) and layer.columns % GROUP_SIZE == 0:
         multipliers = np.ones((layer.rows, layer.columns // GROUP_SIZE), np.int32)
-    for start, stop, width in part_rows(layer.rows, bits, rows_at_lower_bits):
-        part = weight[start:stop]
-        if width == FLOAT_BITS:
-            continue
+    for rows, width in _blocks(layer, bits, rows_at_lower_bits):
         if multipliers is not None and is_grouped(layer, width):
-            codes[start:stop], multipliers[start:stop], scale[start:stop] = round_groups(
-                part, width
-            )
+            codes[rows], multipliers[rows], scale[rows] = round_groups(weight[rows], width)
         else:
-            codes[start:stop], scale[start:stop] = round_rows(part, width, rounding)
+            codes[rows], scale[rows] = round_rows(weight[rows], width, rounding)
     return QuantizedWeight(bits, rows_at_lower_bits, codes, scale, weight, multipliers)
+
+
+BLOCK_VALUES = 2**16
+"""Rows are rounded so many weights at a time: the search over scales then stays in the cache."""
+
+
+def _blocks(layer: Layer, bits: int, rows_at_lower_bits: int) -> Iterator[tuple[slice, int]]:
+    """Rows to round together, and their width; rows left in float32 are passed over."""
+    step = max(1, BLOCK_VALUES // layer.columns)
+    for start, stop, width in part_rows(layer.rows, bits, rows_at_lower_bits):
+        if width != FLOAT_BITS:
+            for first in range(start, stop, step):
+                yield slice(first, min(first + step, stop)), width
 
 
 def round_rows(weight: Float, bits: int, rounding: Rounding) -> tuple[Codes, Float]:
@@ -115,8 +124,7 @@ def _best_multipliers(groups: Float, reach: Float, scale: Float, bits: int) -> t
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], MULTIPLIER_TRIES):
         tried = np.maximum(np.rint(covering * fraction), 1).astype(np.int32)
         step = (tried * scale[:, None])[:, :, None].astype(np.float32)
-        residual = _codes(groups, step, bits) * step - groups
-        error = np.einsum("rgc,rgc->rg", residual, residual)
+        error = _squared_error(groups, step, bits)
         better = error < best_error
         best = np.where(better, tried, best)
         best_error = np.where(better, error, best_error)
@@ -133,8 +141,7 @@ def _least_error(weight: Float, widest: Float, bits: int) -> tuple[Codes, Float]
     best_scale, best_error = widest, np.full(len(widest), np.inf, np.float32)
     for fraction in np.linspace(1.0, SMALLEST_CLIP, CLIP_CANDIDATES, dtype=np.float32):
         scale = _storable(widest * fraction)
-        residual = _codes(weight, scale[:, None], bits) * scale[:, None] - weight
-        error = np.einsum("rc,rc->r", residual, residual)
+        error = _squared_error(weight, scale[:, None], bits)
         better = error < best_error
         best_scale = np.where(better, scale, best_scale)
         best_error = np.where(better, error, best_error)
@@ -142,11 +149,25 @@ def _least_error(weight: Float, widest: Float, bits: int) -> tuple[Codes, Float]
 
 
 def _codes(weight: Float, step: Float, bits: int) -> Codes:
+    return _round(weight, step, bits).astype(np.int32)
+
+
+def _round(weight: Float, step: Float, bits: int) -> Float:
+    """Codes as float32."""
     if bits == 1:
-        return np.where(weight < 0, -1, 1).astype(np.int32)
-    low, high = code_range(bits)
-    codes: Codes = np.clip(np.rint(weight / step), low, high).astype(np.int32)
-    return codes
+        return np.where(weight < 0, np.float32(-1), np.float32(1))
+    codes: Float = weight / step
+    np.rint(codes, out=codes)
+    return np.clip(codes, *code_range(bits), out=codes)
+
+
+def _squared_error(weight: Float, step: Float, bits: int) -> Float:
+    """Squared rounding error, summed over the last axis."""
+    residual = _round(weight, step, bits)
+    residual *= step
+    residual -= weight
+    error: Float = np.einsum("...c,...c->...", residual, residual)
+    return error
 
 
 def _storable(scale: Float) -> Float:
