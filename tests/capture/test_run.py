@@ -10,7 +10,7 @@ from mqtool.capture.run import capture_outputs
 from mqtool.clips import Clip
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.measured import Damage, mean_kl, measure_damage
+from mqtool.plan.measured import Damage, OutputDivergence, measure_damage
 from toy import toy_folder, toy_graph
 
 
@@ -67,9 +67,9 @@ def test_damage_at_the_probed_width_is_what_was_measured():
     assert damage.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
 
 
-def test_mean_kl_by_hand():
+def test_divergence_by_hand():
     even = np.log(np.array([[0.5, 0.5]], np.float32))
     skewed = np.log(np.array([[0.9, 0.1]], np.float32))
     expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
-    assert mean_kl(even, skewed) == pytest.approx(expected, rel=1e-5)
-    assert mean_kl(even, even + 3) == pytest.approx(0, abs=1e-6)
+    assert OutputDivergence(even)(skewed) == pytest.approx(expected, rel=1e-5)
+    assert OutputDivergence(even)(even + 3) == pytest.approx(0, abs=1e-6)

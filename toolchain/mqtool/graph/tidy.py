@@ -3,7 +3,11 @@
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["set_opset", "shorten_names", "store_half"]
+from mqtool.graph.unpack import Emitter
+
+__all__ = ["expand_gelu", "set_opset", "shorten_names", "store_half"]
+
+GELU_OPSET = 20
 
 HALF_MIN_SIZE = 64
 """Below this many elements the Cast node costs more bytes than half precision saves."""
@@ -76,7 +80,30 @@ def _base36(number: int) -> str:
     return text
 
 
+def expand_gelu(graph: ir.Graph) -> None:
+    """Write exact Gelu, an operator since opset 20, as x / 2 * (1 + erf(x / sqrt(2))).
+
+    onnxruntime fuses this form back to its own Gelu.
+    """
+    emitter = Emitter(graph)
+    for node in list(graph):
+        if node.op_type != "Gelu":
+            continue
+        source, output = node.inputs[0], node.outputs[0]
+        assert source is not None
+        root = emitter.scalar("sqrt:2", 2**0.5)
+        curve = emitter.op("Erf", emitter.op("Div", source, root))
+        shifted = emitter.op("Add", curve, emitter.scalar("one", 1.0))
+        product = emitter.op("Mul", source, shifted)
+        half = emitter.op("Mul", product, emitter.scalar("half", 0.5))
+        graph.insert_before(node, emitter.take_nodes())
+        ir.convenience.replace_all_uses_with(output, half)
+        graph.remove(node, safe=True)
+
+
 def set_opset(model: ir.Model, opset: int) -> None:
     """Declare the opset and the IR version that goes with it (onnx's version table)."""
+    if opset < GELU_OPSET:
+        expand_gelu(model.graph)
     model.graph.opset_imports[""] = opset
     model.ir_version = {18: 8, 25: 13}[opset]

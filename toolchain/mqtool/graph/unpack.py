@@ -63,6 +63,10 @@ class Emitter:
             name += ","
         return self.initializer(ir.Tensor(array, dtype, name=name))
 
+    def scalar(self, name: str, value: float) -> ir.Value:
+        """A float32 constant."""
+        return self.initializer(ir.Tensor(np.array(value, np.float32), name=name))
+
     def take_nodes(self) -> list[ir.Node]:
         """The nodes made since the last call, to be inserted by the caller."""
         nodes, self.nodes = self.nodes, []

@@ -25,7 +25,7 @@ from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
 from mqtool.quantize.rounding import Rounding, quantize_weight
 
-__all__ = ["PROBE_BITS", "Damage", "mean_kl", "measure_damage"]
+__all__ = ["PROBE_BITS", "Damage", "OutputDivergence", "measure_damage"]
 
 Float = NDArray[np.float32]
 
@@ -34,6 +34,9 @@ PROBE_BITS = 4
 
 PROBE_SECONDS = 10.0
 """How much of each clip is heard while probing."""
+
+PROBE_POSITIONS = 24
+"""Output positions (tokens or frames) of each clip that are compared."""
 
 ERROR_ROWS = 256
 """Rows of a layer, evenly spaced, whose rounding error stands for all."""
@@ -62,10 +65,23 @@ class Damage:
         return self.probed * self.error[bits] / self.error[PROBE_BITS]
 
 
-def mean_kl(reference: Float, other: Float) -> float:
-    """Mean over rows of KL(softmax(reference) || softmax(other)), nats; logits [rows, classes]."""
-    log_p, log_q = _log_softmax(reference), _log_softmax(other)
-    return float(np.einsum("rc,rc->r", np.exp(log_p), log_p - log_q).mean())
+class OutputDivergence:
+    """KL divergence from a fixed distribution of outputs.
+
+    Args:
+        reference: logits float32 [rows, classes]; at most `PROBE_POSITIONS` rows, evenly spaced,
+            are used.
+    """
+
+    def __init__(self, reference: Float) -> None:
+        self._step = -(-len(reference) // PROBE_POSITIONS)
+        self._log_p = _log_softmax(reference[:: self._step])
+        self._p = np.exp(self._log_p)
+
+    def __call__(self, logits: Float) -> float:
+        """Mean over rows of KL(softmax(reference) || softmax(logits)), nats."""
+        log_q = _log_softmax(logits[:: self._step])
+        return float(np.einsum("rc,rc->r", self._p, self._log_p - log_q).mean())
 
 
 def measure_damage(
@@ -90,7 +106,7 @@ def measure_damage(
     graphs = open_graphs(folder, _let_weights_change(folder), threads=threads)
     longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
     heard = list(utterances(folder, clips, graphs, language=language, longest=longest))
-    references = [output_logits(graphs, utterance) for utterance in heard]
+    divergences = [OutputDivergence(output_logits(graphs, utterance)) for utterance in heard]
     damage = {}
     models = {role: folder.load(role) for role in folder.manifest.graphs}
     for layer in folder.layers:
@@ -98,11 +114,11 @@ def measure_damage(
         error = _rounding_errors(layer, weight, rounding)
         probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding).dequantize()
         changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
-        divergences = [
-            mean_kl(reference, output_logits(changed, _reencode(folder, changed, layer, utterance)))
-            for utterance, reference in zip(heard, references, strict=True)
+        probed = [
+            divergence(output_logits(changed, _reencode(folder, changed, layer, utterance)))
+            for utterance, divergence in zip(heard, divergences, strict=True)
         ]
-        damage[layer.name] = Damage(math.fsum(divergences) / len(divergences), error)
+        damage[layer.name] = Damage(max(math.fsum(probed) / len(probed), 0.0), error)
         advance()
     return damage
 
@@ -174,6 +190,6 @@ class _Overridden:
 
 
 def _log_softmax(logits: Float) -> Float:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    result: Float = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
+    shifted: Float = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted

@@ -47,8 +47,8 @@ def packed_graph(
     """Rewrite a float graph in place to its packed form."""
     replace_layers(model.graph, layers, weights, options.activations)
     store_half(model.graph)
-    shorten_names(model.graph)
     set_opset(model, options.opset)
+    shorten_names(model.graph)
     return model
 
 
