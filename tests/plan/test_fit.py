@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mqtool.errors import BudgetError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.allocate import algorithm_1, uniform_steps
-from mqtool.plan.fit import KB, feasible_bytes, fit_budget
+from mqtool.plan.fit import KB, check_budget, feasible_bytes, fit_budget
 from mqtool.plan.size import PackOptions, SizeModel, size_table
 from toy import toy_folder
 
@@ -33,10 +33,11 @@ def test_infeasible_budgets_name_the_nearest_feasible_one(sizes):
     smallest, largest = feasible_bytes(sizes, 10**5)
     steps = list(uniform_steps(sizes.folder.layers))
     with pytest.raises(BudgetError, match=f"at least --budget-kb {-(-smallest // KB)}"):
-        fit_budget(sizes, steps, smallest - 10)
+        check_budget(sizes, smallest - 10)
     with pytest.raises(BudgetError, match=f"at most --budget-kb {-(-largest // KB)}"):
-        fit_budget(sizes, steps, largest + KB + 10)
+        check_budget(sizes, largest + KB + 10)
     for advised in (-(-smallest // KB) * KB, -(-largest // KB) * KB):
+        check_budget(sizes, advised)
         assert fit_budget(sizes, steps, advised)
 
 

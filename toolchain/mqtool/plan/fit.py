@@ -14,7 +14,7 @@ from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.plan.allocate import Step
 from mqtool.plan.size import SizeModel
 
-__all__ = ["KB", "feasible_bytes", "fit_budget"]
+__all__ = ["KB", "check_budget", "feasible_bytes", "fit_budget"]
 
 KB = 1024
 
@@ -26,13 +26,8 @@ def feasible_bytes(sizes: SizeModel, budget_bytes: int) -> tuple[int, int]:
     return sizes.uniform(1, budget_bytes), sizes.uniform(FLOAT_BITS, budget_bytes)
 
 
-def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mutable:
-    """Widths whose folder has `budget_bytes - 1 KB < bytes <= budget_bytes`.
-
-    Args:
-        sizes: size model of the folder.
-        steps: the way down from 32 bits (see `mqtool.plan.allocate`).
-        budget_bytes: every file of the packed folder counts.
+def check_budget(sizes: SizeModel, budget_bytes: int) -> None:
+    """Refuse what cannot be filled.
 
     Raises:
         BudgetError: the budget is below the smallest or above the largest feasible size.
@@ -48,6 +43,16 @@ def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mu
             f"budget {budget_bytes / KB:.0f} KB is above the largest feasible size: "
             f"give at most --budget-kb {-(-largest // KB)}"
         )
+
+
+def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mutable:
+    """Widths whose folder has `budget_bytes - 1 KB < bytes <= budget_bytes`.
+
+    Args:
+        sizes: size model of the folder.
+        steps: the way down from 32 bits (see `mqtool.plan.allocate`).
+        budget_bytes: every file of the packed folder counts; feasible (`check_budget`).
+    """
     search = _Search(sizes, list(steps), budget_bytes)
     taken = search.first_fitting()
     widths = search.widths_after(taken)

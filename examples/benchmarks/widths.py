@@ -1,0 +1,86 @@
+"""Speed and load memory of a packed model at every width, against float and onnxruntime's int8.
+
+All layers get one width. Both sides run in turn in one process and the ratios of their medians are
+printed; load memory is the peak of a process that only opens the model.
+
+    python examples/benchmarks/widths.py MODEL/ --json examples/results/widths-whisper-tiny.en.json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from mqtool.bundle.pack import pack
+from mqtool.evaluate.bench import compare
+from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.make import allocate, plan_of
+from mqtool.plan.size import PackOptions, SizeModel
+
+LOAD = """
+import sys
+from pathlib import Path
+
+import numpy, onnxruntime
+from mqruntime.recognizer import Recognizer
+
+def peak_kb():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+before = peak_kb()
+Recognizer.open(Path(sys.argv[1]))
+print((peak_kb() - before) * 1024)
+"""
+
+
+def load_peak(model: Path) -> int:
+    """Bytes by which opening a model raises the peak memory of a process."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(model)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def main() -> None:
+    """Pack at every width, compare, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--widths", default="2,3,4,5,6,7,8")
+    parser.add_argument("--rounding", default="grouped")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    folder = ModelFolder.open(options.model)
+    sizes = SizeModel(folder, PackOptions(grouped=options.rounding == "grouped"))
+    allocation = allocate(folder, [], method="uniform", rounding=options.rounding)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        int8 = Path(scratch) / "int8"
+        quantize_with_onnxruntime(options.model, int8)
+        rows.append({"name": "onnxruntime int8", "load_peak": load_peak(int8)})
+        rows[0]["bytes"] = sum(file.stat().st_size for file in int8.iterdir())
+        rows[0]["float"] = compare(int8, options.model, threads=options.threads, runs=options.runs)
+        for bits in map(int, options.widths.split(",")):
+            widths = {layer.name: (bits, 0) for layer in folder.layers}
+            size = sizes.exact(widths, 2 * folder.bytes)
+            plan = plan_of(sizes, allocation, widths, 2 * folder.bytes)
+            packed = Path(scratch) / f"packed{bits}"
+            pack(folder, plan, packed)
+            row = {"name": f"{bits} bits", "bytes": size, "load_peak": load_peak(packed)}
+            row["float"] = compare(
+                packed, options.model, threads=options.threads, runs=options.runs
+            )
+            row["int8"] = compare(packed, int8, threads=options.threads, runs=options.runs)
+            rows.append(row)
+            print(row, file=sys.stderr)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
