@@ -21,9 +21,13 @@ from mqtool.graph.layers import Layer
 from mqtool.graph.unpack import Emitter, decode_part, decode_rows
 from mqtool.graph.weights import PackedPart, PackedWeight, part_shapes
 
-__all__ = ["Activations", "replace_layers"]
+__all__ = ["CODES_SUFFIX", "Activations", "replace_layers"]
 
 Activations = Literal["dynamic", "float"]
+
+CODES_SUFFIX = ".codes"
+"""`{layer}.codes` is the decoded int8 weight that MatMulInteger reads; `mqruntime.unpack` decodes it
+by itself, in less memory than onnxruntime's constant folding."""
 
 LOOKUP_PARAMS = 1_000_000
 """Tables with fewer weights are decoded whole at load: cheaper a step, and little memory."""
@@ -62,7 +66,8 @@ class _Rewriter:
             if layer.op == "embedding":
                 self._replace_table_use(layer, weight, use.node)
             elif layer.op == "linear" and self._is_integer(weight):
-                self._replace_matmul(use.node, self._codes(layer, weight), self._scale(weight))
+                codes = _named(layer, self._codes(layer, weight))
+                self._replace_matmul(use.node, codes, self._scale(weight))
             else:
                 use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
         del self.graph.initializers[layer.initializer]
@@ -74,7 +79,7 @@ class _Rewriter:
         if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
             self._replace_output(node, self._lookup(layer, weight, node.inputs[1]))
         elif node.op_type == "Transpose" and self._is_integer(weight):
-            codes = self.load_time.op("Transpose", self._codes(layer, weight))
+            codes = _named(layer, self.load_time.op("Transpose", self._codes(layer, weight)))
             flat = self.load_time.constant([-1], ir.DataType.INT64)
             scale = self.load_time.op("Reshape", self._scale(weight), flat)
             for use in list(node.outputs[0].uses()):
@@ -175,6 +180,13 @@ class _Rewriter:
         )
         scaled = load.op("Mul", load.op("Cast", codes, to=int(ir.DataType.FLOAT)), scale)
         return self._concat(layer, [load.initializer(upper.planes[0]), scaled])
+
+
+def _named(layer: Layer, codes: ir.Value) -> ir.Value:
+    """Give decoded codes the name under which a loader may supply them instead."""
+    if not codes.is_initializer():
+        codes.name = layer.name + CODES_SUFFIX
+    return codes
 
 
 def _code_type(bits: int) -> ir.DataType:

@@ -54,7 +54,10 @@ def _to_half(exact: np.ndarray) -> np.ndarray | None:
 
 
 def shorten_names(graph: ir.Graph) -> None:
-    """Give every intermediate value a name of a few characters and every node none."""
+    """Give every intermediate value a name of a few characters and every node none.
+
+    Names with a dot belong to layers and stay.
+    """
     kept = {value.name for value in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
     number = 0
     for node in graph:
@@ -63,6 +66,9 @@ def shorten_names(graph: ir.Graph) -> None:
         node.doc_string = None
         for output in node.outputs:
             if output.is_graph_output() or (output.name == "" and not output.uses()):
+                continue
+            if output.name is not None and "." in output.name:
+                output.shape = output.type = None
                 continue
             output.shape = output.type = output.doc_string = None
             output.metadata_props.clear()
