@@ -11,10 +11,27 @@ from google.protobuf.message import DecodeError
 from mqtool.errors import ModelError
 from mqtool.graph.layers import static_shape
 
-__all__ = ["data_path", "load_graph", "save_graph", "saved_bytes", "sha256_files"]
+__all__ = ["check_graph", "data_path", "load_graph", "save_graph", "saved_bytes", "sha256_files"]
 
 EXTERNAL_MIN_BYTES = 1024
 """Tensors below this stay in the graph file when the others are external."""
+
+
+def check_graph(path: Path) -> None:
+    """Check that a graph file holds a whole ONNX model: every name defined, every attribute known.
+
+    What a flipped bit leaves readable would otherwise fail somewhere later.
+
+    Raises:
+        ModelError: the file is missing, truncated or damaged.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such graph; export or pack again")
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, DecodeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"{path}: not a readable ONNX file ({reason}); export again") from None
 
 
 def load_graph(path: Path) -> ir.Model:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mqruntime.manifest import MANIFEST_NAME, Manifest
 from mqtool.errors import ModelError
-from mqtool.graph.files import data_path, load_graph, sha256_files
+from mqtool.graph.files import check_graph, data_path, load_graph, sha256_files
 from mqtool.graph.layers import Layer, find_layers
 
 __all__ = ["ModelFolder", "layer_weight"]
@@ -34,6 +34,8 @@ class ModelFolder:
         folder = cls(Path(path), Manifest.read(Path(path)))
         if folder.manifest.packed is not None:
             raise ModelError(f"{path}: is packed already; give the float model it was made from")
+        for name in folder.manifest.graphs.values():
+            check_graph(folder.path / name)
         if not folder.layers:
             raise ModelError(f"{path}: its graphs hold no Linear, Conv or embedding; export again")
         return folder

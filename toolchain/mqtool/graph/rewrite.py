@@ -19,15 +19,15 @@ import onnx_ir as ir
 from mqtool.graph.bits import FLOAT_BITS
 from mqtool.graph.layers import Layer
 from mqtool.graph.unpack import Emitter, decode_part, decode_rows
-from mqtool.graph.weights import PackedPart, PackedWeight, part_shapes
+from mqtool.graph.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes
 
 __all__ = ["CODES_SUFFIX", "Activations", "replace_layers"]
 
 Activations = Literal["dynamic", "float"]
 
 CODES_SUFFIX = ".codes"
-"""`{layer}.codes` is the decoded int8 weight that MatMulInteger reads; `mqruntime.unpack` decodes it
-by itself, in less memory than onnxruntime's constant folding."""
+"""`{layer}.codes` is the decoded int8 weight that MatMulInteger reads; `mqruntime.unpack` can
+decode it by itself, in less memory than onnxruntime's constant folding."""
 
 LOOKUP_PARAMS = 1_000_000
 """Tables with fewer weights are decoded whole at load: cheaper a step, and little memory."""
@@ -38,12 +38,13 @@ def replace_layers(
     layers: Sequence[Layer],
     weights: Mapping[str, PackedWeight],
     activations: Activations,
+    opset: int,
 ) -> None:
     """Rewrite `graph` in place so that every layer in `weights` (by name) is read packed.
 
-    Layers that are not in `weights` are left as they are.
+    Layers that are not in `weights` are left as they are. `opset` is the packed graph's.
     """
-    rewriter = _Rewriter(graph, activations, Emitter(graph), Emitter(graph), {})
+    rewriter = _Rewriter(graph, activations, opset, Emitter(graph), Emitter(graph), {})
     first_node = next(iter(graph))
     for layer in layers:
         if layer.name in weights:
@@ -56,6 +57,7 @@ def replace_layers(
 class _Rewriter:
     graph: ir.Graph
     activations: Activations
+    opset: int
     load_time: Emitter
     run_time: Emitter
     quantized_inputs: dict[str, Sequence[ir.Value]]
@@ -66,7 +68,7 @@ class _Rewriter:
             if layer.op == "embedding":
                 self._replace_table_use(layer, weight, use.node)
             elif layer.op == "linear" and self._is_integer(weight):
-                codes = _named(layer, self._codes(layer, weight))
+                codes = _named(layer, self._int8_codes(layer, weight))
                 self._replace_matmul(use.node, codes, self._scale(weight))
             else:
                 use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
@@ -79,7 +81,7 @@ class _Rewriter:
         if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
             self._replace_output(node, self._lookup(layer, weight, node.inputs[1]))
         elif node.op_type == "Transpose" and self._is_integer(weight):
-            codes = _named(layer, self.load_time.op("Transpose", self._codes(layer, weight)))
+            codes = _named(layer, self.load_time.op("Transpose", self._int8_codes(layer, weight)))
             flat = self.load_time.constant([-1], ir.DataType.INT64)
             scale = self.load_time.op("Reshape", self._scale(weight), flat)
             for use in list(node.outputs[0].uses()):
@@ -134,15 +136,29 @@ class _Rewriter:
         run, part = self.run_time, weight.parts[index]
         if part.bits == FLOAT_BITS:
             return run.op("Gather", run.initializer(part.planes[0]), ids)
-        codes = decode_rows(run, part, layer.columns, ids, _code_type(part.bits))
+        codes = decode_rows(run, part, layer.columns, ids, self._code_type([part]))
         scale = run.op("Gather", self._scale(weight), rows)
         return run.op("Mul", run.op("Cast", codes, to=int(ir.DataType.FLOAT)), scale)
 
     def _codes(self, layer: Layer, weight: PackedWeight) -> ir.Value:
         """All codes of a layer of at most 16 bits, in the shape the graph uses."""
-        dtype = _code_type(max(part.bits for part in weight.parts))
+        dtype = self._code_type(weight.parts)
         parts = [self._part_codes(layer, weight, part, dtype) for part in weight.parts]
         return self._concat(layer, parts)
+
+    def _int8_codes(self, layer: Layer, weight: PackedWeight) -> ir.Value:
+        codes = self._codes(layer, weight)
+        if self._code_type(weight.parts) == ir.DataType.INT8:
+            return codes
+        return self.load_time.op("Cast", codes, to=int(ir.DataType.INT8))
+
+    def _code_type(self, parts: Sequence[PackedPart]) -> ir.DataType:
+        """Type in which codes are put together."""
+        if all(part.bits == 8 for part in parts):
+            return ir.DataType.INT8
+        if self.opset < TYPED_OPSET:
+            return ir.DataType.INT32  # runtimes that old have no arithmetic on smaller integers
+        return ir.DataType.INT8 if all(part.bits <= 8 for part in parts) else ir.DataType.INT16
 
     def _part_codes(
         self, layer: Layer, weight: PackedWeight, part: PackedPart, dtype: ir.DataType
@@ -169,7 +185,7 @@ class _Rewriter:
             return load.op("Mul", codes, self._scale(weight))
         # Rows of width 32 join the others after those were scaled.
         upper, lower = weight.parts
-        codes = self._part_codes(layer, weight, lower, _code_type(lower.bits))
+        codes = self._part_codes(layer, weight, lower, self._code_type([lower]))
         integers = ir.DataType.INT64
         scale = load.op(
             "Slice",
@@ -187,10 +203,6 @@ def _named(layer: Layer, codes: ir.Value) -> ir.Value:
     if not codes.is_initializer():
         codes.name = layer.name + CODES_SUFFIX
     return codes
-
-
-def _code_type(bits: int) -> ir.DataType:
-    return ir.DataType.INT8 if bits <= 8 else ir.DataType.INT16
 
 
 def _remove_unused(graph: ir.Graph) -> None:

@@ -97,11 +97,11 @@ def expand_gelu(graph: ir.Graph) -> None:
             continue
         source, output = node.inputs[0], node.outputs[0]
         assert source is not None
-        root = emitter.scalar("sqrt:2", 2**0.5)
+        root = emitter.scalar(2**0.5)
         curve = emitter.op("Erf", emitter.op("Div", source, root))
-        shifted = emitter.op("Add", curve, emitter.scalar("one", 1.0))
+        shifted = emitter.op("Add", curve, emitter.scalar(1.0))
         product = emitter.op("Mul", source, shifted)
-        half = emitter.op("Mul", product, emitter.scalar("half", 0.5))
+        half = emitter.op("Mul", product, emitter.scalar(0.5))
         graph.insert_before(node, emitter.take_nodes())
         ir.convenience.replace_all_uses_with(output, half)
         graph.remove(node, safe=True)

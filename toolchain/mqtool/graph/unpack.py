@@ -63,9 +63,9 @@ class Emitter:
             name += ","
         return self.initializer(ir.Tensor(array, dtype, name=name))
 
-    def scalar(self, name: str, value: float) -> ir.Value:
-        """A float32 constant."""
-        return self.initializer(ir.Tensor(np.array(value, np.float32), name=name))
+    def scalar(self, value: float) -> ir.Value:
+        """A float32 constant, named by its type and value."""
+        return self.initializer(ir.Tensor(np.array(value, np.float32), name=f"float:{value:.9g}"))
 
     def take_nodes(self) -> list[ir.Node]:
         """The nodes made since the last call, to be inserted by the caller."""
@@ -88,7 +88,7 @@ def decode_part(
         assert stored is not None
         if width == 8 or (layout == "typed" and width > 1):
             return plane if stored.dtype == dtype else emitter.op("Cast", plane, to=int(dtype))
-        fields = _expand(emitter, plane, width, signed=signed)
+        fields = _expand(emitter, plane, width, dtype, signed=signed)
         if layout == "rows":
             flat = emitter.op("Reshape", fields, _shape(emitter, [part.rows, -1]))
             fields = _cut(emitter, flat, static_shape(stored)[1] * 8 // width, columns)
@@ -97,7 +97,7 @@ def decode_part(
             count = part.rows * columns
             fields = _cut(emitter, flat, -(-count * width // 8) * 8 // width, count)
             fields = emitter.op("Reshape", fields, _shape(emitter, part.shape))
-        return fields if dtype == ir.DataType.INT8 else emitter.op("Cast", fields, to=int(dtype))
+        return fields
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
     codes = _join(emitter, planes, part.bits, dtype, read)
@@ -105,20 +105,22 @@ def decode_part(
         return codes
     if layout == "rows":
         codes = emitter.op("Reshape", codes, _shape(emitter, part.shape))
-    multipliers = _multipliers(emitter, part, part.multipliers, layout)
-    if dtype != ir.DataType.INT8:
-        multipliers = emitter.op("Cast", multipliers, to=int(dtype))
+    multipliers = _multipliers(emitter, part, part.multipliers, layout, dtype)
     return emitter.op("Reshape", emitter.op("Mul", codes, multipliers), _shape(emitter, shape))
 
 
 def _multipliers(
-    emitter: Emitter, part: PackedPart, stored: ir.TensorProtocol, layout: Layout
+    emitter: Emitter,
+    part: PackedPart,
+    stored: ir.TensorProtocol,
+    layout: Layout,
+    dtype: ir.DataType,
 ) -> ir.Value:
-    """int8, broadcastable to `part.shape`."""
+    """Of type `dtype`, broadcastable to `part.shape`."""
     packed = emitter.initializer(stored)
     if layout == "typed":
-        return emitter.op("Cast", packed, to=int(ir.DataType.INT8))
-    fields = _expand(emitter, packed, _MULTIPLIER_BITS, signed=False)
+        return emitter.op("Cast", packed, to=int(dtype))
+    fields = _expand(emitter, packed, _MULTIPLIER_BITS, dtype, signed=False)
     rows = part.rows if layout == "rows" else 1
     flat = emitter.op("Reshape", fields, _shape(emitter, [rows, -1]))
     wide = static_shape(stored)[-1] * 8 // _MULTIPLIER_BITS
@@ -134,7 +136,7 @@ def decode_rows(
     def unpack(packed: ir.Value, width: int, count: int, *, signed: bool) -> ir.Value:
         stored = packed.const_value
         assert stored is not None
-        fields = _expand(emitter, emitter.op("Gather", packed, ids), width, signed=signed)
+        fields = _expand(emitter, emitter.op("Gather", packed, ids), width, dtype, signed=signed)
         wide = static_shape(stored)[1] * 8 // width
         return _cut(emitter, _reshape_rows(emitter, fields, ids, [wide]), wide, count)
 
@@ -144,8 +146,7 @@ def decode_rows(
         if width == 8:
             rows = emitter.op("Gather", plane, ids)
             return rows if stored.dtype == dtype else emitter.op("Cast", rows, to=int(dtype))
-        cut = unpack(plane, width, columns, signed=signed)
-        return cut if dtype == ir.DataType.INT8 else emitter.op("Cast", cut, to=int(dtype))
+        return unpack(plane, width, columns, signed=signed)
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
     codes = _join(emitter, planes, part.bits, dtype, read)
@@ -170,17 +171,19 @@ class _Reader(Protocol):
     def __call__(self, plane: ir.Value, width: int, *, signed: bool) -> ir.Value: ...
 
 
-def _expand(emitter: Emitter, packed: ir.Value, width: int, *, signed: bool) -> ir.Value:
-    """Bytes [..., m] -> int8 fields [..., m, 8 / width], least significant first."""
+def _expand(
+    emitter: Emitter, packed: ir.Value, width: int, dtype: ir.DataType, *, signed: bool
+) -> ir.Value:
+    """Bytes [..., m] -> fields [..., m, 8 / width] of type `dtype`, least significant first."""
     byte = ir.DataType.UINT8
     column = emitter.op("Unsqueeze", packed, emitter.constant([-1], ir.DataType.INT64))
     shifts = emitter.constant(range(0, 8, width), byte)
     shifted = emitter.op("BitShift", column, shifts, direction="RIGHT")
     masked = emitter.op("BitwiseAnd", shifted, emitter.constant(2**width - 1, byte))
-    fields = emitter.op("Cast", masked, to=int(ir.DataType.INT8))
+    fields = emitter.op("Cast", masked, to=int(dtype))
     if not signed:
         return fields
-    sign = emitter.constant(2 ** (width - 1), ir.DataType.INT8)
+    sign = emitter.constant(2 ** (width - 1), dtype)
     return emitter.op("Sub", emitter.op("BitwiseXor", fields, sign), sign)
 
 

@@ -41,6 +41,7 @@ from mqtool.graph.layers import Layer
 
 __all__ = [
     "GROUP_SIZE",
+    "TYPED_OPSET",
     "Layout",
     "PackedPart",
     "PackedWeight",

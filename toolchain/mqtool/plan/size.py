@@ -45,7 +45,7 @@ def packed_graph(
     options: PackOptions,
 ) -> ir.Model:
     """Rewrite a float graph in place to its packed form."""
-    replace_layers(model.graph, layers, weights, options.activations)
+    replace_layers(model.graph, layers, weights, options.activations, options.opset)
     store_half(model.graph)
     set_opset(model, options.opset)
     shorten_names(model.graph)
