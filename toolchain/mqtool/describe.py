@@ -115,12 +115,15 @@ def _load(path: Path) -> "onnx.ModelProto":
     import onnx
     from google.protobuf.message import DecodeError
 
+    from mqtool.graph.files import check_graph
+
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ModelError(f"{path}: is not a readable ONNX graph ({error}); make it again") from None
     if not model.graph.node:
         raise ModelError(f"{path}: is not an ONNX graph, it holds no nodes; make it again")
+    check_graph(path)
     return model
 
 

@@ -1,7 +1,7 @@
 """Outputs appear whole or not at all: written under a temporary name, then moved into place."""
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,18 +28,20 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise MqError(f"{target}: is a file; give a folder to write to")
     if target.is_dir() and any(target.iterdir()) and not (target / "model.json").is_file():
         raise MqError(f"{target}: is not empty and not a model folder; choose another -o")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary = _temporary(target)
+    replaced = temporary.with_name(temporary.name + ".old")
     try:
-        temporary.chmod(0o755)
+        temporary.mkdir()
         yield temporary
-        replaced = temporary.with_name(temporary.name + ".old")
         if target.exists():
             target.rename(replaced)
         temporary.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
     finally:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -54,18 +56,20 @@ def new_file(target: Path) -> Iterator[Path]:
     _check_parent(target)
     if target.is_dir():
         raise MqError(f"{target}: is a folder; give a file name")
-    with tempfile.NamedTemporaryFile(
-        prefix=f".{target.name}.", dir=target.parent, delete=False
-    ) as handle:
-        temporary = Path(handle.name)
+    temporary = _temporary(target)
     try:
-        temporary.chmod(0o644)
+        temporary.touch(exist_ok=False)  # if that is not possible, say so before the work
         yield temporary
         temporary.replace(target)
     except OSError as error:
         raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A name nobody uses. Made up before the file is, so that Ctrl-C at any time can remove it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
 
 def _check_parent(target: Path) -> None:

@@ -21,7 +21,7 @@ from mqtool.errors import ClipsError, ModelError, PackError
 from mqtool.evaluate.score import folder_bytes
 from mqtool.evaluate.text import count_errors, text_normalizer
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
-from mqtool.graph.files import load_graph
+from mqtool.graph.files import check_graph, load_graph
 from mqtool.graph.folder import ModelFolder
 from mqtool.graph.layers import Layer
 from mqtool.graph.weights import StoredLayer, read_layers
@@ -189,6 +189,7 @@ def _title(manifest: Manifest) -> str:
 def _layers_check(packed: Path, manifest: Manifest, layers: Sequence[Layer]) -> Check:
     found: dict[str, StoredLayer] = {}
     for name in manifest.graphs.values():
+        check_graph(packed / name)
         found |= read_layers(load_graph(packed / name).graph)
     wanted = f"{len(layers)} layers at 1 to 16 or {FLOAT_BITS} bits"
     for layer in layers:
