@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mqruntime.errors import ModelError
+from mqruntime.unpack import unpack_model
 
 __all__ = ["Graph", "Session"]
 
@@ -30,6 +31,8 @@ class Session:
         path: the .onnx file; its external data must lie beside it.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         optimize: graph optimization on (all levels) or off.
+        unpack: decode packed weights in little memory (`mqruntime.unpack`) and not by the nodes of
+            the graph. Results are the same; without `optimize` it is always the nodes.
         config: session configuration entries, such as `session.force_spinning_stop`.
 
     Raises:
@@ -42,6 +45,7 @@ class Session:
         *,
         threads: int = 0,
         optimize: bool = True,
+        unpack: bool = True,
         config: Mapping[str, str] | None = None,
     ) -> None:
         import onnxruntime
@@ -58,9 +62,15 @@ class Session:
         )
         for key, value in (config or {}).items():
             options.add_session_config_entry(key, value)
+        model: str | bytes = str(self.path)
+        unpacked = unpack_model(self.path) if unpack and optimize else None
+        if unpacked is not None:
+            model = unpacked.skeleton
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]
+            options.add_external_initializers(list(unpacked.codes), values)
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ModelError(

@@ -1,0 +1,228 @@
+"""The little of ONNX's file format that `mqruntime.unpack` needs, read without copying.
+
+An .onnx file is one protobuf message, ModelProto (messages:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, wire format:
+https://protobuf.dev/programming-guides/encoding/). Field numbers used here:
+
+    ModelProto      graph 7
+    GraphProto      node 1, initializer 5, output 12 (ValueInfoProto: name 1)
+    NodeProto       input 1, output 2, op_type 4, attribute 5 (AttributeProto: g 6, graphs 11)
+    TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13, data_location 14
+
+All other fields are passed on as they are.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["UINT8", "Graph", "Model", "Node", "Tensor"]
+
+UINT8 = 2
+_INT8 = 3
+_EXTERNAL = 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class Tensor:
+    """An initializer.
+
+    Attributes:
+        data_type: of TensorProto.DataType.
+        is_external: its data is in another file.
+    """
+
+    def __init__(self, message: memoryview) -> None:
+        self.name, self.data_type, self.is_external = "", 0, False
+        self.shape: list[int] = []
+        self._raw = message[:0]
+        for field in _fields(message):
+            if field.number == 1:
+                self.shape += _integers(field)
+            elif field.number == 2:
+                self.data_type = field.integer
+            elif field.number == 8:
+                self.name = field.text
+            elif field.number == 9:
+                self._raw = field.value
+            elif field.number == 14:
+                self.is_external = field.integer == _EXTERNAL
+
+    def bytes(self) -> NDArray[np.uint8]:
+        """The data as stored: a view of the file."""
+        return np.frombuffer(self._raw, np.uint8)
+
+    def int64s(self) -> list[int]:
+        """The values of an INT64 tensor."""
+        return [int(value) for value in np.frombuffer(self._raw, "<i8")]
+
+
+class Node:
+    """A node; `uses` are the values it reads, in its subgraphs too."""
+
+    def __init__(self, message: memoryview) -> None:
+        self.op_type = ""
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.uses: set[str] = set()
+        for field in _fields(message):
+            if field.number == 1:
+                self.inputs.append(field.text)
+            elif field.number == 2:
+                self.outputs.append(field.text)
+            elif field.number == 4:
+                self.op_type = field.text
+            elif field.number == 5:
+                for part in _fields(field.value):
+                    if part.number in (6, 11):
+                        self.uses |= Graph(part.value).uses()
+        self.uses.update(self.inputs)
+
+
+class Graph:
+    """A graph.
+
+    Attributes:
+        tensors: initializers by name.
+        makers: the node that makes a value, by the value's name.
+    """
+
+    def __init__(self, message: memoryview) -> None:
+        self._fields = list(_fields(message))
+        self._nodes = {i: Node(f.value) for i, f in enumerate(self._fields) if f.number == 1}
+        self._stored = {i: Tensor(f.value) for i, f in enumerate(self._fields) if f.number == 5}
+        self._outputs = {
+            part.text
+            for field in self._fields
+            if field.number == 12
+            for part in _fields(field.value)
+            if part.number == 1
+        }
+        self.tensors = {tensor.name: tensor for tensor in self._stored.values()}
+        self.makers = {name: node for node in self._nodes.values() for name in node.outputs}
+
+    def uses(self) -> set[str]:
+        """Every value that is read here."""
+        return self._outputs.union(*(node.uses for node in self._nodes.values()))
+
+    def with_external(self, shapes: Mapping[str, Sequence[int]]) -> list[bytes | memoryview]:
+        """Serialized fields in which the values `shapes` are external INT8 initializers.
+
+        The nodes and initializers that nothing else uses are left out.
+        """
+        needed, unused = set(self._outputs), set()
+        for index, node in reversed(self._nodes.items()):  # makers come before users
+            if needed.isdisjoint(node.outputs) or not shapes.keys().isdisjoint(node.outputs):
+                unused.add(index)
+            else:
+                needed |= node.uses
+        unused |= {index for index, tensor in self._stored.items() if tensor.name not in needed}
+        kept = [field.span for index, field in enumerate(self._fields) if index not in unused]
+        return [*kept, *(_message(5, _external_tensor(*item)) for item in shapes.items())]
+
+
+class Model:
+    """A whole file.
+
+    Raises:
+        ValueError, LookupError: it is not a serialized ModelProto with a graph.
+    """
+
+    def __init__(self, file: memoryview) -> None:
+        self._fields = list(_fields(file))
+        messages = {field.number: field.value for field in self._fields}
+        self.graph = Graph(messages[7])
+
+    def with_external(self, shapes: Mapping[str, Sequence[int]]) -> bytes:
+        """The serialized model, its graph changed as by `Graph.with_external`."""
+        graph = self.graph.with_external(shapes)
+        others = [field.span for field in self._fields if field.number != 7]
+        return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field: its `integer`, or the bytes of its `value`; `span` is all of it with its key."""
+
+    number: int
+    integer: int
+    value: memoryview
+    span: memoryview
+
+    @property
+    def text(self) -> str:
+        return str(self.value, "utf-8")
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    at = 0
+    while at < len(message):
+        start = at
+        key, at = _varint(message, at)
+        wire, integer, size = key & 7, 0, 0
+        if wire == _VARINT:
+            integer, at = _varint(message, at)
+        elif wire == _BYTES:
+            size, at = _varint(message, at)
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at + size > len(message):
+            raise ValueError("truncated")
+        yield _Field(key >> 3, integer, message[at : at + size], message[start : at + size])
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("an integer of more than 10 bytes")
+
+
+def _integers(field: _Field) -> list[int]:
+    """A repeated integer: one of its values, or several packed."""
+    if not field.value:
+        return [field.integer]
+    values, at = [], 0
+    while at < len(field.value):
+        value, at = _varint(field.value, at)
+        values.append(value)
+    return values
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _header(number: int, size: int) -> bytes:
+    return _encode_varint(number << 3 | _BYTES) + _encode_varint(size)
+
+
+def _message(number: int, value: bytes) -> bytes:
+    return _header(number, len(value)) + value
+
+
+def _integer(number: int, value: int) -> bytes:
+    return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
+
+
+def _external_tensor(name: str, shape: Sequence[int]) -> bytes:
+    """An INT8 TensorProto; onnxruntime wants to see a file's name, but is given the data."""
+    tensor = b"".join(_integer(1, length) for length in shape) + _integer(2, _INT8)
+    tensor += _message(8, name.encode()) + _integer(14, _EXTERNAL)
+    for key, value in (("location", name), ("offset", "0"), ("length", str(prod(shape)))):
+        tensor += _message(13, _message(1, key.encode()) + _message(2, value.encode()))
+    return tensor

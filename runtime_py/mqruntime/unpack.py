@@ -1,0 +1,216 @@
+"""Decode a packed graph's weights before onnxruntime sees them.
+
+A packed graph (mqtool/graph/weights.py describes its tensors) decodes each weight with standard
+nodes, which onnxruntime folds when it creates a session. That works everywhere, but every
+intermediate tensor lives until the folding ends. Here the chain that makes `{layer}.codes`, the
+int8 weight of a MatMulInteger, is cut out, and the same tensor is computed block by block.
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mqruntime.onnx_file import UINT8, Graph, Model
+
+__all__ = ["UnpackedModel", "unpack_model"]
+
+Codes = NDArray[np.int8]
+
+_CODES_SUFFIX = ".codes"
+_GROUP_SIZE = 32
+_MULTIPLIER_BITS = 4
+_BLOCK = 1 << 16
+"""About how many weights are decoded at a time: temporaries stay in the cache."""
+
+
+@dataclass(frozen=True)
+class UnpackedModel:
+    """A model and, apart from it, its decoded weights.
+
+    Attributes:
+        skeleton: serialized ModelProto in which the weights are external initializers.
+        codes: int8 weights by initializer name, for `SessionOptions.add_external_initializers`.
+    """
+
+    skeleton: bytes
+    codes: dict[str, Codes]
+
+
+def unpack_model(path: Path) -> UnpackedModel | None:
+    """Decode the weights of a packed graph.
+
+    Args:
+        path: an .onnx file; it is mapped, not read as a whole.
+
+    Returns:
+        None if onnxruntime should open the file itself: nothing in it is packed, its data is in
+        another file, or it is damaged (and onnxruntime's message will say how).
+    """
+    try:
+        with path.open("rb") as file:
+            model = Model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        graph = model.graph
+        names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
+        if not names or any(tensor.is_external for tensor in graph.tensors.values()):
+            return None
+        codes = {name: _decode_layer(graph, name) for name in names}
+        skeleton = model.with_external({name: array.shape for name, array in codes.items()})
+    except (OSError, ValueError, LookupError, ArithmeticError, RecursionError):
+        return None
+    return UnpackedModel(skeleton, codes)
+
+
+def _decode_layer(graph: Graph, name: str) -> Codes:
+    """int8 [columns, rows], as MatMulInteger reads it."""
+    layer, source = name.removesuffix(_CODES_SUFFIX), name
+    is_table = graph.makers[name].op_type == "Transpose"
+    if is_table:
+        source = graph.makers[name].inputs[0]
+    sources = [source]
+    if source in graph.makers and graph.makers[source].op_type == "Concat":
+        sources = graph.makers[source].inputs
+    parts = [
+        _Part(graph, layer, index, is_table, *_stored_shape(graph, source))
+        for index, source in enumerate(sources)
+    ]
+    codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
+    row = 0
+    for part in parts:
+        target = codes[:, row : row + part.rows]
+        for lines, block in part.blocks():
+            if is_table:
+                target[:, lines] = block.T
+            else:
+                target[lines] = block
+        row += part.rows
+    return codes
+
+
+def _stored_shape(graph: Graph, source: str) -> tuple[int, int]:
+    """Shape of a part's codes as stored, found on the way from `source` to its first plane."""
+    width = 0
+    for _ in graph.makers:
+        if source in graph.tensors:
+            break
+        node = graph.makers[source]
+        if node.op_type == "Slice":  # cuts off what fills the last byte
+            width = graph.tensors[node.inputs[2]].int64s()[0]
+        elif node.op_type == "Reshape":
+            shape = graph.tensors[node.inputs[1]].int64s()
+            if len(shape) == 2 and min(shape) > 0:
+                return shape[0], shape[1]
+        source = node.inputs[0]
+    plane = graph.tensors[source]
+    lines, stored = plane.shape
+    if plane.data_type == UINT8:
+        stored = stored * 8 // _plane_width(source)
+    return lines, width or stored
+
+
+def _plane_width(name: str) -> int:
+    width = int(name.rpartition(":")[2])
+    if width not in (1, 2, 4, 8):
+        raise ValueError(f"a plane of {width} bits")
+    return width
+
+
+class _Part:
+    """Consecutive rows of one width, stored as a matrix of `lines`.
+
+    A line is a row of a table, whose lines begin at whole bytes; of a Linear it is a column.
+    """
+
+    def __init__(
+        self, graph: Graph, layer: str, index: int, is_table: bool, lines: int, length: int
+    ) -> None:
+        self.is_table, self.lines, self.length = is_table, lines, length
+        self.rows, self.columns = (lines, length) if is_table else (length, lines)
+        prefix = f"{layer}.weight/{index}/"
+        names = sorted(name for name in graph.tensors if name.startswith(prefix))
+        widths = [_plane_width(name) for name in names]
+        if not 1 <= sum(widths) <= 8 or lines < 1 or length < 1:
+            raise ValueError(f"{layer}: {sum(widths)} bits, {lines} x {length}")
+        self.planes = []
+        for number, (name, width) in enumerate(zip(names, widths, strict=True)):
+            values = np.arange(2**width)
+            if widths == [1]:
+                values = 2 * values - 1
+            elif number == 0:
+                values -= (values >= 2 ** (width - 1)) * 2**width
+            values <<= sum(widths[number + 1 :])
+            stored = graph.tensors[name].bytes()
+            self.planes.append(_Plane(stored, width, values, (lines, length), is_table))
+        self.multipliers = None
+        if tensor := graph.tensors.get(f"{layer}.groups/{index}"):
+            groups = self.columns // _GROUP_SIZE
+            shape = (lines, groups) if is_table else (groups, length)
+            values = np.arange(2**_MULTIPLIER_BITS)
+            plane = _Plane(tensor.bytes(), _MULTIPLIER_BITS, values, shape, is_table)
+            self.multipliers = plane.lines(0, shape[0])
+
+    def blocks(self) -> Iterator[tuple[slice, Codes]]:
+        """Some lines and their codes, int8 [lines, length], until all were given."""
+        # Whole groups of lines, so that every block starts at a whole byte.
+        step = max(_BLOCK // self.length // _GROUP_SIZE, 1) * _GROUP_SIZE
+        for start in range(0, self.lines, step):
+            stop = min(start + step, self.lines)
+            codes = self.planes[0].lines(start, stop)
+            for plane in self.planes[1:]:
+                codes |= plane.lines(start, stop)
+            yield slice(start, stop), self._multiplied(codes, start, stop)
+
+    def _multiplied(self, codes: Codes, start: int, stop: int) -> Codes:
+        if self.multipliers is None:
+            return codes
+        if self.is_table:
+            grouped = codes.reshape(stop - start, -1, _GROUP_SIZE)
+            factors = self.multipliers[start:stop, :, None]
+        else:
+            grouped = codes.reshape(-1, _GROUP_SIZE, self.length)
+            factors = self.multipliers[start // _GROUP_SIZE : stop // _GROUP_SIZE, None]
+        product: Codes = (grouped * factors).reshape(codes.shape)
+        return product
+
+
+class _Plane:
+    """A matrix of fields of `width` bits, from the least significant bit of each byte up.
+
+    Args:
+        stored: bytes; each line is padded to whole ones, or only the last.
+        values: the int8 value of each field.
+        shape: lines and fields a line.
+    """
+
+    def __init__(
+        self,
+        stored: NDArray[np.uint8],
+        width: int,
+        values: NDArray[np.int64],
+        shape: tuple[int, int],
+        padded: bool,
+    ) -> None:
+        count, self._length = shape
+        self._width, self._padded = width, padded
+        line_bytes = -(-self._length * width // 8)
+        if len(stored) != (count * line_bytes if padded else -(-count * self._length * width // 8)):
+            raise ValueError(f"{len(stored)} bytes for {shape} fields of {width} bits")
+        self._stored = stored.reshape(count, line_bytes) if padded else stored
+        # One look-up gives all fields of a byte, as one integer.
+        fields = np.arange(256)[:, None] >> np.arange(0, 8, width) & 2**width - 1
+        table = values.astype(np.int8)[fields]
+        self._table: NDArray[np.unsignedinteger] = table.view(f"u{8 // width}").reshape(256)
+
+    def lines(self, start: int, stop: int) -> Codes:
+        """int8 [stop - start, length]; `start` is a multiple of 8 unless lines are padded."""
+        if self._padded:
+            return self._expand(self._stored[start:stop])[:, : self._length]
+        bits = self._length * self._width
+        fields = self._expand(self._stored[start * bits // 8 : -(-stop * bits // 8)])
+        return fields[: (stop - start) * self._length].reshape(stop - start, self._length)
+
+    def _expand(self, stored: NDArray[np.uint8]) -> Codes:
+        return self._table[stored].view(np.int8)
