@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,12 +38,11 @@ def _parse(line: str) -> str:
     return name
 
 
-def test_generated_parts_are_current(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "toolchain")
-    from write_docs import documents
-
-    for path, wanted in documents().items():
-        assert path.read_text() == wanted, f"{path.name} is out of date; run `make docs`"
+def test_generated_parts_are_current():
+    """In a process of its own: click remembers how other tests have asked for help."""
+    command = [sys.executable, ROOT / "toolchain" / "write_docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

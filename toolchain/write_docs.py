@@ -6,6 +6,7 @@ date.
 """
 
 import ast
+import sys
 from pathlib import Path
 
 import click
@@ -79,6 +80,18 @@ def _with_part(path: Path, name: str, text: str) -> str:
     return f"{before}{start}{text}{end}{after}"
 
 
+def main() -> int:
+    """Write the documents, or with --check say which ones are out of date."""
+    wanted = documents()
+    old = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
+    if "--check" not in sys.argv[1:]:
+        for path in old:
+            path.write_text(wanted[path])
+        return 0
+    for path in old:
+        print(f"{path.relative_to(ROOT)} is out of date; run `make docs`")
+    return int(bool(old))
+
+
 if __name__ == "__main__":
-    for document, content in documents().items():
-        document.write_text(content)
+    sys.exit(main())

@@ -75,8 +75,8 @@ def test_what_was_packed_as_planned_passes(toy, clips):
 
 def test_a_model_that_forgot_how_to_listen_fails_with_the_figure(toy, clips):
     result = validate(toy / "packed1", toy / "model", clips)
-    assert set(_failed(result)) == {"transcripts", "transcripts without optimizer"}
-    assert result.wer == 100
+    assert set(_failed(result)) == {"transcripts"}
+    assert (result.wer, result.unoptimized_wer, result.logits_difference) == (100, None, None)
     assert _failed(result)["transcripts"] == "100.0 % of words unlike"
     assert _failed(validate(toy / "packed1", toy / "model", clips, max_wer=100)) == {}
 
@@ -176,6 +176,6 @@ def test_whisper_passes_at_8_bits_and_fails_at_2(exported_tiny_en, demo_clips, t
     )
     assert _failed(good) == {}
     assert good.wer <= 10
-    bad = validate(tmp_path / "packed2", exported_tiny_en, clips)
+    bad = validate(tmp_path / "packed2", exported_tiny_en, clips[:1])
     assert "transcripts" in _failed(bad)
     assert bad.wer > 50
