@@ -70,6 +70,8 @@ def _decode_layer(graph: Graph, name: str) -> Codes:
     is_table = graph.makers[name].op_type == "Transpose"
     if is_table:
         source = graph.makers[name].inputs[0]
+    if source in graph.makers and graph.makers[source].op_type == "Cast":
+        source = graph.makers[source].inputs[0]  # graphs for old runtimes count in int32
     sources = [source]
     if source in graph.makers and graph.makers[source].op_type == "Concat":
         sources = graph.makers[source].inputs
