@@ -2,8 +2,8 @@
 
     python examples/compare_with_transformers.py SOURCE MODEL CLIPS... [--clips 60]
 
-SOURCE is what MODEL was exported from (a transformers or CTranslate2 folder). Prints each clip whose
-tokens differ and the count of equal ones; exit code 1 if any differ. Needs `mqtool[export]`.
+SOURCE is what MODEL was exported from (a transformers or CTranslate2 folder). Prints each clip
+whose tokens differ and the count of equal ones; exit code 1 if any differ. Needs `mqtool[export]`.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, WhisperFeatureExtractor
 
-from mqruntime.recognizer import Recognizer
 from mqruntime.manifest import WhisperSettings
+from mqruntime.recognizer import Recognizer
 from mqtool.clips import SAMPLE_RATE, find_clips
 from mqtool.export.sources import load_model
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+
 from mqruntime.manifest import CtcSettings, Manifest
 
 ROWS, COLUMNS = 40, 24
