@@ -1,0 +1,263 @@
+"""Weights decoded by mqruntime are those that onnxruntime makes of them, in less memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+import mqtool.graph.rewrite
+from mqruntime.errors import ModelError
+from mqruntime.session import Session
+from mqruntime.unpack import unpack_model
+from mqtool.bundle.pack import pack
+from mqtool.graph.files import save_graph
+from mqtool.graph.folder import ModelFolder, layer_weight
+from mqtool.graph.layers import find_layers
+from mqtool.graph.weights import encode_weight
+from mqtool.plan.make import allocate, plan_of
+from mqtool.plan.size import PackOptions, SizeModel, packed_graph
+from mqtool.quantize.rounding import quantize_weight
+from toy import toy_graph
+
+PCM = np.random.default_rng(1).normal(0, 0.3, (2, 208)).astype(np.float32)
+INTEGER_LAYERS = {"layer.q.codes", "layer.k.codes", "embed.codes"}
+
+
+def packed_toy(path: Path, bits: int, lower=0, *, opset=25, rounding="nearest", scale=1, **save):
+    """The toy with every layer at `bits`, its last `lower` rows one bit below."""
+    model = toy_graph(scale=scale)
+    layers = find_layers(model.graph, "model")
+    encoded = {}
+    for layer in layers:
+        weight = quantize_weight(layer, layer_weight(model, layer), bits, lower, rounding)
+        encoded[layer.name] = encode_weight(layer, weight, opset)
+    packed = packed_graph(model, layers, encoded, PackOptions("dynamic", opset))
+    save_graph(packed, path, **{"external": False, **save})
+    return path
+
+
+def folded_codes(path: Path) -> dict[str, np.ndarray]:
+    """What the graph's own nodes make of the weights."""
+    model = onnx.load(path)
+    names = [name for node in model.graph.node for name in node.output if name.endswith(".codes")]
+    outputs = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT8, None) for n in names]
+    model.graph.output.extend(outputs)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(names, session.run(names, {"pcm": PCM}), strict=True))
+
+
+def assert_same_as_folded(path: Path, expected_names: set[str]) -> None:
+    unpacked = unpack_model(path)
+    folded = folded_codes(path)
+    assert set(folded) == expected_names
+    if not expected_names:
+        assert unpacked is None
+        return
+    assert unpacked.codes.keys() == folded.keys()
+    for name, codes in unpacked.codes.items():
+        assert codes.dtype == np.int8
+        np.testing.assert_array_equal(codes, folded[name], err_msg=name)
+    ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
+    np.testing.assert_array_equal(
+        ours.run({"pcm": PCM})["logits"], stock.run({"pcm": PCM})["logits"]
+    )
+
+
+@pytest.mark.parametrize("opset", [18, 25])
+@pytest.mark.parametrize("lookup", [True, False], ids=["lookup", "whole-table"])
+@pytest.mark.parametrize(("rounding", "scale"), [("nearest", 1), ("grouped", 4)])
+@pytest.mark.parametrize("lower", [0, 5])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_codes_are_those_of_the_nodes(
+    bits, lower, rounding, scale, lookup, opset, tmp_path, monkeypatch
+):
+    if bits == 1 and lower:
+        pytest.skip("there is no width below 1")
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
+    path = packed_toy(
+        tmp_path / "toy.onnx", bits, lower, opset=opset, rounding=rounding, scale=scale
+    )
+    # A whole 8-bit matrix is stored as the graph uses it.
+    plain = bits == 8 and not lower
+    assert_same_as_folded(path, {"embed.codes"} if plain else INTEGER_LAYERS)
+
+
+@pytest.mark.parametrize("columns", [23, 21])
+@pytest.mark.parametrize("opset", [18, 25])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_rows_that_end_inside_a_byte(bits, opset, columns, tmp_path, monkeypatch):
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
+    monkeypatch.setattr("toy.COLUMNS", columns)
+    path = packed_toy(tmp_path / "toy.onnx", bits, 3 if bits > 1 else 0, opset=opset)
+    assert_same_as_folded(path, INTEGER_LAYERS)
+
+
+@pytest.mark.parametrize("lookup", [True, False], ids=["lookup", "whole-table"])
+@pytest.mark.parametrize("bits", [3, 7])
+def test_several_blocks(bits, lookup, tmp_path, monkeypatch):
+    monkeypatch.setattr("mqruntime.unpack._BLOCK", 2000)
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
+    path = packed_toy(tmp_path / "toy.onnx", bits, 5, rounding="grouped", scale=8)
+    assert_same_as_folded(path, INTEGER_LAYERS)
+
+
+def test_only_what_lookups_need_stays_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
+    path = packed_toy(tmp_path / "toy.onnx", 6, 5, rounding="grouped", scale=4)
+    skeleton = onnx.load_from_string(unpack_model(path).skeleton)
+    names = {tensor.name for tensor in skeleton.graph.initializer}
+    assert {"embed.weight/0/0:4", "embed.weight/1/0:4", "embed.groups/1"} <= names
+    assert not [name for name in names if name.startswith(("layer.q.weight/", "layer.q.groups"))]
+    assert "layer.q.scale" in names
+    made = {name for node in skeleton.graph.node for name in node.output}
+    assert made.isdisjoint(INTEGER_LAYERS)
+
+
+def test_values_that_only_a_subgraph_reads_are_kept(tmp_path):
+    path = packed_toy(tmp_path / "toy.onnx", 4)
+    model = onnx.load(path)
+    branch = onnx.parser.parse_graph("b () => (float[m, n] r) { r = Identity (hidden_constant) }")
+    constant = onnx.numpy_helper.from_array(np.ones((2, 3), np.float32), "hidden_constant")
+    condition = onnx.numpy_helper.from_array(np.array(True), "condition")
+    model.graph.initializer.extend([constant, condition])
+    chosen = onnx.helper.make_node(
+        "If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch
+    )
+    model.graph.node.append(chosen)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("chosen", 1, [2, 3]))
+    onnx.save(model, path)
+    assert unpack_model(path) is not None
+    assert Session(path).run({"pcm": PCM})["chosen"].tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_files_for_onnxruntime_itself(tmp_path):
+    ir.save(toy_graph(), tmp_path / "float.onnx")
+    assert unpack_model(tmp_path / "float.onnx") is None
+    outside = packed_toy(tmp_path / "outside.onnx", 4, scale=8, external=True)
+    assert outside.with_suffix(".onnx.data").is_file()
+    assert unpack_model(outside) is None
+    inside = packed_toy(tmp_path / "inside.onnx", 4, scale=8)
+    np.testing.assert_array_equal(
+        Session(outside).run({"pcm": PCM})["logits"], Session(inside).run({"pcm": PCM})["logits"]
+    )
+
+
+def test_no_optimization_means_the_nodes_of_the_graph(tmp_path, monkeypatch):
+    path = packed_toy(tmp_path / "toy.onnx", 4)
+    monkeypatch.delattr("mqruntime.session.unpack_model")
+    Session(path, optimize=False).run({"pcm": PCM})
+    Session(path, unpack=False).run({"pcm": PCM})
+
+
+def refusal(path: Path) -> str:
+    try:
+        Session(path, threads=1)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def test_damaged_files_end_in_a_model_error(tmp_path, monkeypatch):
+    """Whatever is overwritten or cut off: a session, or one line."""
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
+    good = packed_toy(tmp_path / "toy.onnx", 3, 5, rounding="grouped", scale=4).read_bytes()
+    rng = np.random.default_rng(0)
+    opened = refused = 0
+    for trial in range(300):
+        bad = bytearray(good)
+        if trial % 3 == 0:
+            del bad[rng.integers(len(bad)) :]
+        for at in rng.integers(len(bad) or 1, size=trial % 3 * 8):
+            bad[at] = rng.integers(256)
+        path = tmp_path / "bad.onnx"
+        path.write_bytes(bad)
+        if unpack_model(path) is not None:
+            opened += 1
+        message = refusal(path)
+        assert "\n" not in message
+        refused += message != ""
+    assert opened > 10
+    assert refused > 100
+
+
+@pytest.mark.parametrize("name", ["layer.q.weight/0/1:1", "embed.groups/0"])
+def test_planes_of_another_size_are_left_to_onnxruntime(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
+    path = packed_toy(tmp_path / "toy.onnx", 3, rounding="grouped", scale=4)
+    model = onnx.load(path)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    tensor.raw_data = tensor.raw_data[:-1]
+    onnx.save(model, path)
+    assert unpack_model(path) is None
+    with pytest.raises(ModelError, match="cannot open it"):
+        Session(path)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+
+import numpy, onnxruntime
+from mqruntime.session import Session
+
+def peak_kb():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak_kb()
+Session(Path(sys.argv[1]), threads=1, unpack=sys.argv[2] == "1")
+print((peak_kb() - before) * 1024)
+"""
+
+
+def open_peak(path: Path, *, unpack: bool = True) -> int:
+    """Bytes by which opening a graph raises the peak memory of a process."""
+    command = [sys.executable, "-c", PEAK, str(path), str(int(unpack))]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("opset", [18, 25])
+@pytest.mark.parametrize("bits", [2, 5, 7])
+def test_peak_memory(bits, opset, tmp_path):
+    """5.4 M weights; the table is looked up, and its head decoded."""
+    packed = packed_toy(tmp_path / "toy.onnx", bits, opset=opset, rounding="grouped", scale=45)
+    eight = packed_toy(tmp_path / "eight.onnx", 8, opset=opset, scale=45)
+    bound = 3 * packed.stat().st_size + open_peak(eight, unpack=False)
+    assert open_peak(packed) <= bound < open_peak(packed, unpack=False)
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("rounding", ["nearest", "grouped"])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_path):
+    folder = ModelFolder.open(exported_tiny_en)
+    sizes = SizeModel(folder, PackOptions(grouped=rounding == "grouped"))
+    allocation = allocate(folder, [], method="uniform", rounding=rounding)
+    widths = {layer.name: (bits, 0) for layer in folder.layers}
+    target = 2 * folder.bytes
+    pack(folder, plan_of(sizes, allocation, widths, target), tmp_path / "packed")
+    rng = np.random.default_rng(0)
+    heard = {"pcm": rng.normal(0, 0.1, (1, 480_000)).astype(np.float32)}
+    for role in ("encoder", "decoder"):
+        path = tmp_path / "packed" / f"{role}.onnx"
+        assert unpack_model(path) is not None or (role, bits) == ("encoder", 8)
+        ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
+        feeds = {name: heard[name] for name in ours.inputs if name in heard}
+        for name in ours.inputs:
+            if name == "tokens":
+                feeds[name] = np.array([[50257, 50362, 383]])
+            elif name.startswith("past"):
+                feeds[name] = np.zeros((1, 6, 0, 64), np.float32)
+        outputs, expected = ours.run(feeds), stock.run(feeds)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(outputs[name], values, err_msg=f"{role} {name}")
+        heard |= outputs
