@@ -19,7 +19,7 @@ LARGE = {
     "feat_extract_norm": "layer",
     "conv_bias": True,
 }
-CONFORMER = LARGE | {"hidden_act": "swish"}
+CONFORMER = LARGE | {"hidden_act": "swish", "vocab_size": 32}
 
 # Name, class, options, millions of parameters, external data, limit of memory in GB.
 CASES = [
