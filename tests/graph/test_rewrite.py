@@ -158,3 +158,11 @@ def test_external_data_has_the_predicted_size(tmp_path):
     assert sum(file.stat().st_size for file in files) == predicted
     outside = Session(files[0]).run({"pcm": PCM})["logits"]
     np.testing.assert_array_equal(outside, inside)
+
+
+def test_layers_at_32_bits_are_left_alone():
+    layers, weights, _ = quantized_toy(32, 0)
+    encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
+    packed = packed_graph(toy_graph(), layers, encoded, PackOptions())
+    stored = read_layers(packed.graph)
+    assert stored == {layer.name: StoredLayer([32], 4 * layer.params) for layer in layers}

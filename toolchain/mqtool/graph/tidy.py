@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mqtool.graph.unpack import Emitter
+from mqtool.graph.weights import is_layer_tensor
 
 __all__ = ["expand_gelu", "set_opset", "shorten_names", "store_half"]
 
@@ -18,13 +19,15 @@ _HALF_SAFE = {"Add", "Mul", "Sub", "Conv", "LayerNormalization", "GroupNormaliza
 def store_half(graph: ir.Graph) -> None:
     """Store biases, norms and other plain addends as float16, cast back at load.
 
-    Left in float32: values that float16 cannot hold to 2^-10 of the tensor's largest, and
-    tensors whose small elements matter by ratio, such as batch-norm variances.
+    Left in float32: layers, whose width the plan says; values that float16 cannot hold to 2^-10 of
+    the tensor's largest; tensors whose small elements matter by ratio, as batch-norm variances.
     """
     casts = []
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < HALF_MIN_SIZE:
+            continue
+        if is_layer_tensor(name):
             continue
         if not all(use.node.op_type in _HALF_SAFE for use in value.uses()):
             continue

@@ -50,6 +50,7 @@ __all__ = [
     "blank_weight",
     "encode_weight",
     "is_grouped",
+    "is_layer_tensor",
     "largest_multiplier",
     "layer_layout",
     "part_rows",
@@ -231,6 +232,11 @@ def blank_weight(
 
 _NAME = re.compile(r"(?P<layer>.+)\.weight/(?P<part>[01])(?:/(?P<plane>\d))?:(?P<width>\d+)")
 _BESIDE = re.compile(r"(?P<layer>.+)\.(?:scale|groups/[01])")
+
+
+def is_layer_tensor(name: str) -> bool:
+    """Whether an initializer holds codes or float rows of a layer."""
+    return _NAME.fullmatch(name) is not None
 
 
 def read_layers(graph: ir.Graph) -> dict[str, StoredLayer]:
