@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def start_as_filterbank(weight: Tensor) -> None:
 
     Each band comes in four phases, so that the rectified outputs together follow its envelope
     (after Zeghidour et al., 2018, "Learning filterbanks from raw speech"). Training then moves
-    the filters; with few clips the start saves many epochs.
+    the filters.
     """
     filters, _, taps = weight.shape
     bands = filters // 4
@@ -152,6 +153,29 @@ def decay_groups(model: PreTrainedModel, decay: float) -> list[dict[str, object]
     ]
 
 
+def keep(path: Path, epochs: int, parts: dict[str, Any], random: torch.Generator) -> None:
+    """Write all that the next epoch depends on; an interruption leaves the file before it."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"epochs": epochs, "batches": random.get_state(), "dropout": torch.get_rng_state()}
+    state["masks"] = np.random.get_state(legacy=False)  # noqa: NPY002
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def resume(path: Path, parts: dict[str, Any], random: torch.Generator) -> int:
+    """Take up what `keep` wrote, if there is such a file; returns the epochs already done."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=False)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    random.set_state(state["batches"])
+    torch.set_rng_state(state["dropout"])
+    np.random.set_state(state["masks"])  # noqa: NPY002
+    return state["epochs"]
+
+
 def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.Namespace) -> None:
     """Train `model` in place; it ends with the moving average of its weights."""
     random = torch.Generator().manual_seed(options.seed)
@@ -172,8 +196,10 @@ def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.N
     # transformers asks for the gradient of the audio itself, which costs half of a step.
     model.base_model.feature_extractor._requires_grad = False
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    start = time.monotonic()
-    for epoch in range(options.epochs):
+    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = resume(options.checkpoint, parts, random) if options.checkpoint else 0
+    start = time.process_time()
+    for epoch in range(first, options.epochs):
         model.train()
         total = 0.0
         order = torch.randperm(len(clips), generator=random)
@@ -190,7 +216,9 @@ def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.N
         line = f"epoch {epoch + 1:3d}  loss {total / batches:.4f}"
         if (epoch + 1) % options.report == 0 or epoch + 1 == options.epochs:
             line += f"  held-out {100 * is_correct(average.module, held).mean():.2f} %"
-        print(f"{line}  {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{line}  {time.process_time() - start:.0f} s of processor time", flush=True)
+        if options.checkpoint:
+            keep(options.checkpoint, epoch + 1, parts, random)
     model.load_state_dict(average.module.state_dict())
 
 
@@ -220,6 +248,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with manifest.csv")
     parser.add_argument("--out", type=Path, help="default: the model's folder beside this file")
     parser.add_argument("--start", type=Path, help="folder whose convolutions to start from")
+    parser.add_argument("--checkpoint", type=Path, help="file to continue an interrupted run from")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
