@@ -186,6 +186,19 @@ def test_the_size_in_the_message_is_feasible(capsys, top):
         (top / "new.json").unlink()
 
 
+def test_plan_options_that_contradict_each_other(capsys, top):
+    plan = ["plan", top / "model", "-o", top / "new.json"]
+    line = refused(capsys, top, *plan, "--budget-kb", BUDGET_KB, "--sensitivity", "l1", code=2)
+    assert "--sensitivity is for myqasr, reversed, shuffled, minmax; measured has its own" in line
+    minmax = ["--method", "minmax", "--min-bits", "8", "--max-bits", "4"]
+    line = refused(capsys, top, *plan, *minmax, code=2)
+    assert "--min-bits 8 is above --max-bits 4" in line
+    line = refused(capsys, top, *plan, "--method", "minmax", "--max-bits", "17", code=2)
+    assert "--max-bits" in line
+    line = refused(capsys, top, *plan, "--method", "minmax")
+    assert "method minmax needs recordings; give --calib CLIPS" in line
+
+
 def test_plan_without_recordings_or_output(capsys, top):
     plan = ["plan", top / "model", "--budget-kb", BUDGET_KB]
     line = refused(capsys, top, *plan, "-o", top / "new.json")

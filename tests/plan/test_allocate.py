@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from mqtool.graph.bits import WIDTHS
 from mqtool.graph.layers import Layer
-from mqtool.plan.allocate import algorithm_1, marginal_steps, uniform_steps
+from mqtool.plan.allocate import (
+    algorithm_1,
+    marginal_steps,
+    minmax_steps,
+    minmax_targets,
+    minmax_widths,
+    reversed_algorithm_1,
+    shuffled_steps,
+    uniform_steps,
+)
 
 
 def layers_of(sizes: dict[str, int]) -> list[Layer]:
@@ -71,6 +80,9 @@ def test_every_method_goes_down_one_width_at_a_time(sizes, data):
     ways = [
         algorithm_1(harm),
         uniform_steps(layers),
+        reversed_algorithm_1(harm),
+        shuffled_steps(layers, 3),
+        minmax_steps(minmax_targets(harm, 2, 9)),
         marginal_steps(layers, lambda name, bits: harm[name] * 4.0**-bits),
     ]
     for steps in ways:
@@ -112,3 +124,70 @@ def test_marginal_steps_are_optimal_for_convex_damage():
             if 3 * a + 5 * b + 2 * c <= spent
         )
         assert sum(damage(n, bits[n]) for n in sizes) == pytest.approx(best)
+
+
+def test_reversed_takes_bits_from_the_most_sensitive_layer_first():
+    """The three layers of `test_algorithm_1_by_hand`, the other way round."""
+    sizes = {"a": 10, "b": 20, "c": 30}
+    medians = {"a": 0.3, "b": -0.1, "c": 0.2}
+    assert follow(reversed_algorithm_1(medians), sizes, 300) == [5, 5, 5]
+    assert follow(reversed_algorithm_1(medians), sizes, 299) == [4, 5, 5]
+    assert follow(reversed_algorithm_1(medians), sizes, 289) == [4, 5, 4]
+
+
+def test_shuffled_is_a_permutation_that_the_seed_decides():
+    layers = layers_of({f"l{i}": 1 for i in range(30)})
+    orders = [[name for name, _ in list(shuffled_steps(layers, seed))[:30]] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(sorted(order) == sorted(layer.name for layer in layers) for order in orders)
+    again = [name for name, _ in list(shuffled_steps(layers, 0))[30:60]]
+    assert again == orders[0]
+
+
+def test_minmax_by_hand():
+    """Values 0, 1, 2, 4 between 4 and 8 bits: 8 - 4 * a / 4. The highest value gets the fewest.
+
+    Half a bit up at 7.5 and 6.5, none at 8 - 0.6: whole bits are the nearest, halves upwards.
+    """
+    targets = minmax_targets({"a": 0.0, "b": -1.0, "c": 2.0, "d": 4.0}, 4, 8)
+    assert targets == {"a": 8.0, "b": 7.0, "c": 6.0, "d": 4.0}
+    assert minmax_widths(targets) == {"a": 8, "b": 7, "c": 6, "d": 4}
+    assert minmax_widths({"a": 7.5, "b": 6.5, "c": 7.4}) == {"a": 8, "b": 7, "c": 7}
+    assert minmax_targets({"a": 3.0, "b": 3.0}, 4, 8) == {"a": 8.0, "b": 8.0}
+
+
+def test_minmax_moves_all_widths_together_to_other_sizes():
+    """One weight a layer, targets 8, 7, 6, 4 (25 bits). The layer nearest to its next lower width
+    goes first, and all are equally near here, so they go in the order given."""
+    sizes = dict.fromkeys("abcd", 1)
+    targets = {"a": 8.0, "b": 7.0, "c": 6.0, "d": 4.0}
+    assert follow(minmax_steps(targets), sizes, 25) == [8, 7, 6, 4]
+    assert follow(minmax_steps(targets), sizes, 24) == [7, 7, 6, 4]
+    assert follow(minmax_steps(targets), sizes, 21) == [7, 6, 5, 3]
+    assert follow(minmax_steps(targets), sizes, 29) == [9, 8, 7, 5]
+    assert follow(minmax_steps(targets), sizes, 4) == [1, 1, 1, 1]
+
+
+@given(
+    st.lists(st.floats(0, 100), min_size=1, max_size=12),
+    st.integers(1, 16),
+    st.integers(1, 16),
+)
+def test_minmax_passes_through_the_mapping(values, one, other):
+    """At the mapping's own size the steps give its widths; above and below none crosses them."""
+    low, high = sorted((one, other))
+    targets = minmax_targets({f"l{i}": value for i, value in enumerate(values)}, low, high)
+    mapped = minmax_widths(targets)
+    assert set(mapped.values()) <= set(range(low, high + 1))
+    largest, smallest = max(targets, key=targets.get), min(targets, key=targets.get)
+    assert mapped[largest] == high
+    assert mapped[smallest] == (low if targets[smallest] < high else high)
+    bits = dict.fromkeys(mapped, 32)
+    met = False
+    for name, width in minmax_steps(targets):
+        bits[name] = width
+        above = all(bits[n] >= mapped[n] for n in mapped)
+        below = all(bits[n] <= mapped[n] for n in mapped)
+        assert above or below
+        met = met or bits == mapped
+    assert met

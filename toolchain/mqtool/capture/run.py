@@ -21,7 +21,14 @@ from mqtool.clips import Clip
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder
 
-__all__ = ["Utterance", "capture_outputs", "open_graphs", "output_logits", "utterances"]
+__all__ = [
+    "Utterance",
+    "capture_outputs",
+    "open_graphs",
+    "output_logits",
+    "utterances",
+    "watch",
+]
 
 Float = NDArray[np.float32]
 
@@ -149,31 +156,60 @@ def capture_outputs(
         outputs[role] = observe_outputs(model.graph, layers)
 
     statistics = {layer.name: OutputStatistics() for layer in folder.layers}
-    watched = {
-        role: _Watched(session, outputs[role], statistics)
+
+    def take(role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+        for layer, names in outputs[role].items():
+            for name in names:
+                statistics[layer].add(values[name].astype(np.float32, copy=False))
+
+    watch(folder, clips, edit, take, language=language, threads=threads, advance=advance)
+    return statistics
+
+
+def watch(
+    folder: ModelFolder,
+    clips: Iterable[Clip],
+    edit: Callable[[ir.Model, str], None],
+    take: Callable[[str, Mapping[str, NDArray[np.generic]]], None],
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the float model over recordings, handing over all it computes, window by window.
+
+    Args:
+        folder: the float model.
+        clips: recordings.
+        edit: adds outputs to a graph, in place, given its role.
+        take: called after every run of a graph with its role, and its inputs and outputs by name;
+            what it keeps it must copy.
+        language: ISO code of clips that do not say.
+        threads: of onnxruntime; 0 lets it choose.
+        advance: called after every window.
+    """
+    watched: dict[str, Graph] = {
+        role: _Watched(session, role, take)
         for role, session in open_graphs(folder, edit, threads=threads).items()
     }
-    hearing: dict[str, Graph] = dict(watched)
+    hearing = dict(watched)
     if "decoder" in watched:
         decoder = folder.path / folder.manifest.graphs["decoder"]
         hearing["decoder"] = Session(decoder, threads=threads)
     for utterance in utterances(folder, clips, hearing, language=language):
         output_logits(watched, utterance)
         advance()
-    return statistics
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """A graph that adds what its layers put out to their statistics."""
+    """A graph that shows what it computes."""
 
     session: Session
-    outputs: Mapping[str, list[str]]
-    statistics: Mapping[str, OutputStatistics]
+    role: str
+    take: Callable[[str, Mapping[str, NDArray[np.generic]]], None]
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         results = self.session.run(feeds)
-        for layer, names in self.outputs.items():
-            for name in names:
-                self.statistics[layer].add(results[name])
+        self.take(self.role, {**feeds, **results})
         return results

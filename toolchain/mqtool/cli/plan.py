@@ -11,7 +11,12 @@ from mqtool.cli.progress import progress_bars
 
 __all__ = ["plan"]
 
-METHODS = ("measured", "myqasr", "uniform")
+METHODS = ("measured", "myqasr", "uniform", "minmax", "shuffled", "reversed")
+RANKED = ("myqasr", "reversed", "shuffled", "minmax")
+SENSITIVITIES = (
+    *("median", "mean", "max", "absmax", "std"),
+    *("l1", "l2", "spectral", "frobenius", "kl"),
+)
 
 
 class _Kilobytes(click.ParamType[int]):
@@ -52,14 +57,30 @@ class _Kilobytes(click.ParamType[int]):
     type=click.Choice(METHODS),
     default="measured",
     show_default=True,
-    help="How bits are shared out. myqasr: the paper's Algorithm 1.",
+    help="How bits are shared out. myqasr: the paper's Algorithm 1; the last four: its baselines.",
 )
 @click.option(
     "--sensitivity",
-    type=click.Choice(["median"]),
-    default="median",
+    type=click.Choice(SENSITIVITIES),
+    help="What myqasr, reversed and minmax rank layers by: a reduction of each layer's output, or "
+    "(l1 to kl) its distance from the output with the weight at 4 bits. Default: median.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of shuffled."
+)
+@click.option(
+    "--min-bits",
+    type=click.IntRange(1, 16),
+    default=4,
     show_default=True,
-    help="What myqasr ranks layers by.",
+    help="minmax: width of the layer with the highest sensitivity.",
+)
+@click.option(
+    "--max-bits",
+    type=click.IntRange(1, 16),
+    default=8,
+    show_default=True,
+    help="minmax: width of the layer with the lowest. Without a budget the size follows.",
 )
 @click.option(
     "--activations",
@@ -92,7 +113,10 @@ def plan(
     language: str | None,
     output: Path | None,
     method: str,
-    sensitivity: str,
+    sensitivity: str | None,
+    seed: int,
+    min_bits: int,
+    max_bits: int,
     activations: str,
     opset_floor: str,
     rounding: str | None,
@@ -115,9 +139,13 @@ def plan(
     if dry_run:
         _print_sizes(folder, options, budget_bytes, json_path)
         return
-    if budget_bytes is None or output is None:
-        missing = "--budget-kb" if budget_bytes is None else "-o/--output"
+    if output is None or (budget_bytes is None and method != "minmax"):
+        missing = "-o/--output" if output is None else "--budget-kb"
         raise click.UsageError(f"Missing option '{missing}' (only --dry-run goes without).")
+    if sensitivity is not None and method not in RANKED:
+        raise click.UsageError(f"--sensitivity is for {', '.join(RANKED)}; {method} has its own.")
+    if min_bits > max_bits:
+        raise click.UsageError(f"--min-bits {min_bits} is above --max-bits {max_bits}.")
     from mqtool.clips import CALIBRATION_LIMIT, find_clips
     from mqtool.files import new_file
     from mqtool.plan.make import make_plan
@@ -133,6 +161,9 @@ def plan(
             clips,
             budget_bytes,
             method=method,  # type: ignore[arg-type]
+            sensitivity=sensitivity or "median",  # type: ignore[arg-type]
+            seed=seed,
+            minmax=(min_bits, max_bits),
             options=options,
             rounding=rounding,  # type: ignore[arg-type]
             language=language,

@@ -2,34 +2,57 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from mqtool import __version__
-from mqtool.capture.run import capture_outputs
 from mqtool.clips import Clip, pcm_sha256
-from mqtool.errors import ClipsError
+from mqtool.errors import BudgetError, ClipsError
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.allocate import Step, algorithm_1, marginal_steps, uniform_steps
+from mqtool.plan.allocate import (
+    Step,
+    algorithm_1,
+    marginal_steps,
+    minmax_steps,
+    minmax_targets,
+    minmax_widths,
+    reversed_algorithm_1,
+    shuffled_steps,
+    uniform_steps,
+)
 from mqtool.plan.fit import check_budget, fit_budget
 from mqtool.plan.measured import measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
+from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
 from mqtool.plan.size import PackOptions, SizeModel, Widths
 from mqtool.quantize.rounding import Rounding, is_grouping
 
 __all__ = [
     "METHODS",
     "PROBE_CLIPS",
+    "RANKED",
     "Allocation",
     "Method",
+    "MinMax",
     "allocate",
     "default_rounding",
     "fit_plan",
     "make_plan",
+    "needs_clips",
     "plan_of",
+    "ranked_allocation",
 ]
 
-Method = Literal["measured", "myqasr", "uniform"]
-METHODS: tuple[Method, ...] = ("measured", "myqasr", "uniform")
+Method = Literal["measured", "myqasr", "uniform", "minmax", "shuffled", "reversed"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+RANKED: tuple[Method, ...] = ("myqasr", "reversed", "minmax")
+"""Methods that rank layers by a sensitivity (`mqtool.plan.sensitivity`)."""
+
+MinMax = tuple[int, int]
+"""Lowest and highest width of method `minmax`."""
+
+DEFAULT_MINMAX: MinMax = (4, 8)
+"""The widest range of the paper's Table 1."""
 
 PROBE_CLIPS = 4
 """Clips, spread over those given, on which `measured` probes every layer."""
@@ -46,8 +69,10 @@ class Allocation:
         method: how it was made.
         rounding: of the weights.
         steps: the way down from 32 bits (`mqtool.plan.allocate`).
-        sensitivity: layer name -> what the order comes from; empty for uniform.
+        sensitivity: layer name -> what the order comes from; empty where there is no such thing.
         calib_sha256: of the recordings; None when none were used.
+        ranked_by: the measure; None where there is none.
+        mapped: the widths that `minmax` maps to, whatever the budget; None for other methods.
     """
 
     method: Method
@@ -55,14 +80,19 @@ class Allocation:
     steps: list[Step]
     sensitivity: dict[str, float]
     calib_sha256: str | None
+    ranked_by: Sensitivity | None = None
+    mapped: dict[str, int] | None = None
 
 
 def make_plan(
     folder: ModelFolder,
     clips: Sequence[Clip],
-    budget_bytes: int,
+    budget_bytes: int | None,
     *,
     method: Method = "measured",
+    sensitivity: Sensitivity = "median",
+    seed: int = 0,
+    minmax: MinMax = DEFAULT_MINMAX,
     options: PackOptions | None = None,
     rounding: Rounding | None = None,
     language: str | None = None,
@@ -73,9 +103,13 @@ def make_plan(
 
     Args:
         folder: the float model.
-        clips: one person's recordings; `uniform` needs none.
-        budget_bytes: size of the packed folder, all files.
+        clips: one person's recordings; `uniform` and `shuffled` need none.
+        budget_bytes: size of the packed folder, all files; None, for `minmax` only, for the size
+            that its mapping gives.
         method: how bits are shared out.
+        sensitivity: what the methods in `RANKED` rank layers by.
+        seed: of `shuffled`.
+        minmax: lowest and highest width of `minmax`.
         options: form of the packed graphs.
         rounding: how weights will be rounded; None for the method's own.
         language: of clips that do not say (multilingual Whisper).
@@ -89,11 +123,15 @@ def make_plan(
     rounding = rounding or default_rounding(method)
     options = replace(options or PackOptions(), grouped=is_grouping(rounding))
     sizes = SizeModel(folder, options)
-    check_budget(sizes, budget_bytes)
+    if budget_bytes is not None:
+        check_budget(sizes, budget_bytes)
     allocation = allocate(
         folder,
         clips,
         method=method,
+        sensitivity=sensitivity,
+        seed=seed,
+        minmax=minmax,
         rounding=rounding,
         language=language,
         threads=threads,
@@ -107,12 +145,24 @@ def default_rounding(method: Method) -> Rounding:
     return "grouped" if method == "measured" else "nearest"
 
 
-def fit_plan(sizes: SizeModel, allocation: Allocation, budget_bytes: int) -> Plan:
-    """The plan of an allocation at one budget.
+def needs_clips(method: Method) -> bool:
+    """Whether an allocation is made from recordings."""
+    return method not in ("uniform", "shuffled")
+
+
+def fit_plan(sizes: SizeModel, allocation: Allocation, budget_bytes: int | None) -> Plan:
+    """The plan of an allocation at one budget, or at the size of its `mapped` widths for None.
 
     Raises:
-        BudgetError: the budget is not feasible.
+        BudgetError: the budget is not feasible, or there is none and nothing is mapped.
     """
+    if budget_bytes is None:
+        if allocation.mapped is None:
+            raise BudgetError(f"method {allocation.method} needs a budget; give --budget-kb")
+        mapped = {name: (width, 0) for name, width in allocation.mapped.items()}
+        # The budget is written into the folder: this many digits at most.
+        size = sizes.exact(mapped, sizes.folder.bytes)
+        return plan_of(sizes, allocation, mapped, size)
     check_budget(sizes, budget_bytes)
     return plan_of(
         sizes, allocation, fit_budget(sizes, allocation.steps, budget_bytes), budget_bytes
@@ -136,7 +186,7 @@ def plan_of(sizes: SizeModel, allocation: Allocation, widths: Widths, budget_byt
     ]
     return Plan(
         method=allocation.method,
-        sensitivity={"myqasr": "median", "measured": "kl"}.get(allocation.method),
+        sensitivity=allocation.ranked_by,
         budget_bytes=budget_bytes,
         planned_bytes=sizes.exact(widths, budget_bytes),
         activations=sizes.options.activations,
@@ -157,6 +207,9 @@ def allocate(
     *,
     method: Method,
     rounding: Rounding,
+    sensitivity: Sensitivity = "median",
+    seed: int = 0,
+    minmax: MinMax = DEFAULT_MINMAX,
     language: str | None = None,
     threads: int = 0,
     progress: Progress = lambda text, steps: lambda: None,
@@ -168,19 +221,22 @@ def allocate(
     """
     if method == "uniform":
         return Allocation(method, rounding, list(uniform_steps(folder.layers)), {}, None)
+    if method == "shuffled":
+        return Allocation(method, rounding, list(shuffled_steps(folder.layers, seed)), {}, None)
     if not clips:
         raise ClipsError(f"method {method} needs recordings; give --calib CLIPS")
     heard = pcm_sha256(clips)
-    if method == "myqasr":
-        statistics = capture_outputs(
+    if method in RANKED:
+        values = measure_sensitivity(
             folder,
             clips,
+            sensitivity,
+            rounding=rounding,
             language=language,
             threads=threads,
-            advance=progress("Watching layers", len(clips)),
+            progress=progress,
         )
-        medians = {name: abs(values.median) for name, values in statistics.items()}
-        return Allocation(method, rounding, list(algorithm_1(medians)), medians, heard)
+        return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
     damage = measure_damage(
         folder,
         clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS],
@@ -191,4 +247,24 @@ def allocate(
     )
     probed = {name: layer.probed for name, layer in damage.items()}
     steps = marginal_steps(folder.layers, lambda name, bits: damage[name].at(bits))
-    return Allocation(method, rounding, list(steps), probed, heard)
+    return Allocation(method, rounding, list(steps), probed, heard, "kl")
+
+
+def ranked_allocation(
+    method: Method,
+    rounding: Rounding,
+    ranked_by: Sensitivity,
+    sensitivity: dict[str, float],
+    calib_sha256: str,
+    minmax: MinMax = DEFAULT_MINMAX,
+) -> Allocation:
+    """The steps of a method in `RANKED`, from sensitivities that are known."""
+    mapped = None
+    if method == "minmax":
+        targets = minmax_targets(sensitivity, *minmax)
+        steps, mapped = minmax_steps(targets), minmax_widths(targets)
+    elif method == "reversed":
+        steps = reversed_algorithm_1(sensitivity)
+    else:
+        steps = algorithm_1(sensitivity)
+    return Allocation(method, rounding, list(steps), sensitivity, calib_sha256, ranked_by, mapped)

@@ -4,7 +4,7 @@ UTF-8 JSON with sorted keys. Fields:
 
     format           1
     method           myqasr, uniform, measured, ...
-    sensitivity      how layers were ranked; null for uniform
+    sensitivity      how layers were ranked; null for uniform and shuffled
     budget_bytes     what the user asked for; every file of the packed folder counts
     planned_bytes    the exact size of the packed folder, at most the budget
     activations      dynamic or float: how the packed model computes
