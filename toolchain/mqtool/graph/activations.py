@@ -1,0 +1,89 @@
+"""How the inputs of layers are quantized, in numpy: what `mqtool.graph.inputs` writes as nodes.
+
+A range of b bits maps float32 values to codes and back:
+
+    code = clip(round(x / scale) + zero_point, 0, 2**b - 1)        x' = scale * (code - zero_point)
+
+Twin ranges (PTQ4ViT, Yuan et al. 2022, section 3.2) are two ranges of 2**(b - 1) codes whose scales
+differ by a power of two, S_R2 = 2**m * S_R1, so that integers of both can be added after a shift:
+
+    split "sign" (after GELU)           R1 holds x <= 0 and R2 x >= 0
+    split "magnitude" (after softmax)   R1 holds 0 <= x <= S_R1 * (2**(b - 1) - 1), R2 what is above
+
+    x' = S_R1 * q1, or S_R1 * 2**m * q2, with |q| <= 2**(b - 1) - 1
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ACTIVATION_BITS", "ActivationRange", "Split"]
+
+Float = NDArray[np.float32]
+
+Split = Literal["sign", "magnitude"]
+"""Which values of an input go to which of two ranges."""
+
+ACTIVATION_BITS = (*range(4, 17), 32)
+"""Widths an input can have; 32 leaves it in float32."""
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """How one layer's input is quantized (see the top of this file).
+
+    Attributes:
+        bits: 4 to 16.
+        scale: a float32 value above 0; S_R1 where there are two ranges.
+        zero_point: the code of 0.0; not used where there are two ranges.
+        split: None for one range.
+        shift: m of S_R2 = 2**m * S_R1; 0 for one range.
+    """
+
+    bits: int
+    scale: float
+    zero_point: int = 0
+    split: Split | None = None
+    shift: int = 0
+
+    @property
+    def highest(self) -> int:
+        """The largest code, of each range where there are two."""
+        return 2 ** (self.bits if self.split is None else self.bits - 1) - 1
+
+    def codes(self, values: Float) -> NDArray[np.int32]:
+        """Codes of one range, of the shape of `values`."""
+        low, high = self._limits(-self.zero_point, self.highest - self.zero_point, 1)
+        clipped = np.clip(values, low, high)
+        return np.rint(clipped / np.float32(self.scale)).astype(np.int32) + self.zero_point
+
+    def twin_codes(self, values: Float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Signed codes (q1, q2) of two ranges: at each place one of them is 0."""
+        if self.split == "sign":
+            small, large = np.minimum(values, 0), np.maximum(values, 0)
+        else:
+            _, threshold = self._limits(0, self.highest, 1)
+            is_large = values > threshold
+            small, large = np.where(is_large, 0, values), np.where(is_large, values, 0)
+        lowest = -self.highest if self.split == "sign" else 0
+        first = np.clip(small, *self._limits(lowest, self.highest, 1))
+        second = np.clip(large, *self._limits(0, self.highest, 2**self.shift))
+        scale = np.float32(self.scale)
+        return (
+            np.rint(first / scale).astype(np.int32),
+            np.rint(second / (scale * np.float32(2**self.shift))).astype(np.int32),
+        )
+
+    def quantize(self, values: Float) -> Float:
+        """What the layer will see in place of `values`, float32 of the same shape."""
+        scale = np.float32(self.scale)
+        if self.split is None:
+            return ((self.codes(values) - self.zero_point) * scale).astype(np.float32)
+        first, second = self.twin_codes(values)
+        return ((first + (second << self.shift)) * scale).astype(np.float32)
+
+    def _limits(self, low: int, high: int, factor: int) -> tuple[np.float32, np.float32]:
+        step = np.float32(self.scale) * np.float32(factor)
+        return np.float32(low) * step, np.float32(high) * step

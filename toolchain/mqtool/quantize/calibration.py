@@ -1,0 +1,42 @@
+"""Calibration: the range of every layer's input, from recordings without transcripts."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from mqtool.clips import Clip
+from mqtool.graph.activations import ActivationRange
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.plan_file import Plan
+
+__all__ = ["CALIBRATIONS", "Calibration", "calibrate"]
+
+Calibration = Literal["none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine"]
+CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
+
+
+def calibrate(
+    folder: ModelFolder,
+    plan: Plan,
+    clips: Sequence[Clip],
+    method: Calibration,
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    progress: Callable[[str, int], Callable[[], None]] = lambda text, steps: lambda: None,
+) -> dict[str, ActivationRange]:
+    """Choose a range for the input of every Linear and Conv, by layer name; give them to `pack`.
+
+    `plan.activations` is "static"; `plan.act_bits` and `plan.twin_ranges` say what the ranges
+    are, and `plan.layers` the weights that the searches compare outputs with. Use
+    `mqtool.plan.refit.refit_plan` for a plan of another form.
+
+    Args:
+        folder: the float model.
+        plan: widths and form of the packed model.
+        clips: one person's recordings; `none` needs none.
+        method: see `Calibration`.
+        language: of clips that do not say (multilingual Whisper).
+        threads: of onnxruntime.
+        progress: starts a progress bar (text, steps); the result advances it by one.
+    """
+    raise NotImplementedError
