@@ -1,5 +1,6 @@
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,17 @@ from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB, feasible_bytes
 from mqtool.plan.make import make_plan
 from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.quantize.calibration import calibrate
 from toy import toy_folder
 
-OPTIONS = [PackOptions("dynamic", 25), PackOptions("float", 25), PackOptions("dynamic", 18)]
+OPTIONS = [
+    PackOptions("dynamic", 25),
+    PackOptions("float", 25),
+    PackOptions("dynamic", 18),
+    PackOptions("static", 25),
+    PackOptions("static", 18, act_bits=6),
+    PackOptions("static", 25, act_bits=12),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +35,16 @@ def folder_bytes(path) -> int:
     return sum(file.stat().st_size for file in path.iterdir())
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{o.activations}-{o.opset}")
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda o: f"{o.activations}-{o.opset}-{o.input_bits}"
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, seed, tmp_path):
     smallest, largest = feasible_bytes(SizeModel(folder, options), 10**6)
     budget = int(np.random.default_rng(seed).integers(smallest, largest))
     plan = make_plan(folder, [], budget, method="uniform", options=options)
-    report = pack(folder, plan, tmp_path / "packed")
+    ranges = calibrate(folder, plan, [], "none")
+    report = pack(folder, plan, tmp_path / "packed", ranges=ranges)
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert budget - KB < report.bytes <= budget
     pcm = np.random.default_rng(0).normal(0, 0.1, 480).astype(np.float32)
@@ -109,8 +121,23 @@ def test_manifest_records_the_plan(folder, tmp_path):
     pack(folder, plan, tmp_path / "packed")
     packed = json.loads((tmp_path / "packed" / "model.json").read_bytes())["packed"]
     assert packed == {
+        "act_bits": 8,
         "activations": "dynamic",
         "budget_bytes": 60 * KB,
         "opset": 25,
         "plan_sha256": plan.sha256,
     }
+
+
+def test_ranges_must_be_those_of_the_plan(folder, tmp_path):
+    options = PackOptions("static", act_bits=6)
+    plan = make_plan(folder, [], 60 * KB, method="uniform", options=options)
+    ranges = calibrate(folder, plan, [], "none")
+    with pytest.raises(PackError, match="'layer.k' has no input range"):
+        pack(
+            folder, plan, tmp_path / "packed", ranges={k: ranges[k] for k in ranges if "k" not in k}
+        )
+    wider = {name: replace(given, bits=8) for name, given in ranges.items()}
+    with pytest.raises(PackError, match="range of 8 bits.* the plan says 6"):
+        pack(folder, plan, tmp_path / "packed", ranges=wider)
+    assert not (tmp_path / "packed").exists()

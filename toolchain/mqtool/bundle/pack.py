@@ -1,7 +1,7 @@
 """Writing a packed folder as planned, and proving that it is what the plan says."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from mqruntime.manifest import MANIFEST_NAME, Manifest
 from mqruntime.session import Session
 from mqtool.errors import PackError
 from mqtool.files import new_folder
+from mqtool.graph.activations import ActivationRange
 from mqtool.graph.bits import lower_width
 from mqtool.graph.files import load_graph, save_graph
 from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
 from mqtool.graph.weights import PackedWeight, StoredLayer, encode_weight, read_layers
 from mqtool.plan.plan_file import Plan, PlannedLayer
-from mqtool.plan.size import PackOptions, packed_graph, packed_manifest
-from mqtool.quantize.rounding import is_grouping, quantize_weight
+from mqtool.plan.refit import plan_options
+from mqtool.plan.size import packed_graph, packed_manifest
+from mqtool.quantize.rounding import quantize_weight
 
 __all__ = ["PackReport", "check_widths", "pack"]
 
@@ -34,7 +36,12 @@ class PackReport:
 
 
 def pack(
-    folder: ModelFolder, plan: Plan, output: Path, *, advance: Callable[[], None] = lambda: None
+    folder: ModelFolder,
+    plan: Plan,
+    output: Path,
+    *,
+    ranges: Mapping[str, ActivationRange] | None = None,
+    advance: Callable[[], None] = lambda: None,
 ) -> PackReport:
     """Quantize and write `output`, which appears only when every check has passed.
 
@@ -42,14 +49,17 @@ def pack(
         folder: the float model that `plan` was made for (`Plan.check_model`).
         plan: widths of all layers.
         output: folder to write.
+        ranges: of the inputs of layers, by layer name, where the plan's activations are static
+            (`mqtool.quantize.calibration.calibrate`).
         advance: called after every layer.
 
     Raises:
-        PackError: the size or a width in the written files is not the planned one.
+        PackError: the size or a width in the written files is not the planned one, or a range is
+            missing.
         ModelError: onnxruntime cannot open what was written.
         MqError: `output` cannot be written.
     """
-    options = PackOptions(plan.activations, plan.opset, is_grouping(plan.rounding))
+    options = plan_options(plan)
     planned = {entry.name: entry for entry in plan.layers}
     with new_folder(output) as target:
         for role, name in folder.manifest.graphs.items():
@@ -59,7 +69,8 @@ def pack(
             for layer in layers:
                 weights[layer.name] = _packed(model, layer, planned[layer.name], plan)
                 advance()
-            packed_graph(model, layers, weights, options)
+            wanted = options.blank_ranges(model, layers)
+            packed_graph(model, layers, weights, options, _in_order(wanted, ranges or {}))
             save_graph(model, target / name, external=folder.is_external(role))
         manifest = packed_manifest(folder.manifest, options, plan.budget_bytes, plan.sha256)
         (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
@@ -96,6 +107,21 @@ def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
                 f"{packed}: layer {entry.name!r} is stored as {found.get(entry.name)}, the plan "
                 f"says widths {wanted} in {entry.bytes} bytes; pack again"
             )
+
+
+def _in_order(
+    wanted: Mapping[str, ActivationRange], ranges: Mapping[str, ActivationRange]
+) -> dict[str, ActivationRange]:
+    for name, blank in wanted.items():
+        if name not in ranges:
+            raise PackError(f"layer {name!r} has no input range; calibrate for this plan")
+        found = ranges[name]
+        if (found.bits, found.split) != (blank.bits, blank.split):
+            raise PackError(
+                f"layer {name!r} has an input range of {found.bits} bits, split {found.split}; "
+                f"the plan says {blank.bits} and {blank.split}: calibrate for this plan"
+            )
+    return {name: ranges[name] for name in wanted}
 
 
 def _packed(model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan) -> PackedWeight:

@@ -6,7 +6,7 @@ another weight would change in the layer's output, in memory that does not grow 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -38,11 +38,18 @@ class InputSample:
             a lookup the rows that were read from the table.
         bias: float32 [layer rows], or None.
         is_lookup: whether `rows` are rows of the layer itself.
+        low: the least value of the whole input, in the sample or not.
+        high: the largest.
+        places: int64 [positions, 2]: in which run of the graph each position was, and where in it,
+            counted as the output's positions are.
     """
 
     rows: Float
     bias: Float | None
     is_lookup: bool
+    low: float = 0.0
+    high: float = 0.0
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def outputs(self, weight: Float) -> Float:
         """The layer's output with another weight, float32 [positions, layer rows]; no lookups.
@@ -87,10 +94,11 @@ def capture_inputs(
                     most = max(1, SAMPLE_VALUES // width)
                     reservoirs[key] = _Reservoir(min(SAMPLE_ROWS, most))
                 reservoirs[key].add(count, pick)
+                reservoirs[key].widen(values[name])
 
     watch(folder, clips, edit, take, language=language, threads=threads, advance=advance)
     return {
-        layer: InputSample(reservoirs[_key(role, inputs)].rows, inputs.bias, inputs.is_lookup)
+        layer: reservoirs[_key(role, inputs)].sample(inputs)
         for role, by_layer in observed.items()
         for layer, inputs in by_layer.items()
     }
@@ -143,21 +151,37 @@ def _positions(
 
 
 class _Reservoir:
-    """A uniform random sample, without replacement, of a stream of rows.
+    """A uniform random sample, without replacement, of a stream of rows, and the range of all.
 
     Every row draws a number when it comes by; those with the smallest numbers stay.
     """
 
     def __init__(self, capacity: int) -> None:
         self.rows: Float = np.zeros((0, 1, 1), np.float32)
+        self._places: NDArray[np.int64] = np.zeros((0, 2), np.int64)
         self._capacity = capacity
         self._draws: NDArray[np.float64] = np.zeros(0)
         self._random = np.random.default_rng(0)
+        self._runs = 0
+        self._low, self._high = np.inf, -np.inf
 
     def add(self, count: int, pick: Callable[[NDArray[np.int64]], Float]) -> None:
         draws = np.concatenate([self._draws, self._random.random(count)])
         kept = np.sort(np.argsort(draws, kind="stable")[: self._capacity])
         old, new = kept[kept < len(self._draws)], kept[kept >= len(self._draws)]
-        fresh = pick(new - len(self._draws))
+        new -= len(self._draws)
+        fresh = pick(new)
         self.rows = np.concatenate([self.rows[old], fresh]) if len(old) else fresh
+        places = np.stack([np.full_like(new, self._runs), new], axis=1)
+        self._places = np.concatenate([self._places[old], places])
         self._draws = draws[kept]
+        self._runs += 1
+
+    def widen(self, values: NDArray[np.generic]) -> None:
+        self._low = min(self._low, float(np.min(values)))
+        self._high = max(self._high, float(np.max(values)))
+
+    def sample(self, inputs: ObservedInputs) -> InputSample:
+        return InputSample(
+            self.rows, inputs.bias, inputs.is_lookup, self._low, self._high, self._places
+        )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "act_bits_option",
+    "activations_option",
     "clips_argument",
     "json_option",
     "model_argument",
@@ -22,6 +24,7 @@ __all__ = [
     "rows_options",
     "threads_option",
     "track",
+    "twin_ranges_option",
     "write_json",
 ]
 
@@ -57,6 +60,27 @@ threads_option: Decorator = click.option(
     default=0,
     help="Threads inside an operator; 0: onnxruntime's choice.",
 )
+act_bits_option: Decorator = click.option(
+    "--act-bits",
+    type=click.IntRange(4, 32),
+    help="Width of static inputs: 4 to 16, or 32 for float.  [default: 8]",
+)
+twin_ranges_option: Decorator = click.option(
+    "--twin-ranges/--one-range",
+    default=None,
+    help="Two ranges for static inputs that follow a GELU or softmax.",
+)
+
+
+def activations_option(default: str | None) -> Decorator:
+    """`--activations`; without a default it is the plan's."""
+    return click.option(
+        "--activations",
+        type=click.Choice(["dynamic", "static", "float"]),
+        default=default,
+        show_default=default is not None,
+        help="How the packed model computes; static: inputs in ranges calibrated on recordings.",
+    )
 
 
 def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:

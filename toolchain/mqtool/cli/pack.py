@@ -1,14 +1,29 @@
 """`mqtool pack`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mqtool.cli.common import json_option, write_json
+from mqtool.cli.common import (
+    act_bits_option,
+    activations_option,
+    json_option,
+    rows_options,
+    threads_option,
+    twin_ranges_option,
+    write_json,
+)
 from mqtool.cli.progress import progress_bars
 
+if TYPE_CHECKING:
+    from mqtool.graph.folder import ModelFolder
+    from mqtool.plan.plan_file import Plan
+
 __all__ = ["pack"]
+
+CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine")
 
 
 @click.command()
@@ -19,26 +34,120 @@ __all__ = ["pack"]
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write."
 )
+@click.option(
+    "--calib",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="One person's recordings: folder, files or manifest CSV. Repeatable.",
+)
+@rows_options
+@activations_option(None)
+@act_bits_option
+@twin_ranges_option
+@click.option(
+    "--calibration",
+    type=click.Choice(CALIBRATIONS),
+    help="How static ranges are chosen.  [default: minmax]",
+)
+@click.option(
+    "--used-plan",
+    type=click.Path(path_type=Path),
+    help="Write the plan that was packed: another one if the form was changed here.",
+)
+@threads_option
 @json_option
-def pack(model: Path, plan_path: Path, output: Path, json_path: Path | None) -> None:
+def pack(
+    model: Path,
+    plan_path: Path,
+    output: Path,
+    calib: tuple[Path, ...],
+    split: str | None,
+    group: str | None,
+    language: str | None,
+    activations: str | None,
+    act_bits: int | None,
+    twin_ranges: bool | None,
+    calibration: str | None,
+    used_plan: Path | None,
+    threads: int,
+    json_path: Path | None,
+) -> None:
     """Quantize MODEL as a plan says and write it to a folder of exactly the planned size.
+
+    With --activations, --act-bits or --twin-ranges other than the plan's, a few rows change their
+    width so that the budget holds.
 
     \b
     Example:
       mqtool pack model/ --plan plan.json -o packed/
+      mqtool pack model/ --plan plan.json --activations static --calib recordings/ -o packed/
     """
     from mqtool.bundle.pack import pack as write_packed
+    from mqtool.clips import CALIBRATION_LIMIT, find_clips
+    from mqtool.files import new_file
     from mqtool.graph.folder import ModelFolder
     from mqtool.plan.plan_file import Plan
+    from mqtool.quantize.calibration import calibrate
 
     plan = Plan.read(plan_path)
     folder = ModelFolder.open(model)
     plan.check_model(plan_path, folder.layers, folder.sha256)
+    packed_plan = _in_form(folder, plan, activations, act_bits, twin_ranges)
+    if calibration is not None and packed_plan.activations != "static":
+        raise click.UsageError(
+            f"--calibration {calibration} needs --activations static; "
+            f"the plan's are {packed_plan.activations}"
+        )
+    clips = []
+    if calib:
+        clips = find_clips(
+            calib, split=split, group=group, language=language, longest=CALIBRATION_LIMIT
+        )
     with progress_bars() as progress:
+        ranges = calibrate(
+            folder,
+            packed_plan,
+            clips,
+            calibration or "minmax",  # type: ignore[arg-type]
+            language=language,
+            threads=threads,
+            progress=progress,
+        )
         advance = progress("Quantizing layers", len(folder.layers))
-        report = write_packed(folder, plan, output, advance=advance)
+        report = write_packed(folder, packed_plan, output, ranges=ranges, advance=advance)
+    if used_plan is not None:
+        with new_file(used_plan) as path:
+            path.write_bytes(packed_plan.to_bytes())
     click.echo(
         f"{output}: {report.bytes:,} bytes ({report.bytes / report.float_bytes:.0%} of "
-        f"{report.float_bytes:,}), {report.average_bits:.2f} bits a weight on average"
+        f"{report.float_bytes:,}), {report.average_bits:.2f} bits a weight on average, "
+        f"{packed_plan.activations} activations"
     )
+    if packed_plan is not plan and used_plan is None:
+        click.echo(f"widths differ from {plan_path}, made for another form; see --used-plan")
     write_json(json_path, asdict(report))
+
+
+def _in_form(
+    folder: "ModelFolder",
+    plan: "Plan",
+    activations: str | None,
+    act_bits: int | None,
+    twin_ranges: bool | None,
+) -> "Plan":
+    """The plan, refitted if options ask for another form."""
+    from mqtool.plan.refit import plan_options, refit_plan
+
+    options = plan_options(plan)
+    if activations not in (None, plan.activations):
+        options = replace(
+            options,
+            activations=activations,  # type: ignore[arg-type]
+            act_bits=act_bits,
+            twin_ranges=False,
+        )
+    elif act_bits is not None:
+        options = replace(options, act_bits=act_bits)
+    if twin_ranges is not None:
+        options = replace(options, twin_ranges=twin_ranges)
+    return refit_plan(folder, plan, options)

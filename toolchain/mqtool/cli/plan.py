@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from mqtool.cli.common import json_option, rows_options, threads_option, write_json
+from mqtool.cli.common import (
+    act_bits_option,
+    activations_option,
+    json_option,
+    rows_options,
+    threads_option,
+    twin_ranges_option,
+    write_json,
+)
 from mqtool.cli.progress import progress_bars
 
 __all__ = ["plan"]
@@ -82,13 +90,9 @@ class _Kilobytes(click.ParamType[int]):
     show_default=True,
     help="minmax: width of the layer with the lowest. Without a budget the size follows.",
 )
-@click.option(
-    "--activations",
-    type=click.Choice(["dynamic", "float"]),
-    default="dynamic",
-    show_default=True,
-    help="How the packed model will compute.",
-)
+@activations_option("dynamic")
+@act_bits_option
+@twin_ranges_option
 @click.option(
     "--opset-floor",
     type=click.Choice(["18", "25"]),
@@ -118,6 +122,8 @@ def plan(
     min_bits: int,
     max_bits: int,
     activations: str,
+    act_bits: int | None,
+    twin_ranges: bool | None,
     opset_floor: str,
     rounding: str | None,
     dry_run: bool,
@@ -135,7 +141,12 @@ def plan(
     from mqtool.plan.size import PackOptions
 
     folder = ModelFolder.open(model)
-    options = PackOptions(activations, int(opset_floor))  # type: ignore[arg-type]
+    options = PackOptions(
+        activations,  # type: ignore[arg-type]
+        int(opset_floor),
+        act_bits=act_bits,
+        twin_ranges=bool(twin_ranges),
+    )
     if dry_run:
         _print_sizes(folder, options, budget_bytes, json_path)
         return

@@ -50,30 +50,41 @@ class ActivationRange:
 
     @property
     def highest(self) -> int:
-        """The largest code, of each range where there are two."""
-        return 2 ** (self.bits if self.split is None else self.bits - 1) - 1
+        """The largest code of one range; the largest magnitude of a code where there are two."""
+        return (1 << (self.bits if self.split is None else self.bits - 1)) - 1
+
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest value of one range, as float32 holds them."""
+        return self._times(-self.zero_point), self._times(self.highest - self.zero_point)
+
+    def twin_limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Lowest and highest value of R1 and of R2, as float32 holds them."""
+        reach = self._times(self.highest)
+        first = (-reach, 0.0) if self.split == "sign" else (0.0, reach)
+        return first, (0.0, reach * 2**self.shift)
+
+    def _times(self, code: int) -> float:
+        return float(np.float32(code) * np.float32(self.scale))
 
     def codes(self, values: Float) -> NDArray[np.int32]:
         """Codes of one range, of the shape of `values`."""
-        low, high = self._limits(-self.zero_point, self.highest - self.zero_point, 1)
-        clipped = np.clip(values, low, high)
-        return np.rint(clipped / np.float32(self.scale)).astype(np.int32) + self.zero_point
+        clipped = np.clip(values, *self.limits())
+        steps: NDArray[np.int32] = np.rint(clipped / np.float32(self.scale)).astype(np.int32)
+        return steps + self.zero_point
 
     def twin_codes(self, values: Float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Signed codes (q1, q2) of two ranges: at each place one of them is 0."""
+        """Signed codes (q1, q2) of two ranges: at each place at least one of them is 0."""
+        first, second = self.twin_limits()
         if self.split == "sign":
-            small, large = np.minimum(values, 0), np.maximum(values, 0)
+            small = large = values
         else:
-            _, threshold = self._limits(0, self.highest, 1)
-            is_large = values > threshold
+            is_large = values > first[1]
             small, large = np.where(is_large, 0, values), np.where(is_large, values, 0)
-        lowest = -self.highest if self.split == "sign" else 0
-        first = np.clip(small, *self._limits(lowest, self.highest, 1))
-        second = np.clip(large, *self._limits(0, self.highest, 2**self.shift))
         scale = np.float32(self.scale)
+        wide = scale * np.float32(2**self.shift)
         return (
-            np.rint(first / scale).astype(np.int32),
-            np.rint(second / (scale * np.float32(2**self.shift))).astype(np.int32),
+            np.rint(np.clip(small, *first) / scale).astype(np.int32),
+            np.rint(np.clip(large, *second) / wide).astype(np.int32),
         )
 
     def quantize(self, values: Float) -> Float:
@@ -83,7 +94,3 @@ class ActivationRange:
             return ((self.codes(values) - self.zero_point) * scale).astype(np.float32)
         first, second = self.twin_codes(values)
         return ((first + (second << self.shift)) * scale).astype(np.float32)
-
-    def _limits(self, low: int, high: int, factor: int) -> tuple[np.float32, np.float32]:
-        step = np.float32(self.scale) * np.float32(factor)
-        return np.float32(low) * step, np.float32(high) * step

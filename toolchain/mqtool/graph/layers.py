@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["Layer", "LayerOp", "find_layers", "static_shape"]
+__all__ = ["Layer", "LayerOp", "find_layers", "product_nodes", "static_shape"]
 
 LayerOp = Literal["linear", "conv", "embedding"]
 
@@ -78,6 +78,17 @@ def find_layers(graph: ir.Graph, role: str) -> list[Layer]:
             if value.name not in found and (op := _layer_op(value)) is not None:
                 found[value.name] = _layer(value, op, role)
     return list(found.values())
+
+
+def product_nodes(graph: ir.Graph, layer: Layer) -> list[ir.Node]:
+    """The MatMul and Conv nodes that multiply an input by a layer; none for a mere table."""
+    nodes = []
+    for use in graph.initializers[layer.initializer].uses():
+        if use.node.op_type == "Transpose":
+            nodes += [head.node for head in use.node.outputs[0].uses() if head.idx == 1]
+        else:
+            nodes.append(use.node)
+    return [node for node in nodes if node.op_type in ("MatMul", "Conv")]
 
 
 def _layer_op(value: ir.Value) -> LayerOp | None:

@@ -4,6 +4,8 @@ What a layer becomes depends on its widths and on how activations are computed:
 
 - Linear of at most 8 bits with dynamic activations: DynamicQuantizeLinear -> MatMulInteger ->
   Cast -> Mul, which onnxruntime fuses to its own int8 kernels;
+- with static activations every input of a Linear or Conv is quantized in a range known beforehand;
+  `mqtool.graph.static` says which nodes that takes and when they compute in integers;
 - everything else: the weight is decoded to float32 (Cast, Mul by the scale) when the session is
   created, and computed in float;
 - a large embedding: its packed rows stay packed, and only the rows looked up are decoded. A head
@@ -16,14 +18,16 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from mqtool.graph.activations import ActivationRange
 from mqtool.graph.bits import FLOAT_BITS
 from mqtool.graph.layers import Layer
+from mqtool.graph.static import StaticInputs, can_unfold
 from mqtool.graph.unpack import Emitter, decode_part, decode_rows
 from mqtool.graph.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes
 
 __all__ = ["CODES_SUFFIX", "Activations", "replace_layers"]
 
-Activations = Literal["dynamic", "float"]
+Activations = Literal["dynamic", "static", "float"]
 
 CODES_SUFFIX = ".codes"
 """`{layer}.codes` is the decoded int8 weight that MatMulInteger reads; `mqruntime.unpack` can
@@ -39,12 +43,17 @@ def replace_layers(
     weights: Mapping[str, PackedWeight],
     activations: Activations,
     opset: int,
+    ranges: Mapping[str, ActivationRange] | None = None,
 ) -> None:
     """Rewrite `graph` in place so that every layer in `weights` (by name) is read packed.
 
-    Layers that are not in `weights` are left as they are. `opset` is the packed graph's.
+    Layers that are not in `weights` are left as they are. `opset` is the packed graph's. With
+    static activations `ranges` are those of the inputs, by layer name; an input without one is
+    left in float32.
     """
-    rewriter = _Rewriter(graph, activations, opset, Emitter(graph), Emitter(graph), {})
+    load, run = Emitter(graph), Emitter(graph)
+    inputs = StaticInputs(load, run, ranges or {})
+    rewriter = _Rewriter(graph, activations, opset, load, run, inputs, ranges or {}, {})
     first_node = next(iter(graph))
     for layer in layers:
         if layer.name in weights:
@@ -60,6 +69,8 @@ class _Rewriter:
     opset: int
     load_time: Emitter
     run_time: Emitter
+    static_inputs: StaticInputs
+    ranges: Mapping[str, ActivationRange]
     quantized_inputs: dict[str, Sequence[ir.Value]]
 
     def replace(self, layer: Layer, weight: PackedWeight) -> None:
@@ -67,33 +78,68 @@ class _Rewriter:
         for use in list(source.uses()):
             if layer.op == "embedding":
                 self._replace_table_use(layer, weight, use.node)
-            elif layer.op == "linear" and self._is_integer(weight):
+            elif layer.op == "linear" and self._is_integer(layer, weight):
                 codes = _named(layer, self._int8_codes(layer, weight))
-                self._replace_matmul(use.node, codes, self._scale(weight))
+                self._replace_matmul(layer, use.node, codes, self._scale(weight))
+            elif layer.op == "conv" and self._is_integer_conv(layer, weight, use.node):
+                codes = self._int8_codes(layer, weight)
+                scale = self._flat(self._scale(weight))
+                output = self.static_inputs.convolution(layer, use.node, codes, scale)
+                self._replace_output(use.node, output)
             else:
                 use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
+                self._round_input(layer, use.node)
         del self.graph.initializers[layer.initializer]
 
-    def _is_integer(self, weight: PackedWeight) -> bool:
-        return self.activations == "dynamic" and all(part.bits <= 8 for part in weight.parts)
+    def _is_integer(self, layer: Layer, weight: PackedWeight) -> bool:
+        if any(part.bits > 8 for part in weight.parts):
+            return False
+        if self.activations == "static":
+            return layer.name in self.ranges and self.ranges[layer.name].bits <= 8
+        return self.activations == "dynamic"
+
+    def _is_integer_conv(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> bool:
+        is_static = self.activations == "static"
+        return is_static and self._is_integer(layer, weight) and can_unfold(layer, node)
+
+    def _round_input(self, layer: Layer, node: ir.Node) -> None:
+        """Quantize what a product in float32 multiplies."""
+        if layer.name not in self.ranges:
+            return
+        source = node.inputs[0]
+        assert source is not None
+        rounded = self.static_inputs.rounded(layer, source)
+        self.graph.insert_before(node, self.run_time.take_nodes())
+        node.replace_input_with(0, rounded)
+
+    def _flat(self, scale: ir.Value) -> ir.Value:
+        return self.load_time.op("Reshape", scale, self.load_time.constant([-1], ir.DataType.INT64))
 
     def _replace_table_use(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> None:
         if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
             self._replace_output(node, self._lookup(layer, weight, node.inputs[1]))
-        elif node.op_type == "Transpose" and self._is_integer(weight):
+        elif node.op_type == "Transpose" and self._is_integer(layer, weight):
             codes = _named(layer, self.load_time.op("Transpose", self._int8_codes(layer, weight)))
-            flat = self.load_time.constant([-1], ir.DataType.INT64)
-            scale = self.load_time.op("Reshape", self._scale(weight), flat)
+            scale = self._flat(self._scale(weight))
             for use in list(node.outputs[0].uses()):
-                self._replace_matmul(use.node, codes, scale)
+                self._replace_matmul(layer, use.node, codes, scale)
             self.graph.remove(node, safe=True)
         else:
             node.replace_input_with(0, self._float_weight(layer, weight))
+            if node.op_type == "Transpose":
+                for use in list(node.outputs[0].uses()):
+                    self._round_input(layer, use.node)
 
-    def _replace_matmul(self, node: ir.Node, codes: ir.Value, scale: ir.Value) -> None:
+    def _replace_matmul(
+        self, layer: Layer, node: ir.Node, codes: ir.Value, scale: ir.Value
+    ) -> None:
         run, source = self.run_time, node.inputs[0]
         assert source is not None
         assert source.name is not None
+        if self.activations == "static":
+            output = self.static_inputs.product(layer, source, codes, scale)
+            self._replace_output(node, output)
+            return
         if source.name not in self.quantized_inputs:
             self.quantized_inputs[source.name] = run.ops("DynamicQuantizeLinear", [source], 3)
         quantized, input_scale, zero_point = self.quantized_inputs[source.name]

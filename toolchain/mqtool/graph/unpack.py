@@ -19,6 +19,8 @@ __all__ = ["Emitter", "decode_part", "decode_rows"]
 
 _MULTIPLIER_BITS = 4
 
+Attribute = int | str | Sequence[int]
+
 
 class Emitter:
     """Makes nodes for one graph and collects them until they are inserted.
@@ -30,12 +32,12 @@ class Emitter:
         self._graph = graph
         self.nodes: list[ir.Node] = []
 
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: int | str) -> ir.Value:
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """Append a node with one output."""
         return self.ops(op_type, inputs, 1, **attributes)[0]
 
     def ops(
-        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: int | str
+        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: Attribute
     ) -> Sequence[ir.Value]:
         """Append a node with several outputs."""
         node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs)

@@ -190,6 +190,8 @@ def plan_of(sizes: SizeModel, allocation: Allocation, widths: Widths, budget_byt
         budget_bytes=budget_bytes,
         planned_bytes=sizes.exact(widths, budget_bytes),
         activations=sizes.options.activations,
+        act_bits=sizes.options.input_bits,
+        twin_ranges=sizes.options.twin_ranges,
         opset=sizes.options.opset,
         rounding=allocation.rounding,
         model_sha256=sizes.folder.sha256,

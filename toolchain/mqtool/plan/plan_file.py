@@ -7,7 +7,9 @@ UTF-8 JSON with sorted keys. Fields:
     sensitivity      how layers were ranked; null for uniform and shuffled
     budget_bytes     what the user asked for; every file of the packed folder counts
     planned_bytes    the exact size of the packed folder, at most the budget
-    activations      dynamic or float: how the packed model computes
+    activations      dynamic, static or float: how the packed model computes
+    act_bits         width of the inputs of layers: 8 for dynamic, 32 for float
+    twin_ranges      whether static inputs that follow a Gelu or softmax have two ranges
     opset            opset of the packed graphs, 25 or 18
     rounding         how weights are rounded: nearest, clipped or grouped
     model_sha256     the float model this plan is for
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mqtool.errors import PlanError
+from mqtool.graph.activations import ACTIVATION_BITS
 from mqtool.graph.bits import WIDTHS, lower_width
 from mqtool.graph.layers import Layer
 
@@ -59,7 +62,7 @@ class Plan:
     sensitivity: str | None
     budget_bytes: int
     planned_bytes: int
-    activations: Literal["dynamic", "float"]
+    activations: Literal["dynamic", "static", "float"]
     opset: int
     rounding: Literal["nearest", "clipped", "grouped"]
     model_sha256: str
@@ -68,6 +71,8 @@ class Plan:
     average_bits: float
     paper_bytes: int
     layers: list[PlannedLayer]
+    act_bits: int | None = None
+    twin_ranges: bool = False
     format: int = PLAN_FORMAT
 
     def to_bytes(self) -> bytes:
@@ -144,7 +149,9 @@ class Plan:
 
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "activations": ("dynamic", "float"),
+    "activations": ("dynamic", "static", "float"),
+    "act_bits": (None, *ACTIVATION_BITS),
+    "twin_ranges": (False, True),
     "opset": (18, 25),
     "rounding": ("nearest", "clipped", "grouped"),
 }

@@ -1,6 +1,6 @@
 """The exact size of a packed folder, before it is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,16 @@ from typing import Any
 import onnx_ir as ir
 
 from mqruntime.manifest import Manifest
-from mqtool.graph.bits import WIDTHS
+from mqtool.errors import PlanError
+from mqtool.graph.activations import ACTIVATION_BITS, ActivationRange
+from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import saved_bytes
 from mqtool.graph.folder import ModelFolder
 from mqtool.graph.layers import Layer
 from mqtool.graph.rewrite import Activations, replace_layers
+from mqtool.graph.static import blank_ranges
 from mqtool.graph.tidy import set_opset, shorten_names, store_half
-from mqtool.graph.weights import PackedWeight, blank_weight
+from mqtool.graph.weights import TYPED_OPSET, PackedWeight, blank_weight
 
 __all__ = ["PackOptions", "SizeModel", "Widths", "packed_graph", "packed_manifest", "size_table"]
 
@@ -31,11 +34,57 @@ class PackOptions:
         activations: how packed layers compute.
         opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types.
         grouped: whether narrow parts have multipliers (`mqtool.graph.weights`).
+        act_bits: width of static inputs, 4 to 16, or 32 for float32; None for what goes with
+            `activations`: 8, or 32 for float.
+        twin_ranges: give static inputs that follow a Gelu or softmax two ranges.
+
+    Raises:
+        PlanError: options that do not go together.
     """
 
     activations: Activations = "dynamic"
     opset: int = 25
     grouped: bool = False
+    act_bits: int | None = None
+    twin_ranges: bool = False
+
+    def __post_init__(self) -> None:
+        bits = self.input_bits
+        if bits not in ACTIVATION_BITS:
+            raise PlanError(f"--act-bits {bits} is not possible; use 4 to 16, or 32")
+        if self.activations != "static" and bits != (8 if self.activations == "dynamic" else 32):
+            raise PlanError(
+                f"--act-bits {bits} does not go with --activations {self.activations}; "
+                "use --activations static"
+            )
+        if self.twin_ranges and not self.has_ranges:
+            raise PlanError(
+                f"--twin-ranges does not go with --activations {self.activations} at {bits} bits; "
+                "use --activations static --act-bits 8"
+            )
+        if self.has_ranges and bits > 8 and self.opset < TYPED_OPSET:
+            raise PlanError(
+                f"--act-bits {bits} needs 16-bit types, which opset {self.opset} lacks; "
+                "use --opset-floor 25 or at most 8 bits"
+            )
+
+    @property
+    def input_bits(self) -> int:
+        """Width of the inputs of layers."""
+        if self.act_bits is not None:
+            return self.act_bits
+        return FLOAT_BITS if self.activations == "float" else 8
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether inputs are quantized in ranges that are stored."""
+        return self.activations == "static" and self.input_bits != FLOAT_BITS
+
+    def blank_ranges(self, model: ir.Model, layers: Sequence[Layer]) -> dict[str, ActivationRange]:
+        """A range for every input that has one in a float graph, right in all but its values."""
+        if not self.has_ranges:
+            return {}
+        return blank_ranges(model.graph, layers, self.input_bits, twin=self.twin_ranges)
 
 
 def packed_graph(
@@ -43,9 +92,16 @@ def packed_graph(
     layers: list[Layer],
     weights: Mapping[str, PackedWeight],
     options: PackOptions,
+    ranges: Mapping[str, ActivationRange] | None = None,
 ) -> ir.Model:
-    """Rewrite a float graph in place to its packed form."""
-    replace_layers(model.graph, layers, weights, options.activations, options.opset)
+    """Rewrite a float graph in place to its packed form.
+
+    `ranges` are of the layers that `PackOptions.blank_ranges` names, in that order; None for blank
+    ones.
+    """
+    if ranges is None:
+        ranges = options.blank_ranges(model, layers)
+    replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
     store_half(model.graph)
     set_opset(model, options.opset)
     shorten_names(model.graph)
@@ -57,6 +113,7 @@ def packed_manifest(
 ) -> Manifest:
     """The manifest of the packed folder; its length does not depend on the plan's contents."""
     packed: dict[str, Any] = {
+        "act_bits": options.input_bits,
         "activations": options.activations,
         "budget_bytes": budget_bytes,
         "opset": options.opset,

@@ -1,12 +1,16 @@
 """Calibration: the range of every layer's input, from recordings without transcripts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
+from mqtool.capture.inputs import InputSample, capture_inputs
 from mqtool.clips import Clip
+from mqtool.errors import ClipsError
 from mqtool.graph.activations import ActivationRange
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.plan_file import Plan
+from mqtool.plan.refit import plan_options
+from mqtool.quantize.ranges import bit_range, minmax_range
 
 __all__ = ["CALIBRATIONS", "Calibration", "calibrate"]
 
@@ -38,5 +42,36 @@ def calibrate(
         language: of clips that do not say (multilingual Whisper).
         threads: of onnxruntime.
         progress: starts a progress bar (text, steps); the result advances it by one.
+
+    Returns:
+        Ranges of the layers that `PackOptions.blank_ranges` names; none if inputs stay float.
+
+    Raises:
+        ClipsError: the method needs recordings and there are none.
     """
-    raise NotImplementedError
+    options = plan_options(plan)
+    blanks: dict[str, ActivationRange] = {}
+    for role in folder.manifest.graphs:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        blanks |= options.blank_ranges(folder.load(role), layers)
+    if method == "none" or not blanks:
+        return {name: bit_range(blank) for name, blank in blanks.items()}
+    if not clips:
+        raise ClipsError(f"calibration {method} needs recordings; give --calib CLIPS")
+    samples = capture_inputs(
+        folder,
+        clips,
+        language=language,
+        threads=threads,
+        advance=progress("Watching inputs", len(clips)),
+    )
+    return _starting_ranges(blanks, samples)
+
+
+def _starting_ranges(
+    blanks: Mapping[str, ActivationRange], samples: Mapping[str, InputSample]
+) -> dict[str, ActivationRange]:
+    return {
+        name: minmax_range(blank, samples[name].low, samples[name].high)
+        for name, blank in blanks.items()
+    }
