@@ -133,11 +133,11 @@ def test_ranges_must_be_those_of_the_plan(folder, tmp_path):
     options = PackOptions("static", act_bits=6)
     plan = make_plan(folder, [], 60 * KB, method="uniform", options=options)
     ranges = calibrate(folder, plan, [], "none")
-    with pytest.raises(PackError, match="'layer.k' has no input range"):
+    with pytest.raises(PackError, match=r"'layer\.k' has no input range"):
         pack(
             folder, plan, tmp_path / "packed", ranges={k: ranges[k] for k in ranges if "k" not in k}
         )
     wider = {name: replace(given, bits=8) for name, given in ranges.items()}
-    with pytest.raises(PackError, match="range of 8 bits.* the plan says 6"):
+    with pytest.raises(PackError, match=r"range of 8 bits.* the plan says 6"):
         pack(folder, plan, tmp_path / "packed", ranges=wider)
     assert not (tmp_path / "packed").exists()
