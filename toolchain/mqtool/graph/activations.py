@@ -68,29 +68,42 @@ class ActivationRange:
 
     def codes(self, values: Float) -> NDArray[np.int32]:
         """Codes of one range, of the shape of `values`."""
-        clipped = np.clip(values, *self.limits())
-        steps: NDArray[np.int32] = np.rint(clipped / np.float32(self.scale)).astype(np.int32)
+        steps: NDArray[np.int32] = self._steps(values).astype(np.int32)
         return steps + self.zero_point
 
     def twin_codes(self, values: Float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Signed codes (q1, q2) of two ranges: at each place at least one of them is 0."""
-        first, second = self.twin_limits()
-        if self.split == "sign":
-            small = large = values
-        else:
-            is_large = values > first[1]
-            small, large = np.where(is_large, 0, values), np.where(is_large, values, 0)
-        scale = np.float32(self.scale)
-        wide = scale * np.float32(2**self.shift)
-        return (
-            np.rint(np.clip(small, *first) / scale).astype(np.int32),
-            np.rint(np.clip(large, *second) / wide).astype(np.int32),
-        )
+        first, second = self._twin_steps(values)
+        return first.astype(np.int32), second.astype(np.int32)
 
     def quantize(self, values: Float) -> Float:
         """What the layer will see in place of `values`, float32 of the same shape."""
-        scale = np.float32(self.scale)
         if self.split is None:
-            return ((self.codes(values) - self.zero_point) * scale).astype(np.float32)
-        first, second = self.twin_codes(values)
-        return ((first + (second << self.shift)) * scale).astype(np.float32)
+            steps = self._steps(values)
+        else:
+            # float32 holds every code, and shifted ones, exactly.
+            steps, second = self._twin_steps(values)
+            second *= np.float32(2**self.shift)
+            steps += second
+        steps *= np.float32(self.scale)
+        return steps
+
+    def _steps(self, values: Float) -> Float:
+        return _round(values, self.limits(), self.scale)
+
+    def _twin_steps(self, values: Float) -> tuple[Float, Float]:
+        first, second = self.twin_limits()
+        small = large = values
+        if self.split == "magnitude":
+            is_large = values > first[1]
+            small = np.where(is_large, np.float32(0), values)
+            large = np.where(is_large, values, np.float32(0))
+        wide = self.scale * 2**self.shift
+        return _round(small, first, self.scale), _round(large, second, wide)
+
+
+def _round(values: Float, limits: tuple[float, float], scale: float) -> Float:
+    """Clipped values in whole steps."""
+    steps: Float = np.clip(values, *limits)
+    steps /= np.float32(scale)
+    return np.rint(steps, out=steps)

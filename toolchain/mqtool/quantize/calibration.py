@@ -1,16 +1,18 @@
 """Calibration: the range of every layer's input, from recordings without transcripts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-from mqtool.capture.inputs import InputSample, capture_inputs
+from mqtool.capture.inputs import capture_inputs
 from mqtool.clips import Clip
 from mqtool.errors import ClipsError
 from mqtool.graph.activations import ActivationRange
-from mqtool.graph.folder import ModelFolder
+from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.plan.plan_file import Plan
 from mqtool.plan.refit import plan_options
 from mqtool.quantize.ranges import bit_range, minmax_range
+from mqtool.quantize.rounding import quantize_weight
+from mqtool.quantize.search import search_range
 
 __all__ = ["CALIBRATIONS", "Calibration", "calibrate"]
 
@@ -65,13 +67,25 @@ def calibrate(
         threads=threads,
         advance=progress("Watching inputs", len(clips)),
     )
-    return _starting_ranges(blanks, samples)
-
-
-def _starting_ranges(
-    blanks: Mapping[str, ActivationRange], samples: Mapping[str, InputSample]
-) -> dict[str, ActivationRange]:
-    return {
-        name: minmax_range(blank, samples[name].low, samples[name].high)
-        for name, blank in blanks.items()
-    }
+    if method == "minmax":
+        return {
+            name: minmax_range(blank, samples[name].low, samples[name].high)
+            for name, blank in blanks.items()
+        }
+    advance = progress("Searching ranges", len(blanks))
+    planned = {entry.name: entry for entry in plan.layers}
+    ranges = {}
+    for role in folder.manifest.graphs:
+        model = folder.load(role)
+        for layer in folder.layers:
+            if layer.graph != role or layer.name not in blanks:
+                continue
+            exact, entry = layer_weight(model, layer), planned[layer.name]
+            weight = quantize_weight(
+                layer, exact, entry.bits, entry.rows_at_lower_bits, plan.rounding
+            )
+            ranges[layer.name] = search_range(
+                blanks[layer.name], samples[layer.name], exact, weight, method
+            )
+            advance()
+    return ranges

@@ -6,7 +6,15 @@ import numpy as np
 
 from mqtool.graph.activations import ActivationRange
 
-__all__ = ["GELU_LOWEST", "MAX_SHIFT", "affine_range", "bit_range", "minmax_range", "twin_range"]
+__all__ = [
+    "GELU_LOWEST",
+    "MAX_SHIFT",
+    "affine_range",
+    "bit_range",
+    "minmax_range",
+    "scaled_range",
+    "twin_range",
+]
 
 GELU_LOWEST = 0.16997124
 """-min over x of GELU(x): R1 of a range that follows a GELU need not reach further."""
@@ -66,6 +74,11 @@ def sign_range(blank: ActivationRange, low: float, high: float) -> ActivationRan
         return twin_range(blank, max(above, below), 0)
     shift = min(int(np.floor(np.log2(above / below))), MAX_SHIFT)
     return twin_range(blank, above, shift)
+
+
+def scaled_range(given: ActivationRange, factor: float) -> ActivationRange:
+    """The same codes in steps `factor` times as long."""
+    return replace(given, scale=_storable(given.scale * factor))
 
 
 def _storable(scale: float) -> float:
