@@ -72,7 +72,7 @@ def run_demo(recordings: Path, budget_kb: str, output: Path) -> int:
     )
     mqtool("plan", model, "--budget-kb", budget_kb, "--calib", calib_csv, "-o", plan)
     say("Writing the small model")
-    mqtool("pack", model, "--plan", plan, "-o", packed)
+    mqtool("pack", model, "--plan", plan, "--calib", calib_csv, "-o", packed)
     say(f"Checking the small model against the big one on {len(test)} other recordings")
     validate = ["validate", packed, "--reference", model, "--clips", test_csv, "--plan", plan]
     code = mqtool(*validate, "--json", checked, may_fail=True)

@@ -24,8 +24,9 @@ from mqtool.evaluate.bootstrap import paired_interval
 from mqtool.evaluate.score import Scored, score_clips, summary
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import allocate, default_rounding, fit_plan
-from mqtool.plan.size import PackOptions, SizeModel, size_table
-from mqtool.quantize.rounding import is_grouping
+from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
+from mqtool.quantize.prepare import prepare
+from mqtool.quantize.rounding import is_compensating
 
 
 class Table:
@@ -105,13 +106,20 @@ def main() -> None:
     widths = [bits for bits in plain if bits <= 16]
     for method in options.methods.split(","):
         rounding = default_rounding(method)
-        allocation = allocate(folder, calibration, method=method, rounding=rounding)
-        sizes = SizeModel(folder, PackOptions(grouped=is_grouping(rounding)))
+        prepared = prepare(folder, calibration) if is_compensating(rounding) else None
+        allocation = allocate(
+            folder, calibration, method=method, rounding=rounding, prepared=prepared
+        )
+        sizes = size_model(folder, PackOptions(), rounding)
         for bits in map(float, options.bits.split(",")):
             budget = int(np.interp(bits, widths, [plain[width] for width in widths]))
             plan = fit_plan(sizes, allocation, budget)
             with tempfile.TemporaryDirectory() as scratch:
-                pack(folder, plan, Path(scratch) / "packed")
+                if prepared is None:
+                    pack(folder, plan, Path(scratch) / "packed")
+                else:
+                    inputs = prepared.inputs
+                    pack(prepared.folder, plan, Path(scratch) / "packed", inputs=inputs)
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}
                 table.add(f"{method} {bits:g}", Path(scratch) / "packed", **facts)
 

@@ -280,6 +280,16 @@ def test_files_that_are_no_plan(capsys, top, content, message):
     )
 
 
+def test_compensated_rounding_wants_the_recordings_of_the_plan(capsys, top):
+    plan, budget = top / "compensated.json", ["--budget-kb", BUDGET_KB]
+    _succeed("plan", top / "model", *budget, "--calib", top / "clips", "-o", plan)
+    pack = ["pack", top / "model", "--plan", plan, "-o", top / "new"]
+    assert "give them again with --calib CLIPS" in refused(capsys, top, *pack)
+    one = ["--calib", top / "clips" / "0.wav"]
+    assert "was made from other recordings" in refused(capsys, top, *pack, *one)
+    _succeed(*pack, "--calib", top / "clips")
+
+
 def test_a_plan_for_another_model(capsys, top):
     toy_folder(top / "other", seed=1)
     pack = ["pack", top / "other", "--plan", top / "plan.json", "-o", top / "new"]

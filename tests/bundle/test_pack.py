@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
 from mqruntime.recognizer import Recognizer
 from mqtool.bundle import pack as pack_module
 from mqtool.bundle.pack import pack
+from mqtool.clips import Clip
 from mqtool.errors import MqError, PackError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB, feasible_bytes
 from mqtool.plan.make import make_plan
-from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.plan.size import PackOptions, SizeModel, size_model
 from mqtool.quantize.calibration import calibrate
+from mqtool.quantize.prepare import prepare
 from toy import toy_folder
 
 OPTIONS = [
@@ -50,6 +53,34 @@ def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, s
     pcm = np.random.default_rng(0).normal(0, 0.1, 480).astype(np.float32)
     with Recognizer.open(tmp_path / "packed") as recognizer:
         assert len(recognizer.transcribe(pcm).tokens) > 0
+
+
+@pytest.mark.parametrize("opset", [18, 25])
+@pytest.mark.parametrize("seed", range(6))
+def test_compensated_plans_fill_random_budgets_too(folder, opset, seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    soundfile.write(tmp_path / "clip.wav", rng.normal(0, 0.2, 400).clip(-1, 1), 16000)
+    prepared = prepare(folder, [Clip(tmp_path / "clip.wav")])
+    sizes = size_model(folder, PackOptions(opset=opset), "compensated")
+    smallest, largest = feasible_bytes(sizes, 10**6)
+    plan = make_plan(
+        folder,
+        [],
+        int(rng.integers(smallest, largest)),
+        method="uniform",
+        options=PackOptions(opset=opset),
+        rounding="compensated",
+    )
+    report = pack(prepared.folder, plan, tmp_path / "packed", inputs=prepared.inputs)
+    assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
+    assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
+
+
+def test_compensated_rounding_without_recordings_is_refused(folder, tmp_path):
+    plan = make_plan(folder, [], 60 * KB, method="uniform", rounding="compensated")
+    with pytest.raises(PackError, match="needs recordings; give --calib"):
+        pack(folder, plan, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
 
 
 def test_packing_twice_gives_the_same_bytes(folder, tmp_path):

@@ -11,6 +11,8 @@ from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB
 from mqtool.plan.make import METHODS, RANKED, make_plan, needs_clips
 from mqtool.plan.sensitivity import DISTANCES, REDUCTIONS
+from mqtool.quantize.prepare import prepare
+from mqtool.quantize.rounding import is_compensating
 from toy import toy_folder
 
 BUDGET = 60_000
@@ -33,7 +35,11 @@ def clips(tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fills_the_budget_and_packs(folder, clips, method, tmp_path):
     plan = make_plan(folder, clips if needs_clips(method) else [], BUDGET, method=method)
-    report = pack(folder, plan, tmp_path / "packed")
+    model, inputs = folder, None
+    if is_compensating(plan.rounding):
+        prepared = prepare(folder, clips)
+        model, inputs = prepared.folder, prepared.inputs
+    report = pack(model, plan, tmp_path / "packed", inputs=inputs)
     assert BUDGET - KB < report.bytes == plan.planned_bytes <= BUDGET
     assert plan.method == method
     assert (plan.calib_sha256 is not None) == needs_clips(method)

@@ -20,7 +20,7 @@ from mqtool.graph.weights import PackedWeight, StoredLayer, encode_weight, read_
 from mqtool.plan.plan_file import Plan, PlannedLayer
 from mqtool.plan.refit import plan_options
 from mqtool.plan.size import packed_graph, packed_manifest
-from mqtool.quantize.rounding import quantize_weight
+from mqtool.quantize.rounding import LayerInput, is_compensating, quantize_weight
 
 __all__ = ["PackReport", "check_widths", "pack"]
 
@@ -40,25 +40,31 @@ def pack(
     plan: Plan,
     output: Path,
     *,
+    inputs: Mapping[str, LayerInput] | None = None,
     ranges: Mapping[str, ActivationRange] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> PackReport:
     """Quantize and write `output`, which appears only when every check has passed.
 
     Args:
-        folder: the float model that `plan` was made for (`Plan.check_model`).
+        folder: the float model that `plan` was made for (`Plan.check_model`); where the plan's
+            rounding is compensated, with its channels equalized (`mqtool.quantize.prepare`).
         plan: widths of all layers.
         output: folder to write.
+        inputs: layer name -> what it multiplies, for compensated rounding, from `prepare` too.
         ranges: of the inputs of layers, by layer name, where the plan's activations are static
             (`mqtool.quantize.calibration.calibrate`).
         advance: called after every layer.
 
     Raises:
-        PackError: the size or a width in the written files is not the planned one, or a range is
-            missing.
+        PackError: the size or a width in the written files is not the planned one, or what the
+            plan needs of the recordings is missing.
         ModelError: onnxruntime cannot open what was written.
         MqError: `output` cannot be written.
     """
+    if is_compensating(plan.rounding) and (inputs is None or folder.factors is None):
+        raise PackError("the plan's rounding is compensated, which needs recordings; give --calib")
+    known = inputs or {}
     options = plan_options(plan)
     planned = {entry.name: entry for entry in plan.layers}
     with new_folder(output) as target:
@@ -67,7 +73,8 @@ def pack(
             layers = [layer for layer in folder.layers if layer.graph == role]
             weights = {}
             for layer in layers:
-                weights[layer.name] = _packed(model, layer, planned[layer.name], plan)
+                entry = planned[layer.name]
+                weights[layer.name] = _packed(model, layer, entry, plan, known.get(layer.name))
                 advance()
             wanted = options.blank_ranges(model, layers)
             packed_graph(model, layers, weights, options, _in_order(wanted, ranges or {}))
@@ -124,7 +131,10 @@ def _in_order(
     return {name: ranges[name] for name in wanted}
 
 
-def _packed(model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan) -> PackedWeight:
+def _packed(
+    model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan, inputs: LayerInput | None
+) -> PackedWeight:
     exact = layer_weight(model, layer)
-    weight = quantize_weight(layer, exact, entry.bits, entry.rows_at_lower_bits, plan.rounding)
+    lower = entry.rows_at_lower_bits
+    weight = quantize_weight(layer, exact, entry.bits, lower, plan.rounding, inputs)
     return encode_weight(layer, weight, plan.opset)

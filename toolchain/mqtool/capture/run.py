@@ -26,11 +26,15 @@ __all__ = [
     "capture_outputs",
     "open_graphs",
     "output_logits",
+    "short_context",
     "utterances",
     "watch",
 ]
 
 Float = NDArray[np.float32]
+
+SILENCE = 1.0
+"""Seconds after a clip that stand for the silence that fills Whisper's window."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def utterances(
             else detects it.
         graphs: Whisper's encoder and decoder; not used for other families.
         language: ISO code.
-        longest: hear only so many samples of each clip, and no padding after them: cheaper for
+        longest: hear only so many samples of each clip, and `SILENCE` after them: cheaper for
             Whisper, which otherwise encodes its whole window whatever the clip holds.
     """
     manifest = folder.manifest
@@ -105,7 +109,7 @@ def utterances(
             continue
         settings = manifest.whisper
         for window in whisper.windows(settings, pcm):
-            context = None if longest is None else whisper.padded_length(len(window))
+            context = None if longest is None else short_context(folder, window)
             cross = whisper.encode(graphs["encoder"], settings, window, context=context)
             spoken = clip.language or language
             if settings.languages and spoken is None:
@@ -113,6 +117,13 @@ def utterances(
             prompt = whisper.prompt_tokens(settings, spoken)
             tokens = whisper.generate(graphs["decoder"], settings, cross, prompt)
             yield Utterance(window, prompt, tokens, cross)
+
+
+def short_context(folder: ModelFolder, pcm: Float) -> int:
+    """Samples that Whisper encodes when it hears no more silence than `SILENCE`."""
+    assert folder.manifest.whisper is not None
+    silence = int(SILENCE * folder.manifest.sample_rate)
+    return min(whisper.padded_length(len(pcm) + silence), folder.manifest.whisper.window)
 
 
 def output_logits(graphs: Mapping[str, Graph], utterance: Utterance) -> Float:
@@ -173,6 +184,7 @@ def watch(
     take: Callable[[str, Mapping[str, NDArray[np.generic]]], None],
     *,
     language: str | None = None,
+    longest: int | None = None,
     threads: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
@@ -185,6 +197,7 @@ def watch(
         take: called after every run of a graph with its role, and its inputs and outputs by name;
             what it keeps it must copy.
         language: ISO code of clips that do not say.
+        longest: see `utterances`.
         threads: of onnxruntime; 0 lets it choose.
         advance: called after every window.
     """
@@ -196,7 +209,7 @@ def watch(
     if "decoder" in watched:
         decoder = folder.path / folder.manifest.graphs["decoder"]
         hearing["decoder"] = Session(decoder, threads=threads)
-    for utterance in utterances(folder, clips, hearing, language=language):
+    for utterance in utterances(folder, clips, hearing, language=language, longest=longest):
         output_logits(watched, utterance)
         advance()
 

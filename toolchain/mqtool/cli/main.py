@@ -65,7 +65,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     Example:
       mqtool export openai/whisper-tiny.en -o model/
       mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
-      mqtool pack model/ --plan plan.json -o packed/
+      mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool transcribe packed/ hello.wav
     """
     ctx.ensure_object(dict)["debug"] = debug

@@ -18,6 +18,9 @@ from mqtool.cli.common import (
 from mqtool.cli.progress import progress_bars
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mqtool.clips import Clip
     from mqtool.graph.folder import ModelFolder
     from mqtool.plan.plan_file import Plan
 
@@ -79,7 +82,7 @@ def pack(
 
     \b
     Example:
-      mqtool pack model/ --plan plan.json -o packed/
+      mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool pack model/ --plan plan.json --activations static --calib recordings/ -o packed/
     """
     from mqtool.bundle.pack import pack as write_packed
@@ -88,6 +91,8 @@ def pack(
     from mqtool.graph.folder import ModelFolder
     from mqtool.plan.plan_file import Plan
     from mqtool.quantize.calibration import calibrate
+    from mqtool.quantize.prepare import prepare
+    from mqtool.quantize.rounding import is_compensating
 
     plan = Plan.read(plan_path)
     folder = ModelFolder.open(model)
@@ -103,18 +108,27 @@ def pack(
         clips = find_clips(
             calib, split=split, group=group, language=language, longest=CALIBRATION_LIMIT
         )
+    inputs = None
     with progress_bars() as progress:
+        if is_compensating(plan.rounding):
+            _check_heard(plan_path, plan, clips)
+            advance = progress("Hearing clips", len(clips))
+            prepared = prepare(folder, clips, language=language, threads=threads, advance=advance)
+            folder, inputs = prepared.folder, prepared.inputs
         ranges = calibrate(
             folder,
             packed_plan,
             clips,
             calibration or "minmax",  # type: ignore[arg-type]
+            inputs,
             language=language,
             threads=threads,
             progress=progress,
         )
         advance = progress("Quantizing layers", len(folder.layers))
-        report = write_packed(folder, packed_plan, output, ranges=ranges, advance=advance)
+        report = write_packed(
+            folder, packed_plan, output, inputs=inputs, ranges=ranges, advance=advance
+        )
     if used_plan is not None:
         with new_file(used_plan) as path:
             path.write_bytes(packed_plan.to_bytes())
@@ -126,6 +140,23 @@ def pack(
     if packed_plan is not plan and used_plan is None:
         click.echo(f"widths differ from {plan_path}, made for another form; see --used-plan")
     write_json(json_path, asdict(report))
+
+
+def _check_heard(plan_path: Path, plan: "Plan", clips: "Sequence[Clip]") -> None:
+    """Refuse to round for other recordings than the plan was made from."""
+    from mqtool.clips import pcm_sha256
+    from mqtool.errors import ClipsError
+
+    if not clips:
+        raise ClipsError(
+            f"{plan_path}: its weights are rounded for the recordings it was made from; "
+            "give them again with --calib CLIPS, or plan with --rounding grouped"
+        )
+    if plan.calib_sha256 is not None and pcm_sha256(clips) != plan.calib_sha256:
+        raise ClipsError(
+            f"{plan_path}: was made from other recordings than --calib gives; "
+            "give the same ones, or run mqtool plan for these"
+        )
 
 
 def _in_form(

@@ -102,8 +102,9 @@ class _Kilobytes(click.ParamType[int]):
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["nearest", "clipped", "grouped"]),
-    help="Weight rounding; default: grouped for measured, else nearest.",
+    type=click.Choice(["nearest", "clipped", "grouped", "compensated"]),
+    help="Weight rounding; compensated hears the recordings again when the model is packed. "
+    "Default: compensated for measured, else nearest.",
 )
 @click.option("--dry-run", is_flag=True, help="Print sizes and the feasible range; no calibration.")
 @threads_option

@@ -1,6 +1,6 @@
 """A float model folder opened for planning and packing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mqruntime.manifest import MANIFEST_NAME, Manifest
 from mqtool.errors import ModelError
+from mqtool.graph.equalize import Factors, equalize
 from mqtool.graph.files import check_graph, data_path, load_graph, sha256_files
 from mqtool.graph.layers import Layer, find_layers
 
@@ -18,10 +19,18 @@ __all__ = ["ModelFolder", "layer_weight"]
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder made by `mqtool export`: `path` and its manifest."""
+    """A folder made by `mqtool export`.
+
+    Attributes:
+        path: of the folder.
+        manifest: its model.json.
+        factors: by which the channels of its graphs are equalized when they are loaded
+            (`mqtool.graph.equalize`); the model computes the same with or without.
+    """
 
     path: Path
     manifest: Manifest
+    factors: Factors | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -42,6 +51,16 @@ class ModelFolder:
 
     def load(self, role: str) -> ir.Model:
         """A fresh copy of one graph."""
+        model = self._stored(role)
+        if self.factors is not None:
+            equalize(model.graph, find_layers(model.graph, role), self.factors)
+        return model
+
+    def equalized(self, factors: Factors | None) -> "ModelFolder":
+        """The same model with its channels equalized."""
+        return replace(self, factors=factors)
+
+    def _stored(self, role: str) -> ir.Model:
         return load_graph(self.path / self.manifest.graphs[role])
 
     def is_external(self, role: str) -> bool:
@@ -54,7 +73,7 @@ class ModelFolder:
         return [
             layer
             for role in self.manifest.graphs
-            for layer in find_layers(self.load(role).graph, role)
+            for layer in find_layers(self._stored(role).graph, role)
         ]
 
     @cached_property

@@ -1,7 +1,7 @@
 """Making a plan: measure, allocate, fit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mqtool import __version__
@@ -23,8 +23,9 @@ from mqtool.plan.fit import check_budget, fit_budget
 from mqtool.plan.measured import measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
-from mqtool.plan.size import PackOptions, SizeModel, Widths
-from mqtool.quantize.rounding import Rounding, is_grouping
+from mqtool.plan.size import PackOptions, SizeModel, Widths, size_model
+from mqtool.quantize.prepare import Prepared, prepare
+from mqtool.quantize.rounding import Rounding, is_compensating
 
 __all__ = [
     "METHODS",
@@ -121,8 +122,7 @@ def make_plan(
         ClipsError: the method needs clips and there are none.
     """
     rounding = rounding or default_rounding(method)
-    options = replace(options or PackOptions(), grouped=is_grouping(rounding))
-    sizes = SizeModel(folder, options)
+    sizes = size_model(folder, options or PackOptions(), rounding)
     if budget_bytes is not None:
         check_budget(sizes, budget_bytes)
     allocation = allocate(
@@ -142,7 +142,7 @@ def make_plan(
 
 def default_rounding(method: Method) -> Rounding:
     """The paper's methods round to nearest; measured uses the best there is."""
-    return "grouped" if method == "measured" else "nearest"
+    return "compensated" if method == "measured" else "nearest"
 
 
 def needs_clips(method: Method) -> bool:
@@ -212,11 +212,14 @@ def allocate(
     sensitivity: Sensitivity = "median",
     seed: int = 0,
     minmax: MinMax = DEFAULT_MINMAX,
+    prepared: Prepared | None = None,
     language: str | None = None,
     threads: int = 0,
     progress: Progress = lambda text, steps: lambda: None,
 ) -> Allocation:
     """Measure sensitivities as `method` does and order the steps. Arguments as of `make_plan`.
+
+    `prepared` saves `measured` with compensated rounding from hearing all clips itself.
 
     Raises:
         ClipsError: the method needs clips and there are none.
@@ -239,10 +242,14 @@ def allocate(
             progress=progress,
         )
         return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
+    if is_compensating(rounding) and prepared is None:
+        advance = progress("Hearing clips", len(clips))
+        prepared = prepare(folder, clips, language=language, threads=threads, advance=advance)
     damage = measure_damage(
-        folder,
+        folder if prepared is None else prepared.folder,
         clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS],
         rounding,
+        None if prepared is None else prepared.inputs,
         language=language,
         threads=threads,
         advance=progress("Probing layers", len(folder.layers)),

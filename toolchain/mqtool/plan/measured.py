@@ -4,7 +4,8 @@ For each layer alone, the weight is replaced by its rounded form at `PROBE_BITS`
 again on the clips; the damage is the mean KL divergence from the float model's output
 distribution, per output position. No labels are used: Whisper is fed the tokens that the float
 model generated. At other widths the damage is taken to grow with the squared rounding error of the
-weight, to which the divergence is proportional for small errors (second-order expansion).
+layer's output (of its weight, where the inputs are not known), to which the divergence is
+proportional for small errors (second-order expansion).
 """
 
 import math
@@ -18,12 +19,12 @@ from numpy.typing import NDArray
 from mqruntime import whisper
 from mqruntime.session import Graph, Session
 from mqtool.capture.observe import override_weights
-from mqtool.capture.run import Utterance, open_graphs, output_logits, utterances
+from mqtool.capture.run import Utterance, open_graphs, output_logits, short_context, utterances
 from mqtool.clips import Clip
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
-from mqtool.quantize.rounding import Rounding, quantize_weight
+from mqtool.quantize.rounding import LayerInput, Rounding, quantize_weight
 
 __all__ = ["PROBE_BITS", "Damage", "OutputDivergence", "measure_damage"]
 
@@ -38,7 +39,7 @@ PROBE_SECONDS = 10.0
 PROBE_POSITIONS = 24
 """Output positions (tokens or frames) of each clip that are compared."""
 
-ERROR_ROWS = 256
+ERROR_ROWS = 96
 """Rows of a layer, evenly spaced, whose rounding error stands for all."""
 
 
@@ -88,6 +89,7 @@ def measure_damage(
     folder: ModelFolder,
     clips: Sequence[Clip],
     rounding: Rounding,
+    inputs: Mapping[str, LayerInput] | None = None,
     *,
     language: str | None = None,
     threads: int = 0,
@@ -99,6 +101,7 @@ def measure_damage(
         folder: the float model.
         clips: recordings; a handful is enough for a ranking.
         rounding: as the packed model will be rounded.
+        inputs: layer name -> what it multiplies, for "compensated".
         language: of clips that do not say.
         threads: of onnxruntime.
         advance: called after every layer.
@@ -111,8 +114,9 @@ def measure_damage(
     models = {role: folder.load(role) for role in folder.manifest.graphs}
     for layer in folder.layers:
         weight = layer_weight(models[layer.graph], layer)
-        error = _rounding_errors(layer, weight, rounding)
-        probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding).dequantize()
+        known = (inputs or {}).get(layer.name)
+        error = _rounding_errors(layer, weight, rounding, known)
+        probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding, known).dequantize()
         changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
         probed = [
             divergence(output_logits(changed, _reencode(folder, changed, layer, utterance)))
@@ -123,14 +127,19 @@ def measure_damage(
     return damage
 
 
-def _rounding_errors(layer: Layer, weight: Float, rounding: Rounding) -> dict[int, float]:
+def _rounding_errors(
+    layer: Layer, weight: Float, rounding: Rounding, inputs: LayerInput | None
+) -> dict[int, float]:
     """Squared error of a sample of rows at each width up to 8."""
-    sample = weight[:: max(1, layer.rows // ERROR_ROWS)]
+    is_grouped_conv = inputs is not None and len(inputs.moments.second) > 1
+    sample = weight if is_grouped_conv else weight[:: max(1, layer.rows // ERROR_ROWS)]
     sampled = replace(layer, shape=(len(sample), *layer.shape[1:]))
     errors = {}
     for bits in WIDTHS[:8]:
-        rounded = quantize_weight(sampled, sample, bits, 0, rounding).dequantize()
-        errors[bits] = float(np.square(rounded - sample).sum())
+        rounded = quantize_weight(sampled, sample, bits, 0, rounding, inputs).dequantize()
+        difference = rounded - sample
+        plain = float(np.square(difference).sum())
+        errors[bits] = plain if inputs is None else inputs.moments.error(difference)
     return errors
 
 
@@ -140,7 +149,7 @@ def _reencode(
     """The utterance as a Whisper with a changed encoder layer hears it."""
     if layer.graph != "encoder" or folder.manifest.whisper is None:
         return utterance
-    context = whisper.padded_length(len(utterance.pcm))
+    context = short_context(folder, utterance.pcm)
     settings = folder.manifest.whisper
     cross = whisper.encode(graphs["encoder"], settings, utterance.pcm, context=context)
     return Utterance(utterance.pcm, utterance.prompt, utterance.tokens, cross)

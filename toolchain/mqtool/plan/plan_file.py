@@ -11,7 +11,7 @@ UTF-8 JSON with sorted keys. Fields:
     act_bits         width of the inputs of layers: 8 for dynamic, 32 for float
     twin_ranges      whether static inputs that follow a Gelu or softmax have two ranges
     opset            opset of the packed graphs, 25 or 18
-    rounding         how weights are rounded: nearest, clipped or grouped
+    rounding         how weights are rounded: nearest, clipped, grouped or compensated
     model_sha256     the float model this plan is for
     calib_sha256     the recordings it was made from; null when none were used
     tool_version
@@ -64,7 +64,7 @@ class Plan:
     planned_bytes: int
     activations: Literal["dynamic", "static", "float"]
     opset: int
-    rounding: Literal["nearest", "clipped", "grouped"]
+    rounding: Literal["nearest", "clipped", "grouped", "compensated"]
     model_sha256: str
     calib_sha256: str | None
     tool_version: str
@@ -153,7 +153,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "act_bits": (None, *ACTIVATION_BITS),
     "twin_ranges": (False, True),
     "opset": (18, 25),
-    "rounding": ("nearest", "clipped", "grouped"),
+    "rounding": ("nearest", "clipped", "grouped", "compensated"),
 }
 
 

@@ -15,7 +15,8 @@ from mqtool.plan.allocate import Step, algorithm_1, marginal_steps
 from mqtool.plan.fit import check_budget, fit_budget
 from mqtool.plan.measured import PROBE_BITS
 from mqtool.plan.plan_file import Plan, average_bits, paper_bytes
-from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.plan.size import PackOptions, size_model
+from mqtool.quantize.rounding import is_grouping
 
 __all__ = ["plan_options", "refit_plan"]
 
@@ -27,7 +28,7 @@ def plan_options(plan: Plan) -> PackOptions:
         PlanError: its fields do not go together.
     """
     return PackOptions(
-        plan.activations, plan.opset, plan.rounding == "grouped", plan.act_bits, plan.twin_ranges
+        plan.activations, plan.opset, is_grouping(plan.rounding), plan.act_bits, plan.twin_ranges
     )
 
 
@@ -42,10 +43,9 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     Raises:
         BudgetError: the budget is not feasible in that form.
     """
-    options = replace(options, grouped=plan_options(plan).grouped)
-    if options == plan_options(plan):
+    if replace(options, grouped=is_grouping(plan.rounding)) == plan_options(plan):
         return plan
-    sizes = SizeModel(folder, options)
+    sizes = size_model(folder, options, plan.rounding)
     check_budget(sizes, plan.budget_bytes)
     widths = fit_budget(sizes, _steps_through(folder.layers, plan), plan.budget_bytes)
     shapes = {layer.name: layer for layer in folder.layers}

@@ -19,8 +19,18 @@ from mqtool.graph.rewrite import Activations, replace_layers
 from mqtool.graph.static import blank_ranges
 from mqtool.graph.tidy import set_opset, shorten_names, store_half
 from mqtool.graph.weights import TYPED_OPSET, PackedWeight, blank_weight
+from mqtool.quantize.prepare import unit_factors
+from mqtool.quantize.rounding import Rounding, is_compensating, is_grouping
 
-__all__ = ["PackOptions", "SizeModel", "Widths", "packed_graph", "packed_manifest", "size_table"]
+__all__ = [
+    "PackOptions",
+    "SizeModel",
+    "Widths",
+    "packed_graph",
+    "packed_manifest",
+    "size_model",
+    "size_table",
+]
 
 Widths = Mapping[str, tuple[int, int]]
 """Layer name -> (bits, rows at the next lower width)."""
@@ -165,6 +175,13 @@ class SizeModel:
     def _copied_bytes(self) -> int:
         vocabulary = self.folder.manifest.vocabulary
         return 0 if vocabulary is None else (self.folder.path / vocabulary).stat().st_size
+
+
+def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
+    """Sizes of a model's packed forms when its weights are rounded so."""
+    if is_compensating(rounding):
+        folder = folder.equalized(unit_factors(folder))
+    return SizeModel(folder, replace(options, grouped=is_grouping(rounding)))
 
 
 def size_table(sizes: SizeModel) -> dict[int, int]:

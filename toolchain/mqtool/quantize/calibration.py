@@ -1,6 +1,6 @@
 """Calibration: the range of every layer's input, from recordings without transcripts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 from mqtool.capture.inputs import capture_inputs
@@ -11,7 +11,7 @@ from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.plan.plan_file import Plan
 from mqtool.plan.refit import plan_options
 from mqtool.quantize.ranges import bit_range, minmax_range
-from mqtool.quantize.rounding import quantize_weight
+from mqtool.quantize.rounding import LayerInput, quantize_weight
 from mqtool.quantize.search import search_range
 
 __all__ = ["CALIBRATIONS", "Calibration", "calibrate"]
@@ -25,6 +25,7 @@ def calibrate(
     plan: Plan,
     clips: Sequence[Clip],
     method: Calibration,
+    inputs: Mapping[str, LayerInput] | None = None,
     *,
     language: str | None = None,
     threads: int = 0,
@@ -41,6 +42,7 @@ def calibrate(
         plan: widths and form of the packed model.
         clips: one person's recordings; `none` needs none.
         method: see `Calibration`.
+        inputs: as of `mqtool.bundle.pack.pack`.
         language: of clips that do not say (multilingual Whisper).
         threads: of onnxruntime.
         progress: starts a progress bar (text, steps); the result advances it by one.
@@ -81,9 +83,9 @@ def calibrate(
             if layer.graph != role or layer.name not in blanks:
                 continue
             exact, entry = layer_weight(model, layer), planned[layer.name]
-            weight = quantize_weight(
-                layer, exact, entry.bits, entry.rows_at_lower_bits, plan.rounding
-            )
+            known = (inputs or {}).get(layer.name)
+            lower = entry.rows_at_lower_bits
+            weight = quantize_weight(layer, exact, entry.bits, lower, plan.rounding, known)
             ranges[layer.name] = search_range(
                 blanks[layer.name], samples[layer.name], exact, weight, method
             )

@@ -1,12 +1,19 @@
-"""Rounding a float weight to codes and one scale a row."""
+"""Rounding a float weight to codes and one scale a row.
 
-from collections.abc import Iterator
-from typing import Literal
+Scales and multipliers are chosen to make the least squared error, in the layer's output where the
+moments of its inputs are known, else in the weights.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Literal, get_args
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from mqtool.capture.moments import InputMoments
 from mqtool.graph.bits import FLOAT_BITS, code_range
 from mqtool.graph.layers import Layer
 from mqtool.graph.weights import (
@@ -16,10 +23,22 @@ from mqtool.graph.weights import (
     largest_multiplier,
     part_rows,
 )
+from mqtool.quantize.compensate import Compensator
 
-__all__ = ["Rounding", "is_grouping", "quantize_weight", "round_rows"]
+__all__ = [
+    "ROUNDINGS",
+    "LayerInput",
+    "Rounding",
+    "is_compensating",
+    "is_grouping",
+    "layer_inputs",
+    "quantize_weight",
+    "round_groups",
+    "round_rows",
+]
 
-Rounding = Literal["nearest", "clipped", "grouped"]
+Rounding = Literal["nearest", "clipped", "grouped", "compensated"]
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 Float = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -27,11 +46,83 @@ Codes = NDArray[np.int32]
 
 def is_grouping(rounding: Rounding) -> bool:
     """Whether narrow parts get multipliers (see `mqtool.graph.weights`)."""
-    return rounding == "grouped"
+    return rounding in ("grouped", "compensated")
+
+
+def is_compensating(rounding: Rounding) -> bool:
+    """Whether rounding needs recordings: the moments of what goes into the layers."""
+    return rounding == "compensated"
+
+
+class LayerInput:
+    """What rounding knows of the input of layers that share one.
+
+    Args:
+        moments: of the input.
+    """
+
+    def __init__(self, moments: InputMoments) -> None:
+        self.moments = moments
+
+    @cached_property
+    def compensators(self) -> list[Compensator]:
+        """One for each group of columns; none where only diagonals are known."""
+        if not self.moments.is_matrix:
+            return []
+        return [Compensator(second) for second in self.moments.second]
+
+    def root_importance(self, rows: slice, count: int) -> Float:
+        """Root mean square of what some of `count` rows multiply, [1 or rows, columns]."""
+        root: Float = np.sqrt(self.moments.diagonal)
+        if len(root) == 1:
+            return root
+        return root[np.arange(count)[rows] // (count // len(root))]
+
+
+def layer_inputs(
+    layers: Sequence[Layer], moments: Mapping[str, InputMoments]
+) -> dict[str, LayerInput]:
+    """By layer name; layers that share their moments share the work of inverting them.
+
+    A table that is also an output head is read as well as multiplied: an error of any of its
+    values then counts by itself, so that much is added to every column's mean square.
+    """
+    shared: dict[int, LayerInput] = {}
+    inputs = {}
+    for layer in layers:
+        if layer.name not in moments:
+            continue
+        found = moments[layer.name]
+        if id(found) not in shared:
+            shared[id(found)] = LayerInput(_with_lookups(found) if _is_table(layer) else found)
+        inputs[layer.name] = shared[id(found)]
+    return inputs
+
+
+def _is_table(layer: Layer) -> bool:
+    return layer.op == "embedding"
+
+
+LOOKUP_SHARE = 1.0
+"""How much of a table's error the lookups feel, against its error as an output head."""
+
+
+def _with_lookups(moments: InputMoments) -> InputMoments:
+    mean_square = moments.diagonal.mean()
+    added = np.float32(LOOKUP_SHARE * mean_square)
+    second = moments.second + added * (
+        np.eye(moments.second.shape[-1], dtype=np.float32) if moments.is_matrix else np.float32(1)
+    )
+    return replace(moments, second=second)
 
 
 def quantize_weight(
-    layer: Layer, weight: Float, bits: int, rows_at_lower_bits: int, rounding: Rounding
+    layer: Layer,
+    weight: Float,
+    bits: int,
+    rows_at_lower_bits: int,
+    rounding: Rounding,
+    inputs: LayerInput | None = None,
 ) -> QuantizedWeight:
     """Quantize a layer, symmetric, with one scale a row.
 
@@ -42,7 +133,9 @@ def quantize_weight(
         rows_at_lower_bits: how many of the last rows have the next lower width.
         rounding: "nearest" takes the scale from each row's largest magnitude; "clipped" tries
             smaller scales and keeps the one with the least squared error; "grouped" does so with
-            a multiplier for every 32 weights of a row where a part has them.
+            a multiplier for every 32 weights of a row where a part has them; "compensated" does
+            that and rounds with `mqtool.quantize.compensate`.
+        inputs: for "compensated"; None where nothing is multiplied by the layer.
     """
     codes = np.zeros(weight.shape, np.int32)
     scale = np.ones(layer.rows, np.float32)
@@ -50,11 +143,48 @@ def quantize_weight(
     if is_grouping(rounding) and layer.columns % GROUP_SIZE == 0:
         multipliers = np.ones((layer.rows, layer.columns // GROUP_SIZE), np.int32)
     for rows, width in _blocks(layer, bits, rows_at_lower_bits):
+        root = None if inputs is None else inputs.root_importance(rows, layer.rows)
         if multipliers is not None and is_grouped(layer, width):
-            codes[rows], multipliers[rows], scale[rows] = round_groups(weight[rows], width)
+            codes[rows], multipliers[rows], scale[rows] = round_groups(weight[rows], width, root)
         else:
-            codes[rows], scale[rows] = round_rows(weight[rows], width, rounding)
-    return QuantizedWeight(bits, rows_at_lower_bits, codes, scale, weight, multipliers)
+            codes[rows], scale[rows] = round_rows(weight[rows], width, rounding, root)
+    rounded = QuantizedWeight(bits, rows_at_lower_bits, codes, scale, weight, multipliers)
+    return rounded if inputs is None else _compensated(layer, rounded, inputs)
+
+
+COMPENSATED_MAX_BITS = 8
+"""Above, what rounding loses is not worth making up for."""
+
+
+def _compensated(layer: Layer, rounded: QuantizedWeight, inputs: LayerInput) -> QuantizedWeight:
+    """The same steps, with codes that make up for each other's errors, and scales to match."""
+    spans = part_rows(layer.rows, rounded.bits, rounded.rows_at_lower_bits)
+    ends = np.zeros((2, layer.rows), np.int32)
+    for start, stop, bits in spans:
+        ends[:, start:stop] = np.array(code_range(min(bits, 16)))[:, None]
+    codes, scale = rounded.codes.copy(), rounded.scale.copy()
+    unit = np.ones_like(rounded.weight)
+    if rounded.multipliers is not None:
+        unit = np.repeat(rounded.multipliers, GROUP_SIZE, axis=1).astype(np.float32)
+    each = layer.rows // max(len(inputs.compensators), 1)
+    for group, compensator in enumerate(inputs.compensators):
+        for start, stop, bits in spans:
+            rows = slice(max(start, group * each), min(stop, (group + 1) * each))
+            if rows.start >= rows.stop or bits > COMPENSATED_MAX_BITS:
+                continue
+            weight, step = rounded.weight[rows], unit[rows] * scale[rows, None]
+            codes[rows] = compensator.round(weight, step, *ends[:, rows])
+            second = inputs.moments.second[group]
+            scale[rows] = _best_scale(weight, codes[rows] * unit[rows], second, scale[rows])
+    return replace(rounded, codes=codes, scale=scale)
+
+
+def _best_scale(weight: Float, unit: Float, second: Float, scale: Float) -> Float:
+    """For each row the scale with which scale * unit errs least in the layer's output."""
+    seen = unit @ second
+    size = np.einsum("rc,rc->r", seen, unit)
+    wanted = np.einsum("rc,rc->r", seen, weight) / np.where(size > 0, size, 1)
+    return np.where(wanted > 0, _storable(wanted), scale).astype(np.float32)
 
 
 BLOCK_VALUES = 2**16
@@ -70,8 +200,13 @@ def _blocks(layer: Layer, bits: int, rows_at_lower_bits: int) -> Iterator[tuple[
                 yield slice(first, min(first + step, stop)), width
 
 
-def round_rows(weight: Float, bits: int, rounding: Rounding) -> tuple[Codes, Float]:
-    """Codes int32 [rows, columns] and bfloat16-valued scales float32 [rows]."""
+def round_rows(
+    weight: Float, bits: int, rounding: Rounding, root: Float | None = None
+) -> tuple[Codes, Float]:
+    """Codes int32 [rows, columns] and bfloat16-valued scales float32 [rows].
+
+    `root` is by how much an error of each weight counts, [1 or rows, columns]; None for alike.
+    """
     if bits == 1:
         scale = _storable(np.abs(weight).mean(axis=1))
         return _codes(weight, scale[:, None], bits), scale
@@ -79,17 +214,18 @@ def round_rows(weight: Float, bits: int, rounding: Rounding) -> tuple[Codes, Flo
     widest = _storable(np.abs(weight).max(axis=1) / high)
     if rounding == "nearest":
         return _codes(weight, widest[:, None], bits), widest
-    return _least_error(weight, widest, bits)
+    return _least_error(weight, widest, bits, root)
 
 
-def round_groups(weight: Float, bits: int) -> tuple[Codes, Codes, Float]:
-    """Codes [rows, columns], multipliers [rows, groups] and scales [rows].
+def round_groups(weight: Float, bits: int, root: Float | None = None) -> tuple[Codes, Codes, Float]:
+    """Codes [rows, columns], multipliers [rows, groups] and scales [rows]; `root` as above.
 
     The group with the largest range gets the largest multiplier; the others the multiplier with
     the least squared error under that row's scale. A few scales are tried for each row.
     """
     rows, columns = weight.shape
     groups = weight.reshape(rows, -1, GROUP_SIZE)
+    root_groups = None if root is None else root.reshape(len(root), -1, GROUP_SIZE)
     most = largest_multiplier(bits)
     magnitudes = np.abs(groups)
     # One bit has no range to cover: its best step is the mean magnitude.
@@ -99,7 +235,7 @@ def round_groups(weight: Float, bits: int) -> tuple[Codes, Codes, Float]:
     best_multipliers = np.ones(reach.shape, np.int32)
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], SCALE_TRIES):
         scale = _storable(reach.max(axis=1) * np.float32(fraction / most))
-        multipliers, error = _best_multipliers(groups, reach, scale, bits)
+        multipliers, error = _best_multipliers(groups, reach, scale, bits, root_groups)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
@@ -116,7 +252,9 @@ SCALE_TRIES = 4
 MULTIPLIER_TRIES = 7
 
 
-def _best_multipliers(groups: Float, reach: Float, scale: Float, bits: int) -> tuple[Codes, Float]:
+def _best_multipliers(
+    groups: Float, reach: Float, scale: Float, bits: int, root: Float | None
+) -> tuple[Codes, Float]:
     """Multipliers [rows, groups] of least squared error, and that error summed by row."""
     most = largest_multiplier(bits)
     covering = np.clip(np.ceil(reach / scale[:, None]), 1, most).astype(np.int32)
@@ -124,7 +262,7 @@ def _best_multipliers(groups: Float, reach: Float, scale: Float, bits: int) -> t
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], MULTIPLIER_TRIES):
         tried = np.maximum(np.rint(covering * fraction), 1).astype(np.int32)
         step = (tried * scale[:, None])[:, :, None].astype(np.float32)
-        error = _squared_error(groups, step, bits)
+        error = _squared_error(groups, step, bits, root)
         better = error < best_error
         best = np.where(better, tried, best)
         best_error = np.where(better, error, best_error)
@@ -137,11 +275,13 @@ SMALLEST_CLIP = 0.3
 """No row tried here did best below this fraction of its widest scale, at 2 bits or more."""
 
 
-def _least_error(weight: Float, widest: Float, bits: int) -> tuple[Codes, Float]:
+def _least_error(
+    weight: Float, widest: Float, bits: int, root: Float | None
+) -> tuple[Codes, Float]:
     best_scale, best_error = widest, np.full(len(widest), np.inf, np.float32)
     for fraction in np.linspace(1.0, SMALLEST_CLIP, CLIP_CANDIDATES, dtype=np.float32):
         scale = _storable(widest * fraction)
-        error = _squared_error(weight, scale[:, None], bits)
+        error = _squared_error(weight, scale[:, None], bits, root)
         better = error < best_error
         best_scale = np.where(better, scale, best_scale)
         best_error = np.where(better, error, best_error)
@@ -161,11 +301,13 @@ def _round(weight: Float, step: Float, bits: int) -> Float:
     return np.clip(codes, *code_range(bits), out=codes)
 
 
-def _squared_error(weight: Float, step: Float, bits: int) -> Float:
-    """Squared rounding error, summed over the last axis."""
+def _squared_error(weight: Float, step: Float, bits: int, root: Float | None) -> Float:
+    """Squared rounding error, each counting as `root` says, summed over the last axis."""
     residual = _round(weight, step, bits)
     residual *= step
     residual -= weight
+    if root is not None:
+        residual *= root
     error: Float = np.einsum("...c,...c->...", residual, residual)
     return error
 
