@@ -3,6 +3,11 @@
 The squared error that a changed weight row makes in a layer's output is (w - w') M (w - w')^T with
 M the mean of x x^T over the inputs x that the layer meets: all that rounding needs to know of the
 recordings, in memory that does not grow with them.
+
+A decoder meets few inputs, one a token, and a matrix estimated from fewer inputs than it has
+columns leaves directions in which any error looks free. What lies off the diagonal is therefore
+shrunk, the more the fewer inputs there were (after Ledoit and Wolf, "A well-conditioned estimator
+for large-dimensional covariance matrices", 2004).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +34,9 @@ MATRIX_VALUES = 2**25
 POSITIONS = 512
 """Most input rows taken from one run of a graph, evenly spaced: neighbours are much alike."""
 
+SHRINKAGE = 1.0
+"""Inputs for every column with which half of a matrix's off-diagonal is believed."""
+
 HEARD_SECONDS = 10.0
 """How much of each clip is heard. Whisper hears it without the silence up to 30 s."""
 
@@ -38,8 +46,9 @@ class InputMoments:
     """Of one layer's input.
 
     Attributes:
-        second: mean of x x^T, float32 [groups, columns, columns]; groups is 1 but for grouped
-            convolutions. Only the diagonals, [groups, columns], where they would be too large.
+        second: mean of x x^T, shrunk, float32 [groups, columns, columns]; groups is 1 but for
+            grouped convolutions. Only the diagonals, [groups, columns], where they would be too
+            large.
         largest: largest magnitude of each column, float32 [groups, columns].
     """
 
@@ -167,4 +176,10 @@ class _Sum:
 
     def moments(self) -> InputMoments:
         second = np.asarray(self._second / self._count, np.float32)
+        if second.ndim == 3:
+            columns = second.shape[-1]
+            diagonal = np.arange(columns)
+            kept = second[:, diagonal, diagonal]
+            second *= np.float32(self._count / (self._count + SHRINKAGE * columns))
+            second[:, diagonal, diagonal] = kept
         return InputMoments(second, np.asarray(self._largest, np.float32))

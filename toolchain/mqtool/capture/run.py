@@ -6,7 +6,7 @@ greedily first, then the decoder runs once over the prompt and the tokens it pro
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ __all__ = [
     "capture_outputs",
     "open_graphs",
     "output_logits",
-    "short_context",
+    "shortened",
     "utterances",
     "watch",
 ]
@@ -96,8 +96,7 @@ def utterances(
             else detects it.
         graphs: Whisper's encoder and decoder; not used for other families.
         language: ISO code.
-        longest: hear only so many samples of each clip, and `SILENCE` after them: cheaper for
-            Whisper, which otherwise encodes its whole window whatever the clip holds.
+        longest: hear only so many samples of each clip.
     """
     manifest = folder.manifest
     for clip in clips:
@@ -109,8 +108,7 @@ def utterances(
             continue
         settings = manifest.whisper
         for window in whisper.windows(settings, pcm):
-            context = None if longest is None else short_context(folder, window)
-            cross = whisper.encode(graphs["encoder"], settings, window, context=context)
+            cross = whisper.encode(graphs["encoder"], settings, window)
             spoken = clip.language or language
             if settings.languages and spoken is None:
                 spoken = whisper.detect_language(graphs["decoder"], settings, cross)
@@ -119,11 +117,19 @@ def utterances(
             yield Utterance(window, prompt, tokens, cross)
 
 
-def short_context(folder: ModelFolder, pcm: Float) -> int:
-    """Samples that Whisper encodes when it hears no more silence than `SILENCE`."""
-    assert folder.manifest.whisper is not None
+def shortened(folder: ModelFolder, graphs: Mapping[str, Graph], utterance: Utterance) -> Utterance:
+    """The utterance as a Whisper hears it that encodes no more silence than `SILENCE`.
+
+    Far cheaper than a window of 30 s, and good enough to watch or compare layers with; but what
+    was said must come from the whole window: with less Whisper tends to repeat itself.
+    """
+    settings = folder.manifest.whisper
+    if settings is None:
+        return utterance
     silence = int(SILENCE * folder.manifest.sample_rate)
-    return min(whisper.padded_length(len(pcm) + silence), folder.manifest.whisper.window)
+    context = min(whisper.padded_length(len(utterance.pcm) + silence), settings.window)
+    cross = whisper.encode(graphs["encoder"], settings, utterance.pcm, context=context)
+    return replace(utterance, cross=cross)
 
 
 def output_logits(graphs: Mapping[str, Graph], utterance: Utterance) -> Float:
@@ -197,7 +203,7 @@ def watch(
         take: called after every run of a graph with its role, and its inputs and outputs by name;
             what it keeps it must copy.
         language: ISO code of clips that do not say.
-        longest: see `utterances`.
+        longest: see `utterances`; where it is given, the encoder is watched on `shortened` ones.
         threads: of onnxruntime; 0 lets it choose.
         advance: called after every window.
     """
@@ -206,11 +212,13 @@ def watch(
         for role, session in open_graphs(folder, edit, threads=threads).items()
     }
     hearing = dict(watched)
-    if "decoder" in watched:
-        decoder = folder.path / folder.manifest.graphs["decoder"]
-        hearing["decoder"] = Session(decoder, threads=threads)
+    unwatched = {"decoder"} if longest is None else {"encoder", "decoder"}
+    for role in unwatched & watched.keys():
+        path = folder.path / folder.manifest.graphs[role]
+        hearing[role] = Session(path, threads=threads)
     for utterance in utterances(folder, clips, hearing, language=language, longest=longest):
-        output_logits(watched, utterance)
+        heard = utterance if longest is None else shortened(folder, watched, utterance)
+        output_logits(watched, heard)
         advance()
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mqruntime import whisper
 from mqruntime.session import Graph, Session
 from mqtool.capture.observe import override_weights
-from mqtool.capture.run import Utterance, open_graphs, output_logits, short_context, utterances
+from mqtool.capture.run import Utterance, open_graphs, output_logits, shortened, utterances
 from mqtool.clips import Clip
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.folder import ModelFolder, layer_weight
@@ -108,7 +107,10 @@ def measure_damage(
     """
     graphs = open_graphs(folder, _let_weights_change(folder), threads=threads)
     longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
-    heard = list(utterances(folder, clips, graphs, language=language, longest=longest))
+    heard = [
+        shortened(folder, graphs, utterance)
+        for utterance in utterances(folder, clips, graphs, language=language, longest=longest)
+    ]
     divergences = [OutputDivergence(output_logits(graphs, utterance)) for utterance in heard]
     damage = {}
     models = {role: folder.load(role) for role in folder.manifest.graphs}
@@ -119,7 +121,7 @@ def measure_damage(
         probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding, known).dequantize()
         changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
         probed = [
-            divergence(output_logits(changed, _reencode(folder, changed, layer, utterance)))
+            divergence(output_logits(changed, _heard_with(folder, changed, layer, utterance)))
             for utterance, divergence in zip(heard, divergences, strict=True)
         ]
         damage[layer.name] = Damage(max(math.fsum(probed) / len(probed), 0.0), error)
@@ -143,16 +145,11 @@ def _rounding_errors(
     return errors
 
 
-def _reencode(
+def _heard_with(
     folder: ModelFolder, graphs: Mapping[str, Graph], layer: Layer, utterance: Utterance
 ) -> Utterance:
-    """The utterance as a Whisper with a changed encoder layer hears it."""
-    if layer.graph != "encoder" or folder.manifest.whisper is None:
-        return utterance
-    context = short_context(folder, utterance.pcm)
-    settings = folder.manifest.whisper
-    cross = whisper.encode(graphs["encoder"], settings, utterance.pcm, context=context)
-    return Utterance(utterance.pcm, utterance.prompt, utterance.tokens, cross)
+    """The utterance as the model with a changed layer hears it."""
+    return shortened(folder, graphs, utterance) if layer.graph == "encoder" else utterance
 
 
 def _let_weights_change(folder: ModelFolder) -> Callable[[ir.Model, str], None]:
