@@ -8,7 +8,7 @@ import soundfile
 
 from mqruntime.session import Session
 from mqtool.capture import inputs as inputs_module
-from mqtool.capture.inputs import _Reservoir, capture_inputs, conv_windows
+from mqtool.capture.inputs import Reservoir, capture_inputs, conv_windows
 from mqtool.capture.observe import ConvWindow, observe_inputs, observe_outputs
 from mqtool.clips import Clip
 from mqtool.graph.files import save_graph
@@ -85,7 +85,7 @@ def test_every_position_is_as_likely_to_stay():
     """
     totals = np.zeros(10)
     for seed in range(50):
-        reservoir = _Reservoir(100)
+        reservoir = Reservoir(100)
         reservoir._random = np.random.default_rng(seed)
         for portion in range(10):
             rows = np.full((100, 1, 1), portion, np.float32)

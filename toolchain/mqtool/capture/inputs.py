@@ -6,7 +6,7 @@ another weight would change in the layer's output, in memory that does not grow 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,7 +18,14 @@ from mqtool.capture.run import watch
 from mqtool.clips import Clip
 from mqtool.graph.folder import ModelFolder
 
-__all__ = ["SAMPLE_ROWS", "InputSample", "capture_inputs", "conv_windows"]
+__all__ = [
+    "SAMPLE_ROWS",
+    "InputSample",
+    "InputSampler",
+    "Reservoir",
+    "capture_inputs",
+    "conv_windows",
+]
 
 Float = NDArray[np.float32]
 
@@ -40,8 +47,6 @@ class InputSample:
         is_lookup: whether `rows` are rows of the layer itself.
         low: the least value of the whole input, in the sample or not.
         high: the largest.
-        places: int64 [positions, 2]: in which run of the graph each position was, and where in it,
-            counted as the output's positions are.
     """
 
     rows: Float
@@ -49,7 +54,6 @@ class InputSample:
     is_lookup: bool
     low: float = 0.0
     high: float = 0.0
-    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     def outputs(self, weight: Float) -> Float:
         """The layer's output with another weight, float32 [positions, layer rows]; no lookups.
@@ -77,31 +81,56 @@ def capture_inputs(
     The same clips give the same sample. Layers with one input (queries, keys and values) share
     one sample.
     """
-    observed: dict[str, dict[str, ObservedInputs]] = {}
+    sampler = InputSampler(folder)
+    watch(
+        folder,
+        clips,
+        sampler.edit,
+        sampler.take,
+        language=language,
+        threads=threads,
+        advance=advance,
+    )
+    return sampler.samples()
 
-    def edit(model: ir.Model, role: str) -> None:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        observed[role] = observe_inputs(model.graph, layers)
 
-    reservoirs: dict[tuple[object, ...], _Reservoir] = {}
+class InputSampler:
+    """Samples the inputs of all layers from runs of the graphs that hold them."""
 
-    def take(role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
-        distinct = {_key(role, inputs): inputs for inputs in observed[role].values()}
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+        self._reservoirs: dict[tuple[object, ...], Reservoir] = {}
+        self.observed: dict[str, dict[str, ObservedInputs]] = {}
+        """What there is to read of each graph, by role and layer name."""
+
+    def edit(self, model: ir.Model, role: str) -> None:
+        """Add the inputs of layers to a graph's outputs."""
+        layers = [layer for layer in self._folder.layers if layer.graph == role]
+        self.observed[role] = observe_inputs(model.graph, layers)
+
+    def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take in one run of a graph: its inputs and outputs by name."""
+        distinct = {_key(role, inputs): inputs for inputs in self.observed[role].values()}
         for key, inputs in distinct.items():
             for name in inputs.values:
                 count, width, pick = _positions(values[name], inputs.window)
-                if key not in reservoirs:
+                if key not in self._reservoirs:
                     most = max(1, SAMPLE_VALUES // width)
-                    reservoirs[key] = _Reservoir(min(SAMPLE_ROWS, most))
-                reservoirs[key].add(count, pick)
-                reservoirs[key].widen(values[name])
+                    self._reservoirs[key] = Reservoir(min(SAMPLE_ROWS, most))
+                self._reservoirs[key].add(count, pick)
+                self._reservoirs[key].widen(values[name])
 
-    watch(folder, clips, edit, take, language=language, threads=threads, advance=advance)
-    return {
-        layer: reservoirs[_key(role, inputs)].sample(inputs)
-        for role, by_layer in observed.items()
-        for layer, inputs in by_layer.items()
-    }
+    def capacity(self, role: str, layer: str) -> int:
+        """Positions kept of a layer's input; known once a run was taken in."""
+        return self._reservoirs[_key(role, self.observed[role][layer])].capacity
+
+    def samples(self) -> dict[str, InputSample]:
+        """By layer name."""
+        return {
+            layer: self._reservoirs[_key(role, inputs)].sample(inputs)
+            for role, by_layer in self.observed.items()
+            for layer, inputs in by_layer.items()
+        }
 
 
 def conv_windows(values: Float, window: ConvWindow) -> Float:
@@ -150,38 +179,34 @@ def _positions(
     return prod(places), prod(windows.shape[len(places) :]), pick
 
 
-class _Reservoir:
+class Reservoir:
     """A uniform random sample, without replacement, of a stream of rows, and the range of all.
 
-    Every row draws a number when it comes by; those with the smallest numbers stay.
+    Every row draws a number when it comes by; those with the smallest numbers stay. Two
+    reservoirs of one capacity that see streams of one length keep the same positions.
     """
 
     def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.rows: Float = np.zeros((0, 1, 1), np.float32)
-        self._places: NDArray[np.int64] = np.zeros((0, 2), np.int64)
-        self._capacity = capacity
         self._draws: NDArray[np.float64] = np.zeros(0)
         self._random = np.random.default_rng(0)
-        self._runs = 0
         self._low, self._high = np.inf, -np.inf
 
     def add(self, count: int, pick: Callable[[NDArray[np.int64]], Float]) -> None:
+        """Take in `count` rows, of which `pick` copies some out."""
         draws = np.concatenate([self._draws, self._random.random(count)])
-        kept = np.sort(np.argsort(draws, kind="stable")[: self._capacity])
+        kept = np.sort(np.argsort(draws, kind="stable")[: self.capacity])
         old, new = kept[kept < len(self._draws)], kept[kept >= len(self._draws)]
-        new -= len(self._draws)
-        fresh = pick(new)
+        fresh = pick(new - len(self._draws))
         self.rows = np.concatenate([self.rows[old], fresh]) if len(old) else fresh
-        places = np.stack([np.full_like(new, self._runs), new], axis=1)
-        self._places = np.concatenate([self._places[old], places])
         self._draws = draws[kept]
-        self._runs += 1
 
     def widen(self, values: NDArray[np.generic]) -> None:
+        """Take values into the range."""
         self._low = min(self._low, float(np.min(values)))
         self._high = max(self._high, float(np.max(values)))
 
     def sample(self, inputs: ObservedInputs) -> InputSample:
-        return InputSample(
-            self.rows, inputs.bias, inputs.is_lookup, self._low, self._high, self._places
-        )
+        """What was kept."""
+        return InputSample(self.rows, inputs.bias, inputs.is_lookup, self._low, self._high)

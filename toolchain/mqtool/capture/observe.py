@@ -7,11 +7,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mqtool.graph.layers import Layer, static_shape
+from mqtool.graph.layers import Layer
 
 __all__ = [
     "ConvWindow",
     "ObservedInputs",
+    "conv_window",
     "observe_inputs",
     "observe_outputs",
     "override_weights",
@@ -93,7 +94,7 @@ def observe_inputs(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, Observ
                 value.type = ir.TensorType(ir.DataType.FLOAT)
                 graph.outputs.append(value)
             names.append(value.name)
-        window = _conv_window(nodes[0], layer) if layer.op == "conv" else None
+        window = conv_window(nodes[0], layer.shape[2:]) if layer.op == "conv" else None
         bias = None if is_lookup else _bias(products[0])
         observed[layer.name] = ObservedInputs(tuple(names), window, bias, is_lookup)
     return observed
@@ -139,11 +140,8 @@ def _bias(product: ir.Value) -> NDArray[np.float32] | None:
     return stored.const_value.numpy().astype(np.float32).reshape(-1)
 
 
-def _conv_window(node: ir.Node, layer: Layer) -> ConvWindow:
-    weight = node.inputs[1]
-    assert weight is not None
-    assert weight.const_value is not None
-    kernel = static_shape(weight.const_value)[2:]
+def conv_window(node: ir.Node, kernel: Sequence[int]) -> ConvWindow:
+    """Attributes of a Conv node with their defaults; `kernel` is its weight's spatial shape."""
 
     def integers(name: str, default: Sequence[int]) -> tuple[int, ...]:
         attribute = node.attributes.get(name)
@@ -153,7 +151,7 @@ def _conv_window(node: ir.Node, layer: Layer) -> ConvWindow:
     pads = integers("pads", zeros)
     groups = node.attributes.get("group")
     return ConvWindow(
-        kernel,
+        tuple(kernel),
         integers("strides", ones),
         integers("dilations", ones),
         tuple(zip(pads[: len(kernel)], pads[len(kernel) :], strict=True)),

@@ -1,8 +1,12 @@
 """Calibration: the range of every layer's input, from recordings without transcripts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mqtool.capture.gradients import capture_gradients
 from mqtool.capture.inputs import capture_inputs
 from mqtool.clips import Clip
 from mqtool.errors import ClipsError
@@ -15,6 +19,8 @@ from mqtool.quantize.rounding import LayerInput, quantize_weight
 from mqtool.quantize.search import search_range
 
 __all__ = ["CALIBRATIONS", "Calibration", "calibrate"]
+
+Float = NDArray[np.float32]
 
 Calibration = Literal["none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine"]
 CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
@@ -62,13 +68,18 @@ def calibrate(
         return {name: bit_range(blank) for name, blank in blanks.items()}
     if not clips:
         raise ClipsError(f"calibration {method} needs recordings; give --calib CLIPS")
-    samples = capture_inputs(
-        folder,
-        clips,
-        language=language,
-        threads=threads,
-        advance=progress("Watching inputs", len(clips)),
-    )
+    watched: dict[str, Any] = {
+        "language": language,
+        "threads": threads,
+        "advance": progress("Watching inputs", len(clips)),
+    }
+    gradients: dict[str, Float] = {}
+    if method == "hess":
+        found = capture_gradients(folder, clips, **watched)
+        samples = {name: sample for name, (sample, _) in found.items()}
+        gradients = {name: gradient for name, (_, gradient) in found.items()}
+    else:
+        samples = capture_inputs(folder, clips, **watched)
     if method == "minmax":
         return {
             name: minmax_range(blank, samples[name].low, samples[name].high)
@@ -87,7 +98,12 @@ def calibrate(
             lower = entry.rows_at_lower_bits
             weight = quantize_weight(layer, exact, entry.bits, lower, plan.rounding, known)
             ranges[layer.name] = search_range(
-                blanks[layer.name], samples[layer.name], exact, weight, method
+                blanks[layer.name],
+                samples[layer.name],
+                exact,
+                weight,
+                method,
+                gradients.get(layer.name),
             )
             advance()
     return ranges
