@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import ShapeInferencePass
 
 from mqruntime import whisper
 from mqruntime.session import Graph, Session
@@ -146,7 +145,6 @@ class _Traced:
 
     def edit(self, model: ir.Model) -> None:
         """Add all that `backward` reads to the outputs of a copy of the graph."""
-        ShapeInferencePass()(model)
         read = {value.name for node in self._nodes for value in node.inputs if value is not None}
         for node in model.graph:
             for value in node.outputs:
