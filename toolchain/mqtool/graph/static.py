@@ -32,6 +32,7 @@ from mqtool.graph.unpack import Emitter
 __all__ = ["StaticInputs", "blank_ranges", "can_unfold"]
 
 _SPLITS = {"Gelu": "sign", "Softmax": "magnitude"}
+_SHAPE_ONLY = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 
 
 def blank_ranges(
@@ -43,7 +44,7 @@ def blank_ranges(
         graph: the float graph.
         layers: of that graph.
         bits: 4 to 16.
-        twin: give two ranges to inputs that come straight out of a Gelu or Softmax.
+        twin: give two ranges to inputs that come out of a Gelu or Softmax unchanged.
     """
     ranges = {}
     for layer in layers:
@@ -56,8 +57,11 @@ def blank_ranges(
 
 
 def _producer(node: ir.Node) -> str:
+    """Operator that computes a product's input, whatever changed its shape since."""
     source = node.inputs[0]
     maker = None if source is None else source.producer()
+    if maker is not None and maker.op_type in _SHAPE_ONLY:
+        return _producer(maker)
     return "" if maker is None else maker.op_type
 
 
