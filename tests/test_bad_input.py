@@ -247,6 +247,11 @@ def _twice(plan):
         (lambda plan: plan.update(budget_bytes="much"), "budget_bytes 'much'"),
         (lambda plan: plan.update(rounding="up"), "rounding 'up' is not one of"),
         (lambda plan: plan.pop("opset"), "'opset'"),
+        (lambda plan: plan.update(activations="analog"), "activations 'analog' is not one of"),
+        (lambda plan: plan.update(act_bits=3), "act_bits 3 is not one of"),
+        (lambda plan: plan.update(act_bits=6), "--act-bits 6 does not go with --activations dyn"),
+        (lambda plan: plan.update(twin_ranges="yes"), "twin_ranges 'yes' is not one of"),
+        (lambda plan: plan.update(twin_ranges=True), "--twin-ranges does not go with"),
         (lambda plan: plan.update(planned_bytes=1), "1 were planned"),
         (lambda plan: plan.update(model_sha256="0" * 64), "made for another model"),
     ],
@@ -288,6 +293,46 @@ def test_compensated_rounding_wants_the_recordings_of_the_plan(capsys, top):
     one = ["--calib", top / "clips" / "0.wav"]
     assert "was made from other recordings" in refused(capsys, top, *pack, *one)
     _succeed(*pack, "--calib", top / "clips")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--act-bits", "6"], "--act-bits 6 does not go with --activations dynamic; use", 1),
+        (["--act-bits", "3"], "3 is not in the range 4<=x<=32", 2),
+        (["--act-bits", "few"], "'few' is not a valid integer", 2),
+        (["--activations", "static", "--act-bits", "20"], "--act-bits 20 is not possible", 1),
+        (["--activations", "float", "--act-bits", "8"], "--act-bits 8 does not go with", 1),
+        (["--activations", "static"], "calibration minmax needs recordings; give --calib CLIPS", 1),
+        (["--activations", "float", "--twin-ranges"], "--twin-ranges does not go with", 1),
+        (["--calibration", "cosine"], "--calibration cosine needs --activations static", 2),
+        (["--calibration", "best"], "'best' is not one of", 2),
+    ],
+)
+def test_activations_that_make_no_sense(capsys, top, arguments, message, code):
+    pack = ["pack", top / "model", "--plan", top / "plan.json", "-o", top / "new"]
+    assert message in refused(capsys, top, *pack, *arguments, code=code)
+    if "--calibration" not in arguments and "needs recordings" not in message:
+        plan = ["plan", top / "model", "--budget-kb", BUDGET_KB, "-o", top / "new.json"]
+        assert message in refused(capsys, top, *plan, "--method", "uniform", *arguments, code=code)
+
+
+def test_16_bit_inputs_in_old_graphs(capsys, top):
+    plan = ["plan", top / "model", "--budget-kb", BUDGET_KB, "-o", top / "new.json"]
+    wide = ["--method", "uniform", "--activations", "static", "--act-bits", "12"]
+    line = refused(capsys, top, *plan, *wide, "--opset-floor", "18")
+    assert "--act-bits 12 needs 16-bit types, which opset 18 lacks; use --opset-floor 25" in line
+
+
+def test_packing_in_another_form_needs_room(capsys, top):
+    """A plan at the smallest budget leaves no room for ranges."""
+    plan = ["plan", top / "model", "--method", "uniform", "-o", top / "new.json"]
+    assert run(capsys, "plan", top / "model", "--dry-run", "--json", top / "sizes.json")[0] == 0
+    smallest = json.loads((top / "sizes.json").read_text())["bytes"]["1"] + 8
+    assert run(capsys, *plan, "--budget-kb", smallest / 1024)[0] == 0
+    static = ["--activations", "static", "--calibration", "none", "-o", top / "new"]
+    line = refused(capsys, top, "pack", top / "model", "--plan", top / "new.json", *static)
+    assert "is below the smallest feasible size: give at least --budget-kb" in line
 
 
 def test_a_plan_for_another_model(capsys, top):

@@ -17,10 +17,10 @@ from random_sources import (
     whisper_folder,
 )
 
-from mqruntime import whisper
 from mqtool.capture import gradients as module
 from mqtool.capture.gradients import capture_gradients, divergence_direction
 from mqtool.capture.inputs import SAMPLE_ROWS
+from mqtool.capture.run import short_context
 from mqtool.clips import Clip
 from mqtool.export import export_model
 from mqtool.graph.folder import ModelFolder
@@ -121,16 +121,17 @@ def test_gradients_of_whisper_reach_the_encoder(tmp_path, monkeypatch):
     [utterance] = heard
     from transformers import WhisperFeatureExtractor
 
+    # The toy's window is 2 s, of which the graph saw the clip and a second of silence.
+    samples = short_context(folder, utterance.pcm)
+    padded = np.pad(utterance.pcm, (0, samples - len(utterance.pcm)))
     extractor = WhisperFeatureExtractor(feature_size=80)
     features = extractor(
-        utterance.pcm, sampling_rate=16000, return_tensors="pt", padding=False
+        padded, sampling_rate=16000, return_tensors="pt", padding=False
     ).input_features
-    # The toy's window is 1 s; the graph saw only the 0.4 s of the clip.
-    context = whisper.padded_length(len(utterance.pcm)) // 160
     encoder = model.model.encoder
-    encoder.config.max_source_positions = context // 2
-    table = encoder.embed_positions.weight.detach()
-    encoder.embed_positions = torch.nn.Embedding.from_pretrained(table[: context // 2])
+    encoder.config.max_source_positions = samples // 320
+    table = encoder.embed_positions.weight.detach()[: samples // 320]
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(table)
     tokens = torch.tensor([[*utterance.prompt, *utterance.tokens]])
     logits = model(features, decoder_input_ids=tokens, use_cache=False).logits[0]
     used = logits[len(utterance.prompt) - 1 :]

@@ -340,7 +340,7 @@ def _relu(step: _Step, outputs: Outputs) -> Outputs:
 
 @_rule("Sigmoid")
 def _sigmoid(step: _Step, outputs: Outputs) -> Outputs:
-    y = 1 / (1 + np.exp(-step.array(0)))
+    y: Array = 1 / (1 + np.exp(-step.array(0)))
     return [_only(outputs) * y * (1 - y)]
 
 
@@ -353,7 +353,7 @@ def _tanh(step: _Step, outputs: Outputs) -> Outputs:
 @_rule("Erf")
 def _erf(step: _Step, outputs: Outputs) -> Outputs:
     x = step.array(0)
-    slope: Array = np.exp(-x * x) * np.float32(2 / np.sqrt(np.pi))
+    slope = np.exp(-x * x) * np.float32(2 / np.sqrt(np.pi))
     return [_only(outputs) * slope]
 
 

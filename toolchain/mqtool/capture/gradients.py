@@ -22,7 +22,13 @@ from mqruntime import whisper
 from mqruntime.session import Graph, Session
 from mqtool.capture.backward import active_nodes, backward
 from mqtool.capture.inputs import InputSample, InputSampler, Reservoir
-from mqtool.capture.run import Utterance, open_graphs, output_logits, utterances
+from mqtool.capture.run import (
+    Utterance,
+    open_graphs,
+    output_logits,
+    short_context,
+    utterances,
+)
 from mqtool.clips import Clip
 from mqtool.errors import ModelError
 from mqtool.graph.folder import ModelFolder
@@ -108,7 +114,7 @@ def _differentiate(
 ) -> None:
     settings = folder.manifest.whisper
     if settings is not None:
-        context = whisper.padded_length(len(utterance.pcm))
+        context = short_context(folder, utterance.pcm)
         whisper.encode(traced["encoder"], settings, utterance.pcm, context=context)
     logits = output_logits(traced, utterance)
     signs = random.choice(np.array([-1, 1], np.float32), logits.shape)

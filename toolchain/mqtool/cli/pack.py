@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mqtool.clips import Clip
-    from mqtool.graph.folder import ModelFolder
     from mqtool.plan.plan_file import Plan
+    from mqtool.plan.size import PackOptions
 
 __all__ = ["pack"]
 
@@ -87,9 +87,11 @@ def pack(
     """
     from mqtool.bundle.pack import pack as write_packed
     from mqtool.clips import CALIBRATION_LIMIT, find_clips
+    from mqtool.errors import PlanError
     from mqtool.files import new_file
     from mqtool.graph.folder import ModelFolder
     from mqtool.plan.plan_file import Plan
+    from mqtool.plan.refit import plan_options, refit_plan
     from mqtool.quantize.calibration import calibrate
     from mqtool.quantize.prepare import prepare
     from mqtool.quantize.rounding import is_compensating
@@ -97,7 +99,12 @@ def pack(
     plan = Plan.read(plan_path)
     folder = ModelFolder.open(model)
     plan.check_model(plan_path, folder.layers, folder.sha256)
-    packed_plan = _in_form(folder, plan, activations, act_bits, twin_ranges)
+    try:
+        form = plan_options(plan)
+    except PlanError as error:
+        raise PlanError(f"{plan_path}: {error}") from None
+    form = _changed(form, activations, act_bits, twin_ranges)
+    packed_plan = refit_plan(folder, plan, form)
     if calibration is not None and packed_plan.activations != "static":
         raise click.UsageError(
             f"--calibration {calibration} needs --activations static; "
@@ -159,26 +166,17 @@ def _check_heard(plan_path: Path, plan: "Plan", clips: "Sequence[Clip]") -> None
         )
 
 
-def _in_form(
-    folder: "ModelFolder",
-    plan: "Plan",
-    activations: str | None,
-    act_bits: int | None,
-    twin_ranges: bool | None,
-) -> "Plan":
-    """The plan, refitted if options ask for another form."""
-    from mqtool.plan.refit import plan_options, refit_plan
-
-    options = plan_options(plan)
-    if activations not in (None, plan.activations):
-        options = replace(
-            options,
+def _changed(
+    form: "PackOptions", activations: str | None, act_bits: int | None, twin_ranges: bool | None
+) -> "PackOptions":
+    """The plan's form with what the command line says of it."""
+    if activations not in (None, form.activations):
+        form = replace(
+            form,
             activations=activations,  # type: ignore[arg-type]
             act_bits=act_bits,
-            twin_ranges=False,
+            twin_ranges=bool(twin_ranges),
         )
     elif act_bits is not None:
-        options = replace(options, act_bits=act_bits)
-    if twin_ranges is not None:
-        options = replace(options, twin_ranges=twin_ranges)
-    return refit_plan(folder, plan, options)
+        form = replace(form, act_bits=act_bits)
+    return form if twin_ranges is None else replace(form, twin_ranges=twin_ranges)

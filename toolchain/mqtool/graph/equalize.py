@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from mqtool.graph.layers import Layer
 
-__all__ = ["Factors", "SharedInput", "equalize", "shared_inputs", "smoothing_factors"]
+__all__ = [
+    "Factors",
+    "SharedInput",
+    "equalize",
+    "is_equalizer",
+    "shared_inputs",
+    "smoothing_factors",
+]
 
 Float = NDArray[np.float32]
 
@@ -30,6 +37,8 @@ Factors = Mapping[str, Float]
 
 EXPONENT = 0.7
 """How much of a channel's excess range moves into the weights: 0 none, 1 all of it."""
+
+EQUALIZER_SUFFIX = ".equalizer"
 
 FLOOR = 0.5
 """Quantile of the channels' largest magnitudes up to which a channel does not stand out."""
@@ -92,6 +101,13 @@ def equalize(graph: ir.Graph, layers: Sequence[Layer], factors: Factors) -> None
         _divide(graph, shared, nodes, s)
 
 
+def is_equalizer(node: ir.Node) -> bool:
+    """Whether a node is a multiplication that `equalize` put in front of Linears."""
+    factors = node.inputs[-1] if node.inputs else None
+    name = None if factors is None else factors.name
+    return node.op_type == "Mul" and name is not None and name.endswith(EQUALIZER_SUFFIX)
+
+
 def _divide(graph: ir.Graph, shared: SharedInput, nodes: Sequence[ir.Node], s: Float) -> None:
     source = nodes[0].inputs[0]
     assert source is not None
@@ -103,7 +119,7 @@ def _divide(graph: ir.Graph, shared: SharedInput, nodes: Sequence[ir.Node], s: F
             folded = value.const_value.numpy() / s
             value.const_value = ir.Tensor(folded, name=value.name)
         return
-    name = f"{shared.name}.equalizer"
+    name = shared.name + EQUALIZER_SUFFIX
     inverse = ir.Value(
         name=name,
         shape=ir.Shape([len(s)]),

@@ -26,6 +26,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mqtool.graph.activations import ActivationRange
+from mqtool.graph.equalize import is_equalizer
 from mqtool.graph.layers import Layer, product_nodes
 from mqtool.graph.unpack import Emitter
 
@@ -57,10 +58,10 @@ def blank_ranges(
 
 
 def _producer(node: ir.Node) -> str:
-    """Operator that computes a product's input, whatever changed its shape since."""
+    """Operator that computes a product's input, but for its shape and positive factors."""
     source = node.inputs[0]
     maker = None if source is None else source.producer()
-    if maker is not None and maker.op_type in _SHAPE_ONLY:
+    if maker is not None and (maker.op_type in _SHAPE_ONLY or is_equalizer(maker)):
         return _producer(maker)
     return "" if maker is None else maker.op_type
 

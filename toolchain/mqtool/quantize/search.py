@@ -113,8 +113,8 @@ def losses(
         return means
     outputs -= target
     if objective == "l1":
-        distance: NDArray[np.float64] = np.abs(outputs).mean(axis=(1, 2), dtype=np.float64)
-        return distance
+        absolute = np.abs(outputs).mean(axis=(1, 2), dtype=np.float64)
+        return np.asarray(absolute)
     if objective == "linw-l2":
         outputs *= np.sqrt(np.abs(target))
     elif objective == "sqw-l2":
@@ -123,8 +123,8 @@ def losses(
         assert gradients is not None
         outputs *= gradients
     squares = np.einsum("cnr,cnr->cn", outputs, outputs)
-    total: NDArray[np.float64] = squares.mean(axis=1, dtype=np.float64)
-    return total / target.shape[1]
+    mean = squares.mean(axis=1, dtype=np.float64)
+    return np.asarray(mean / target.shape[1])
 
 
 Loss = Callable[[Sequence[ActivationRange]], NDArray[np.float64]]
