@@ -340,7 +340,7 @@ def _relu(step: _Step, outputs: Outputs) -> Outputs:
 
 @_rule("Sigmoid")
 def _sigmoid(step: _Step, outputs: Outputs) -> Outputs:
-    y: Array = 1 / (1 + np.exp(-step.array(0)))
+    y = (1 / (1 + np.exp(-step.array(0)))).astype(np.float32)
     return [_only(outputs) * y * (1 - y)]
 
 
