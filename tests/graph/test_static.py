@@ -10,9 +10,10 @@ import pytest
 
 from mqruntime.session import Session
 from mqtool.graph.activations import ActivationRange
-from mqtool.graph.files import save_graph, saved_bytes
+from mqtool.graph.files import load_graph, save_graph, saved_bytes
 from mqtool.graph.folder import layer_weight
 from mqtool.graph.layers import Layer, find_layers
+from mqtool.graph.static import read_ranges
 from mqtool.graph.weights import encode_weight
 from mqtool.plan.size import PackOptions, packed_graph
 from mqtool.quantize.rounding import quantize_weight
@@ -105,6 +106,7 @@ def check(made: tuple[ir.Model, Layer], source: str, options: PackOptions, path:
         found = Session(path, optimize=optimize).run({"pcm": pcm})["logits"]
         # Codes are equal; float32 sums are not in the same order.
         assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+    assert read_ranges(load_graph(path).graph) == [given]
     blank = packed_graph(model.clone(), [layer], encoded, options)
     assert saved_bytes(blank, path, external=False) == path.stat().st_size
     return path

@@ -16,6 +16,7 @@ from mqtool.graph.bits import lower_width
 from mqtool.graph.files import load_graph, save_graph
 from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
+from mqtool.graph.static import read_ranges
 from mqtool.graph.weights import PackedWeight, StoredLayer, encode_weight, read_layers
 from mqtool.plan.plan_file import Plan, PlannedLayer
 from mqtool.plan.refit import plan_options
@@ -76,9 +77,11 @@ def pack(
                 entry = planned[layer.name]
                 weights[layer.name] = _packed(model, layer, entry, plan, known.get(layer.name))
                 advance()
-            wanted = options.blank_ranges(model, layers)
-            packed_graph(model, layers, weights, options, _in_order(wanted, ranges or {}))
+            given = _in_order(options.blank_ranges(model, layers), ranges or {})
+            packed_graph(model, layers, weights, options, given)
             save_graph(model, target / name, external=folder.is_external(role))
+            if read_ranges(load_graph(target / name).graph) != [*given.values()]:
+                raise PackError(f"{output}: {name} holds other input ranges than given; pack again")
         manifest = packed_manifest(folder.manifest, options, plan.budget_bytes, plan.sha256)
         (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         if manifest.vocabulary is not None:

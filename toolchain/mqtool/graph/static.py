@@ -16,23 +16,25 @@ integer kernels make slower, inputs above 8 bits (uint16) and weights above 8 bi
 bits a Clip in front of QuantizeLinear keeps codes within the width.
 
 The tensors of the n-th layer of a graph that has an input to quantize are named `x{n}/scale`,
-`x{n}/zero`, `x{n}/low`, `x{n}/high` and `x{n}/shift`; their sizes do not depend on their values.
+`x{n}/scale2`, `x{n}/zero`, `x{n}/low`, `x{n}/high` and `x{n}/shift`, as far as it needs them; their
+sizes do not depend on their values.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from mqtool.graph.activations import ActivationRange
+from mqtool.graph.activations import ActivationRange, Split
 from mqtool.graph.equalize import is_equalizer
 from mqtool.graph.layers import Layer, product_nodes
 from mqtool.graph.unpack import Emitter
 
-__all__ = ["StaticInputs", "blank_ranges", "can_unfold"]
+__all__ = ["StaticInputs", "blank_ranges", "can_unfold", "read_ranges"]
 
-_SPLITS = {"Gelu": "sign", "Softmax": "magnitude"}
+_SPLITS: dict[str, Split] = {"Gelu": "sign", "Softmax": "magnitude"}
 _SHAPE_ONLY = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 
 
@@ -53,7 +55,7 @@ def blank_ranges(
         if nodes:
             producers = {_producer(node) for node in nodes}
             split = _SPLITS.get(producers.pop()) if twin and len(producers) == 1 else None
-            ranges[layer.name] = ActivationRange(bits, 1.0, split=split)  # type: ignore[arg-type]
+            ranges[layer.name] = ActivationRange(bits, 1.0, split=split)
     return ranges
 
 
@@ -232,6 +234,32 @@ class StaticInputs:
         threshold_value = number("low", threshold)
         highs = [threshold_value, number("high", high)]
         return _Tensors([scale, wide], zero, [nothing, nothing], highs, shift, threshold_value)
+
+
+def read_ranges(graph: ir.Graph) -> list[ActivationRange]:
+    """The ranges stored in a packed graph, in the order of their numbers."""
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for name, value in graph.initializers.items():
+        if match := _RANGE_NAME.fullmatch(name):
+            assert value.const_value is not None
+            found.setdefault(int(match[1]), {})[match[2]] = value.const_value.numpy()
+    return [_range_of(found[number]) for number in sorted(found)]
+
+
+_RANGE_NAME = re.compile(r"x(\d+)/([a-z0-9]+)")
+
+
+def _range_of(stored: Mapping[str, np.ndarray]) -> ActivationRange:
+    scale, zero = float(stored["scale"]), int(stored["zero"])
+    if "scale2" in stored:
+        shift = round(float(np.log2(stored["scale2"] / stored["scale"])))
+        highest = zero or round(float(stored["low"]) / scale)
+        split: Split = "sign" if zero else "magnitude"
+        return ActivationRange(highest.bit_length() + 1, scale, 0, split, shift)
+    if "low" not in stored:
+        return ActivationRange(8 * stored["zero"].itemsize, scale, zero)
+    highest = round((float(stored["high"]) - float(stored["low"])) / scale)
+    return ActivationRange(highest.bit_length(), scale, zero)
 
 
 def _attribute(node: ir.Node, name: str, default: Sequence[int]) -> list[int]:
