@@ -71,8 +71,8 @@ def toy_graph(seed: int = 0, scale: int = 1) -> ir.Model:
     return model
 
 
-def toy_folder(folder: Path, seed: int = 0, scale: int = 1) -> Path:
-    """Write the toy as a CTC model folder."""
+def toy_folder(folder: Path, seed: int = 0, scale: int = 1, separator: str = "") -> Path:
+    """Write the toy as a CTC model folder; `separator` ends every token."""
     folder.mkdir(parents=True, exist_ok=True)
     ir.save(toy_graph(seed, scale), folder / "model.onnx")
     onnx.checker.check_model(onnx.load(folder / "model.onnx"))
@@ -85,7 +85,7 @@ def toy_folder(folder: Path, seed: int = 0, scale: int = 1) -> Path:
         min_samples=80,
         ctc=CtcSettings(blank=0, word_delimiter=None),
     )
-    tokens = json.dumps([chr(97 + i % 26) for i in range(ROWS * scale)])
+    tokens = json.dumps([chr(97 + i % 26) + separator for i in range(ROWS * scale)])
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(tokens.encode(), mtime=0))
     (folder / "model.json").write_bytes(manifest.to_bytes())
     return folder

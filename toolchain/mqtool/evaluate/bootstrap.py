@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["interval", "paired_interval"]
+__all__ = ["interval", "mean_interval", "paired_interval"]
 
 _DRAWS = 10_000
 _BLOCK = 1_000  # draws at once, to bound memory
@@ -56,6 +56,32 @@ def paired_interval(
     return interval(
         np.subtract(errors, other_errors).tolist(), totals, level=level, draws=draws, seed=seed
     )
+
+
+def mean_interval(
+    strata: Sequence[tuple[Sequence[float], Sequence[float]]],
+    *,
+    level: float = 0.95,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval of the mean over strata of sum(errors) / sum(totals), each stratum counting alike.
+
+    Clips are resampled within their stratum (a language, a speaker). For the difference of two
+    systems give the differences of their errors, clip by clip, as `paired_interval` does.
+
+    Args:
+        strata: errors (or differences) and totals of each clip, stratum by stratum.
+        level: probability that the interval covers.
+        draws: number of resamples.
+        seed: the same seed gives the same interval.
+    """
+    means = np.zeros(draws)
+    for number, (errors, totals) in enumerate(strata):
+        sums = _resampled_sums(np.stack([errors, totals]), draws, seed + number)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means += sums[0] / sums[1] / len(strata)
+    return _percentiles(means[np.isfinite(means)], level)
 
 
 def _resampled_sums(per_clip: np.ndarray, draws: int, seed: int) -> np.ndarray:

@@ -1,0 +1,236 @@
+"""What `mqtool sweep`, `matrix` and `ablate` have in common: options, groups, budgets, output."""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mqtool.cli.common import threads_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mqtool.evaluate.compare import Metric
+    from mqtool.evaluate.experiment import Experiment, System
+    from mqtool.evaluate.groups import ClipSet
+    from mqtool.evaluate.report.page import Report
+    from mqtool.graph.folder import ModelFolder
+
+__all__ = [
+    "NameList",
+    "NumberList",
+    "Setup",
+    "experiment_options",
+    "finish",
+    "parse_systems",
+    "prepare",
+    "sizes_in_bytes",
+]
+
+Command = Callable[..., Any]
+
+
+class NameList(click.ParamType[Sequence[str]]):
+    """Names with commas between them."""
+
+    name = "A,B,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Sequence[str]:
+        """See click."""
+        if not isinstance(value, str):
+            return tuple(value)
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not names or len(set(names)) < len(names):
+            self.fail(f"{value!r} is not a list of different names", param, ctx)
+        return names
+
+
+class NumberList(click.ParamType[Sequence[float]]):
+    """Numbers in a range with commas between them, ascending."""
+
+    name = "N,N,..."
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Sequence[float]:
+        """See click."""
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            numbers = sorted({float(number) for number in value.split(",")})
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers, such as 4,4.5,5", param, ctx)
+        if not self.low <= numbers[0] <= numbers[-1] <= self.high:
+            self.fail(f"{value!r}: numbers from {self.low:g} to {self.high:g}", param, ctx)
+        return tuple(numbers)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an experiment runs with."""
+
+    experiment: "Experiment"
+    folder: "ModelFolder"
+    calib: dict[str, "ClipSet"]
+    test: dict[str, "ClipSet"]
+    metric: "Metric"
+    facts: dict[str, str]
+
+
+def experiment_options(command: Command) -> Command:
+    """Add the model argument and the options that all three commands have."""
+    options: list[Command] = [
+        click.argument("model", type=click.Path(path_type=Path)),
+        click.option(
+            "--manifest",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="CSV with the columns path, split, transcript and what --by names.",
+        ),
+        click.option(
+            "--by", default="group", show_default=True, help="Column that tells groups apart."
+        ),
+        click.option("--groups", type=NameList(), help="Groups to use; default: all."),
+        click.option("--calib-split", default="calib", show_default=True, help="To calibrate on."),
+        click.option("--test-split", default="dev", show_default=True, help="To test on."),
+        click.option(
+            "--clips", type=click.IntRange(1), help="Calibrate on the first so many of a group."
+        ),
+        click.option("--test-clips", type=click.IntRange(1), help="Test on the first so many."),
+        click.option("--detect-language", is_flag=True, help="Do not tell models the language."),
+        click.option("--remove-diacritics", is_flag=True, help="Compare letters without accents."),
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path),
+            help="Folder of results to go on from; default: cache in the report.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Folder for the report.",
+        ),
+        threads_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_systems(
+    methods: Sequence[str], *, sensitivity: str = "median", seed: int = 0, rounding: str | None
+) -> list["System"]:
+    """Systems by the names of their methods.
+
+    Raises:
+        click.UsageError: an unknown name.
+    """
+    from mqtool.evaluate.experiment import System
+    from mqtool.plan.make import METHODS
+
+    for name in methods:
+        if name not in METHODS:
+            raise click.UsageError(f"method {name!r} is unknown; there is {', '.join(METHODS)}.")
+    return [
+        System(name, sensitivity=sensitivity, seed=seed, rounding=rounding)  # type: ignore[arg-type]
+        for name in methods
+    ]
+
+
+@contextmanager
+def prepare(
+    model: Path,
+    manifest: Path,
+    by: str,
+    groups: Sequence[str] | None,
+    calib_split: str,
+    test_split: str,
+    clips: int | None,
+    test_clips: int | None,
+    detect_language: bool,
+    remove_diacritics: bool,
+    cache: Path | None,
+    output: Path,
+    threads: int,
+) -> "Iterator[Setup]":
+    """Open the model, find the recordings and make the report's folder; with progress bars."""
+    from mqtool import __version__
+    from mqtool.cli.progress import progress_bars
+    from mqtool.evaluate.cache import Cache
+    from mqtool.evaluate.compare import metric_of
+    from mqtool.evaluate.experiment import Experiment
+    from mqtool.evaluate.groups import check_disjoint, find_groups
+    from mqtool.evaluate.report.page import open_report
+    from mqtool.graph.folder import ModelFolder
+
+    folder = ModelFolder.open(model)
+    calib, test = find_groups(
+        manifest, calib_split=calib_split, test_split=test_split, by=by, names=groups or ()
+    )
+    calib = {name: group.first(clips) for name, group in calib.items()}
+    test = {name: group.first(test_clips) for name, group in test.items()}
+    check_disjoint(list(calib.values()), list(test.values()))
+    report = open_report(output)
+    kept = Cache(cache or report / "cache")
+    manifest_ = folder.manifest
+    counts = {
+        name: f"{len(calib[name].clips)} clips to calibrate, {len(test[name].clips)} to test"
+        for name in calib
+    }
+    facts = {
+        "Model": f"{manifest_.source.get('name') or manifest_.family}, {folder.bytes:,} bytes, "
+        f"hash {folder.sha256[:12]}",
+        "Recordings": f"{manifest.name}; " + "; ".join(f"{n}: {c}" for n, c in counts.items()),
+        "Command": "mqtool " + shlex.join(sys.argv[1:]),
+        "Date": date.today().isoformat(),
+        "Version": f"mqtool {__version__}",
+    }
+    with progress_bars() as progress:
+        experiment = Experiment(
+            folder,
+            kept,
+            detect_language=detect_language,
+            remove_diacritics=remove_diacritics,
+            threads=threads,
+            progress=progress,
+        )
+        yield Setup(experiment, folder, calib, test, metric_of(manifest_.task), facts)
+    if kept.damaged:
+        click.echo(f"{kept.folder}: {kept.damaged} damaged entries were computed again", err=True)
+
+
+def sizes_in_bytes(
+    folder: "ModelFolder", bits: Sequence[float], budgets_kb: Sequence[float] | None
+) -> list[int]:
+    """Budgets from `--bits` or, if given, `--budgets-kb`."""
+    from mqtool.evaluate.experiment import budgets_of_bits
+
+    if budgets_kb is not None:
+        return [int(1024 * size) for size in budgets_kb]
+    return budgets_of_bits(folder, bits)
+
+
+def finish(output: Path, report: "Report") -> None:
+    """Write the report and say what came out."""
+    from mqtool.evaluate.report.page import write_report
+
+    for finding in report.page.findings:
+        click.echo(finding.text)
+    written = write_report(output, report)
+    click.echo(f"{written[0]}: open it in a browser; beside it {_names(written[1:])}")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)

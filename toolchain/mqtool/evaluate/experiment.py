@@ -1,0 +1,342 @@
+"""Many quantized forms of one model, each scored on test recordings: what the paper's figures do.
+
+A trial names a way to quantize, the recordings to calibrate on, a budget and the recordings to
+test on. Everything on the way is kept in a cache: the measures of a model's layers on a set of
+clips serve all methods that rank by them, an allocation serves all budgets, and a packed model
+that two trials have in common is packed and scored once on each test set. What is in the cache is
+not computed again, so an experiment that was interrupted goes on where it stopped.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mqruntime.recognizer import Recognizer
+from mqtool import __version__
+from mqtool.bundle.pack import pack
+from mqtool.clips import pcm_sha256
+from mqtool.errors import PlanError
+from mqtool.evaluate.cache import Cache, fingerprint
+from mqtool.evaluate.groups import ClipSet
+from mqtool.evaluate.score import Scored, score_clips
+from mqtool.evaluate.text import Errors
+from mqtool.graph.bits import FLOAT_BITS
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.fit import check_budget
+from mqtool.plan.make import (
+    RANKED,
+    Allocation,
+    Method,
+    MinMax,
+    allocate,
+    default_rounding,
+    fit_plan,
+    needs_clips,
+    ranked_allocation,
+)
+from mqtool.plan.plan_file import Plan, PlannedLayer
+from mqtool.plan.sensitivity import (
+    REDUCTIONS,
+    Sensitivity,
+    measure_distances,
+    measure_reductions,
+)
+from mqtool.plan.size import PackOptions, SizeModel, size_table
+from mqtool.quantize.rounding import Rounding, is_grouping
+
+__all__ = ["Experiment", "Outcome", "System", "Trial", "budgets_of_bits"]
+
+Progress = Callable[[str, int], Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class System:
+    """A way to quantize.
+
+    Attributes:
+        method: how bits are shared out.
+        sensitivity: what the methods in `RANKED` rank layers by.
+        minmax: lowest and highest width of `minmax`.
+        seed: of `shuffled`.
+        rounding: of weights; None for the method's own.
+    """
+
+    method: Method
+    sensitivity: Sensitivity = "median"
+    minmax: MinMax = (4, 8)
+    seed: int = 0
+    rounding: Rounding | None = None
+
+    @property
+    def needs_clips(self) -> bool:
+        """Whether anything about it depends on recordings."""
+        return needs_clips(self.method)
+
+    @property
+    def rounded(self) -> Rounding:
+        """How weights are rounded."""
+        return self.rounding or default_rounding(self.method)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model to make and test.
+
+    Attributes:
+        system: how to quantize; None for the float model.
+        calibrated_on: recordings; None where `system` needs none.
+        budget_bytes: size of the packed folder; None for the float model, and for `minmax` at the
+            size of its own mapping.
+        tested_on: recordings with transcripts.
+    """
+
+    system: System | None
+    calibrated_on: ClipSet | None
+    budget_bytes: int | None
+    tested_on: ClipSet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        trial: it.
+        bytes: size of all files.
+        average_bits: of a weight.
+        paper_bytes: weights x bits / 8, the paper's count.
+        scored: each test clip.
+    """
+
+    trial: Trial
+    bytes: int
+    average_bits: float
+    paper_bytes: int
+    scored: list[Scored]
+
+
+class Experiment:
+    """Runs trials on one model.
+
+    Args:
+        folder: the float model.
+        cache: results computed before, and a place for new ones.
+        detect_language: let a multilingual model find the language although it is known.
+        remove_diacritics: compare letters without accents.
+        threads: of onnxruntime; 0 lets it choose.
+        progress: starts a progress bar (text, steps); its result advances it by one.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        cache: Cache,
+        *,
+        detect_language: bool = False,
+        remove_diacritics: bool = False,
+        threads: int = 0,
+        progress: Progress = lambda text, steps: lambda: None,
+    ) -> None:
+        self.folder = folder
+        self._cache = cache
+        self._detect_language = detect_language
+        self._remove_diacritics = remove_diacritics
+        self._threads = threads
+        self._progress = progress
+        self._sizes: dict[bool, SizeModel] = {}
+
+    def run(self, trials: Sequence[Trial]) -> list[Outcome]:
+        """Outcomes in the order of the trials.
+
+        Raises:
+            BudgetError: a budget is not feasible; raised before any clip is heard.
+            ClipsError, ModelError, PackError: see `allocate`, `evaluate_model` and `pack`.
+        """
+        for system, budget in {(t.system, t.budget_bytes) for t in trials if t.system}:
+            if budget is not None:
+                check_budget(self._size_model(system.rounded), budget)
+        plans = self._plans(trials)
+        self._score_missing(list(zip(trials, plans, strict=True)))
+        return [self._outcome(trial, plan) for trial, plan in zip(trials, plans, strict=True)]
+
+    def allocation(self, system: System, clips: ClipSet | None) -> Allocation:
+        """The order in which layers lose bits; from the cache as far as possible.
+
+        Raises:
+            ClipsError: the method needs clips and there are none.
+        """
+        if not needs_clips(system.method) or clips is None:
+            return allocate(
+                self.folder, [], method=system.method, rounding=system.rounded, seed=system.seed
+            )
+        heard = str(self._cached({"pcm_of": clips.sha256}, lambda: pcm_sha256(clips.clips)))
+        if system.method in RANKED:
+            values = self._measures(system, clips)[system.sensitivity]
+            return ranked_allocation(
+                system.method, system.rounded, system.sensitivity, values, heard, system.minmax
+            )
+        key = self._key("allocation", clips, method=system.method, rounding=system.rounded)
+        fields = self._cached(key, lambda: asdict(self._allocate(system, clips)))
+        return Allocation(**{**fields, "steps": [(name, bits) for name, bits in fields["steps"]]})
+
+    def plan(self, system: System, clips: ClipSet | None, budget_bytes: int | None) -> Plan:
+        """The plan at a budget, None for the size of the mapping of `minmax`."""
+        allocation = self.allocation(system, clips)
+        key = self._key(
+            "plan", None, allocation=fingerprint(asdict(allocation)), budget=budget_bytes
+        )
+        sizes = self._size_model(system.rounded)
+        fields = self._cached(key, lambda: asdict(fit_plan(sizes, allocation, budget_bytes)))
+        return Plan(**{**fields, "layers": [PlannedLayer(**layer) for layer in fields["layers"]]})
+
+    def _plans(self, trials: Sequence[Trial]) -> list[Plan | None]:
+        """Plans of all trials, None for float ones; each distinct one is made once."""
+        distinct = {_planned(trial): trial for trial in trials if trial.system is not None}
+        advance = self._progress("Planning", len(distinct))
+        made: dict[object, Plan] = {}
+        for key, trial in distinct.items():
+            assert trial.system is not None
+            made[key] = self.plan(trial.system, trial.calibrated_on, trial.budget_bytes)
+            advance()
+        return [None if trial.system is None else made[_planned(trial)] for trial in trials]
+
+    def _score_missing(self, planned: Sequence[tuple[Trial, Plan | None]]) -> None:
+        """Pack every model that has not been scored on a test set, and score it on all such."""
+        missing: dict[str, tuple[Plan | None, dict[str, ClipSet]]] = {}
+        for trial, plan in planned:
+            key = self._score_key(plan, trial.tested_on)
+            if self._cache.get(key) is None:
+                _, sets = missing.setdefault(key["content"], (plan, {}))
+                sets[trial.tested_on.sha256] = trial.tested_on
+        clips = sum(len(s.clips) for _, sets in missing.values() for s in sets.values())
+        advance = self._progress("Testing", clips)
+        for plan, sets in missing.values():
+            with tempfile.TemporaryDirectory() as scratch:
+                path = self.folder.path
+                if plan is not None:
+                    path = Path(scratch) / "packed"
+                    pack(self.folder, plan, path)
+                with Recognizer.open(path, threads=self._threads) as recognizer:
+                    for test in sets.values():
+                        rows = self._score(recognizer, test, advance)
+                        self._cache.put(self._score_key(plan, test), rows)
+
+    def _score(
+        self, recognizer: Recognizer, test: ClipSet, advance: Callable[[], None]
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for clip in test.clips:
+            (item,) = score_clips(
+                recognizer,
+                [clip],
+                detect_language=self._detect_language,
+                remove_diacritics=self._remove_diacritics,
+            )
+            rows.append(_scored_row(item))
+            advance()
+        return rows
+
+    def _outcome(self, trial: Trial, plan: Plan | None) -> Outcome:
+        rows = self._cache.get(self._score_key(plan, trial.tested_on))
+        scored = [
+            Scored(clip, row["text"], Errors(*row["errors"]), *row["rest"])
+            for clip, row in zip(trial.tested_on.clips, rows or [], strict=True)
+        ]
+        if plan is None:
+            params = sum(layer.params for layer in self.folder.layers)
+            return Outcome(trial, self.folder.bytes, FLOAT_BITS, params * FLOAT_BITS // 8, scored)
+        return Outcome(trial, plan.planned_bytes, plan.average_bits, plan.paper_bytes, scored)
+
+    def _measures(self, system: System, clips: ClipSet) -> dict[str, dict[str, float]]:
+        """All measures that one pass over the clips gives, the wanted one among them."""
+        options: dict[str, Any] = {"threads": self._threads, "progress": self._progress}
+        if system.sensitivity in REDUCTIONS:
+            key = self._key("reductions", clips)
+            return dict(
+                self._cached(key, lambda: measure_reductions(self.folder, clips.clips, **options))
+            )
+        rounding = system.rounded
+        key = self._key("distances", clips, rounding=rounding)
+        return dict(
+            self._cached(
+                key, lambda: measure_distances(self.folder, clips.clips, rounding, **options)
+            )
+        )
+
+    def _allocate(self, system: System, clips: ClipSet) -> Allocation:
+        return allocate(
+            self.folder,
+            clips.clips,
+            method=system.method,
+            rounding=system.rounded,
+            threads=self._threads,
+            progress=self._progress,
+        )
+
+    def _size_model(self, rounding: Rounding) -> SizeModel:
+        grouped = is_grouping(rounding)
+        if grouped not in self._sizes:
+            self._sizes[grouped] = SizeModel(self.folder, PackOptions(grouped=grouped))
+        return self._sizes[grouped]
+
+    def _score_key(self, plan: Plan | None, test: ClipSet) -> dict[str, Any]:
+        # What is in the packed graphs, and nothing of how it came about: two methods may agree.
+        content: Any = None
+        if plan is not None:
+            widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
+            content = [widths, plan.rounding, plan.activations, plan.opset]
+        return self._key(
+            "score",
+            test,
+            content=fingerprint(content),
+            detect_language=self._detect_language,
+            remove_diacritics=self._remove_diacritics,
+        )
+
+    def _key(self, what: str, clips: ClipSet | None, **options: Any) -> dict[str, Any]:
+        return {
+            "what": what,
+            "model": self.folder.sha256,
+            "clips": None if clips is None else clips.sha256,
+            "version": __version__,
+            **options,
+        }
+
+    def _cached(self, key: dict[str, Any], compute: Callable[[], Any]) -> Any:
+        value = self._cache.get(key)
+        if value is None:
+            self._cache.put(key, compute())
+            value = self._cache.get(key)
+            if value is None:
+                raise PlanError(f"{self._cache.folder}: cannot be read back; give another --cache")
+        return value
+
+
+def budgets_of_bits(folder: ModelFolder, bits: Sequence[float]) -> list[int]:
+    """Bytes of the folder with all weights at an average width, interpolated between whole ones."""
+    table = size_table(SizeModel(folder, PackOptions()))
+    whole = sorted(table)
+    return [int(size) for size in np.interp(bits, whole, [table[width] for width in whole])]
+
+
+def _planned(trial: Trial) -> tuple[object, ...]:
+    clips = None if trial.calibrated_on is None else trial.calibrated_on.sha256
+    return trial.system, clips, trial.budget_bytes
+
+
+def _scored_row(item: Scored) -> dict[str, Any]:
+    errors = [
+        item.errors.word_errors,
+        item.errors.words,
+        item.errors.character_errors,
+        item.errors.characters,
+    ]
+    return {
+        "text": item.text,
+        "errors": errors,
+        "rest": [item.correct, item.seconds, item.work],
+    }
