@@ -78,8 +78,8 @@ def matrix(
     ]
     page = Page(
         title=f"{metric.title.capitalize()}, calibrated on one group and tested on another",
-        lede=f"{len(calib)} groups ({', '.join(calib)}), each calibrated for and tested on. Framed: "
-        "calibrated on the group that is tested.",
+        lede=f"{len(calib)} groups ({', '.join(calib)}), each calibrated for and tested on. "
+        "Framed: calibrated on the group that is tested.",
         findings=[part.finding() for part in parts],
         sections=[*(part.section() for part in parts), parts[-1].transcripts()],
         facts=facts,

@@ -222,7 +222,7 @@ def matrix_figure(
         )
         if is_own:
             place = (column - 0.5, row - 0.5)
-            frame = Rectangle(place, 1, 1, fill=False, color=palette.text, linewidth=1.8)
+            frame = Rectangle(place, 1, 1, fill=False, color=palette.text, linewidth=1.8, zorder=5)
             frame.set_clip_on(False)
             plot.add_patch(frame)
     plot.axhline(len(columns) - 0.5, color=palette.background, linewidth=6)
@@ -272,7 +272,8 @@ def dots_figure(
     _scale(plot, values, vertical=False)
     plot.set_xlabel(x_label, color=palette.text)
     if len(sets) > 1:
-        legend = plot.legend(loc="best", frameon=False, fontsize=9)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": len(sets)}
+        legend = plot.legend(frameon=False, fontsize=9, **place)
         for text in legend.get_texts():
             text.set_color(palette.text)
     return figure

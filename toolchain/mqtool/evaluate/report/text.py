@@ -24,7 +24,9 @@ size_headings = ("size", "bits", "weights alone")
 
 
 def megabytes(size: int) -> str:
-    """Millions of bytes."""
+    """Millions of bytes; thousands for less than one million."""
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.2f} MB" if size < 10e6 else f"{size / 1e6:.1f} MB"
 
 
