@@ -1,5 +1,6 @@
 """A small model folder with every kind of layer: no downloads, a session in milliseconds."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import soundfile
 
 from mqruntime.manifest import CtcSettings, Manifest
+from mqruntime.recognizer import Recognizer
 
 ROWS, COLUMNS = 40, 24
 """Of the embedding at scale 1; the other layers follow. A row is looked up for each frame, so the
@@ -89,3 +92,27 @@ def toy_folder(folder: Path, seed: int = 0, scale: int = 1, separator: str = "")
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(tokens.encode(), mtime=0))
     (folder / "model.json").write_bytes(manifest.to_bytes())
     return folder
+
+
+def toy_manifest(
+    folder: Path, model: Path, groups: dict[str, float], *, calib: int, dev: int
+) -> Path:
+    """Noise of a loudness of its own for each group; what the float model hears is the transcript.
+
+    Splits calib and dev, `calib` and `dev` clips a group; give the model a separator.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    with Recognizer.open(model) as recognizer:
+        for group, level in groups.items():
+            for split, count in (("calib", calib), ("dev", dev)):
+                for index in range(count):
+                    pcm = rng.normal(0, level, 480).clip(-1, 1).astype(np.float32)
+                    name = f"{group}-{split}-{index}.wav"
+                    soundfile.write(folder / name, pcm, 16000, subtype="FLOAT")
+                    text = recognizer.transcribe(pcm).text if split == "dev" else ""
+                    rows.append([name, split, group, text])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "split", "group", "transcript"], *rows])
+    return folder / "manifest.csv"

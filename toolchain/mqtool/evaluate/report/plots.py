@@ -272,8 +272,13 @@ def dots_figure(
     _scale(plot, values, vertical=False)
     plot.set_xlabel(x_label, color=palette.text)
     if len(sets) > 1:
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": len(sets)}
-        legend = plot.legend(frameon=False, fontsize=9, **place)
+        legend = plot.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=len(sets),
+            frameon=False,
+            fontsize=9,
+        )
         for text in legend.get_texts():
             text.set_color(palette.text)
     return figure
