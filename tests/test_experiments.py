@@ -79,6 +79,13 @@ def test_a_damaged_cache_is_mended_and_said(capsys, top, tmp_path):
         ("matrix", ["--budgets-kb", "9999"], 1, "above the largest feasible size: give at most"),
         ("ablate", ["--budget-kb", "1"], 1, "below the smallest feasible size"),
         ("sweep", ["--methods", "magic"], 2, "method 'magic' is unknown; there is measured"),
+        (
+            "sweep",
+            ["--methods", "myqasr-magic"],
+            2,
+            "calibration 'magic' is unknown; there is none",
+        ),
+        ("ablate", ["--act-bits", "8,20"], 2, "--act-bits 20: use 4 to 16, or 32"),
         ("sweep", ["--methods", "uniform,uniform"], 2, "is not a list of different names"),
         ("sweep", ["--bits", "0.5,4"], 2, "numbers from 1 to 32"),
         ("sweep", ["--bits", "four"], 2, "'four' is not a list of numbers"),

@@ -11,6 +11,7 @@ from mqtool.evaluate.groups import find_groups
 from mqtool.evaluate.score import evaluate_model
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import make_plan
+from mqtool.quantize.calibration import calibrate
 from toy import toy_folder, toy_manifest
 
 
@@ -174,6 +175,30 @@ def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
     assert cache.damaged >= 8
     assert calls.count("score") == 16
     assert [o.scored[0].text for o in again] == [o.scored[0].text for o in first]
+
+
+def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, calls):
+    calib, test = groups
+    (budget,) = budgets_of_bits(model, [6])
+    system = System("uniform", activations="static", act_bits=6)
+    assert system.needs_clips
+    assert not System("uniform", activations="static", calibration="none").needs_clips
+    trials = [Trial(system, calib[on], budget, test["M"]) for on in calib]
+    outcomes = Experiment(model, Cache(tmp_path / "cache")).run([trials[0], *trials])
+    assert calls.count("pack") == 2
+    plan = fit_plan_of(model, system, budget)
+    ranges = calibrate(model, plan, calib["M"].clips, "minmax")
+    pack(model, plan, tmp_path / "packed", ranges=ranges)
+    expected = evaluate_model(tmp_path / "packed", test["M"].clips)
+    assert [item.text for item in outcomes[2].scored] == [item.text for item in expected.scored]
+    assert outcomes[2].calibration_seconds > 0
+    assert outcomes[2].bytes == expected.bytes
+    # Loud clips need wider ranges than soft ones: other inputs, other transcripts.
+    assert [i.text for i in outcomes[1].scored] != [i.text for i in outcomes[2].scored]
+
+
+def fit_plan_of(model, system, budget):
+    return make_plan(model, [], budget, method=system.method, options=system.options)
 
 
 def test_an_impossible_budget_is_refused_before_any_work(model, groups, tmp_path, calls):

@@ -122,10 +122,18 @@ def test_matrix_means_are_those_of_its_cells(experiment, model, groups):
 
 def test_ablation_tables(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [4.5])
-    settings = Settings(budget, minmax_ranges=[(3, 5), (4, 6)], clip_counts=[2, 4, 9], seeds=3)
-    report = ablate(experiment, [1, 2, 4], settings, *groups, WER, {})
+    settings = Settings(
+        budget,
+        minmax_ranges=[(3, 5), (4, 6)],
+        clip_counts=[2, 4, 9],
+        seeds=3,
+        act_bits=[4, 8, 32],
+        calibration="l2",
+    )
+    report = ablate(experiment, [1, 2, 3, 4, 5], settings, *groups, WER, {})
     count = len(GROUPS)
-    by_table = {n: [row for row in report.rows if row["table"] == n] for n in (None, 1, 2, 4)}
+    tables = (None, 1, 2, 3, 4, 5)
+    by_table = {n: [row for row in report.rows if row["table"] == n] for n in tables}
     assert len(by_table[None]) == count
     assert len(by_table[1]) == 2 * 2 * count
     for mapped, ours in zip(by_table[1][:count], by_table[1][count : 2 * count], strict=True):
@@ -141,6 +149,10 @@ def test_ablation_tables(experiment, model, groups):
     assert [row["calibration_clips"] for row in by_table[4]] == [2] * 3 * count + [4] * count
     assert "For 9 clips there are not enough" in render(report.page)
     assert all(r["calibrated_on"] == r["tested_on"] for n in (1, 4) for r in by_table[n])
+    assert len(by_table[3]) == 8 * count
+    assert [row["calibration"] for row in by_table[3][::count]][-2:] == ["hess", "cosine"]
+    assert all(row["calibration_seconds"] > 0 for row in by_table[3])
+    assert [row["act_bits"] for row in by_table[5][::count]] == [4, 8, 32]
     few = Settings(budget, clip_counts=[5])
     with pytest.raises(ClipsError, match="has 4 calibration clips, the table of clip counts"):
         ablate(experiment, [4], few, *groups, WER, {})

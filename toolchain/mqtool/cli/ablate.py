@@ -17,13 +17,15 @@ from mqtool.cli.experiments import (
 
 __all__ = ["ablate"]
 
+CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine")
+
 
 @click.command()
 @experiment_options
 @click.option(
     "--tables",
     type=NumberList(1, 5),
-    default="1,2,4",
+    default="1,2,3,4,5",
     show_default=True,
     help="Tables of the paper to make; see above.",
 )
@@ -49,6 +51,20 @@ __all__ = ["ablate"]
     show_default=True,
     help="Random draws of clips for each number of table 4.",
 )
+@click.option(
+    "--act-bits",
+    type=NumberList(4, 32),
+    default="4,6,8,10,12,16,32",
+    show_default=True,
+    help="Widths of inputs for table 5.",
+)
+@click.option(
+    "--calibration",
+    type=click.Choice(CALIBRATIONS),
+    default="cosine",
+    show_default=True,
+    help="How inputs are calibrated for table 5.",
+)
 @json_option
 def ablate(
     tables: Sequence[float],
@@ -56,6 +72,8 @@ def ablate(
     budget_kb: float | None,
     clip_counts: Sequence[float],
     seeds: int,
+    act_bits: Sequence[float],
+    calibration: str,
     output: Path,
     json_path: Path | None,
     **options: Any,
@@ -65,7 +83,9 @@ def ablate(
     \b
     1  min-max interpolation of widths against Algorithm 1
     2  what layers are ranked by
+    3  how the ranges of inputs are calibrated, and the time it takes
     4  how many recordings to calibrate on
+    5  widths of inputs
 
     Every model is calibrated on the group it is tested on. Interrupt it whenever you like: run it
     again and it goes on where it stopped.
@@ -76,16 +96,24 @@ def ablate(
     """
     from mqtool.evaluate.ablate import TABLES, Settings
     from mqtool.evaluate.ablate import ablate as run_ablate
+    from mqtool.graph.activations import ACTIVATION_BITS
 
     for number in tables:
         if number not in TABLES:
             raise click.UsageError(f"there is no table {number:g}; there is {_some(TABLES)}.")
+    for bits_of_inputs in act_bits:
+        if bits_of_inputs not in ACTIVATION_BITS:
+            raise click.UsageError(f"--act-bits {bits_of_inputs:g}: use 4 to 16, or 32.")
     if any(count != int(count) for count in clip_counts):
         raise click.UsageError("--clip-counts are whole numbers of clips.")
     with prepare(output=output, **options) as setup:
         sizes = sizes_in_bytes(setup.folder, [bits], None if budget_kb is None else [budget_kb])
         settings = Settings(
-            sizes[0], clip_counts=[int(count) for count in clip_counts], seeds=seeds
+            sizes[0],
+            clip_counts=[int(count) for count in clip_counts],
+            seeds=seeds,
+            act_bits=[int(width) for width in act_bits],
+            calibration=calibration,  # type: ignore[arg-type]
         )
         report = run_ablate(
             setup.experiment,

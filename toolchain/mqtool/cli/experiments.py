@@ -130,23 +130,33 @@ def experiment_options(command: Command) -> Command:
 
 
 def parse_systems(
-    methods: Sequence[str], *, sensitivity: str = "median", seed: int = 0, rounding: str | None
+    names: Sequence[str], *, seed: int = 0, rounding: str | None = None
 ) -> list["System"]:
-    """Systems by the names of their methods.
+    """Systems by name: METHOD with dynamic inputs, METHOD-CALIBRATION with static ones.
 
     Raises:
         click.UsageError: an unknown name.
     """
+    from mqtool.evaluate.ablate import TWIN_RANGES
     from mqtool.evaluate.experiment import System
     from mqtool.plan.make import METHODS
+    from mqtool.quantize.calibration import CALIBRATIONS
 
-    for name in methods:
-        if name not in METHODS:
-            raise click.UsageError(f"method {name!r} is unknown; there is {', '.join(METHODS)}.")
-    return [
-        System(name, sensitivity=sensitivity, seed=seed, rounding=rounding)  # type: ignore[arg-type]
-        for name in methods
-    ]
+    systems = []
+    for name in names:
+        method, _, calibration = name.partition("-")
+        if method not in METHODS:
+            there = ", ".join(METHODS)
+            raise click.UsageError(f"method {method!r} is unknown; there is {there}.")
+        if calibration and calibration not in CALIBRATIONS:
+            there = ", ".join(CALIBRATIONS)
+            raise click.UsageError(f"calibration {calibration!r} is unknown; there is {there}.")
+        options: dict[str, Any] = {}
+        if calibration:
+            options = {"activations": "static", "calibration": calibration}
+            options["twin_ranges"] = calibration in TWIN_RANGES
+        systems.append(System(method, seed=seed, rounding=rounding, **options))  # type: ignore[arg-type]
+    return systems
 
 
 @contextmanager

@@ -27,7 +27,7 @@ __all__ = ["matrix"]
     type=NameList(),
     default="myqasr",
     show_default=True,
-    help="How bits are shared out; methods that listen to recordings.",
+    help="Methods that listen to recordings, as for sweep.",
 )
 @click.option(
     "--bits",

@@ -27,7 +27,8 @@ __all__ = ["sweep"]
     type=NameList(),
     default="uniform,myqasr,shuffled,reversed",
     show_default=True,
-    help="How bits are shared out, as for plan --method.",
+    help="As for plan --method, with dynamic inputs; or with a calibration of static ones, such as "
+    "myqasr-minmax or myqasr-cosine (see pack --calibration).",
 )
 @click.option(
     "--bits",

@@ -2,13 +2,15 @@
 
     1  min-max interpolation against Algorithm 1, at the sizes that min-max gives
     2  what layers are ranked by
+    3  how the ranges of inputs are calibrated, with the time it takes
     4  how many recordings to calibrate on, over several random draws of them
+    5  widths of inputs
 
 As in the paper, every model is calibrated on the group it is tested on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,21 +38,36 @@ from mqtool.evaluate.report.text import (
     size_headings,
     size_texts,
 )
+from mqtool.graph.bits import FLOAT_BITS
 from mqtool.plan.make import MinMax
 from mqtool.plan.sensitivity import DISTANCES, REDUCTIONS
+from mqtool.quantize.calibration import Calibration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CLIP_COUNTS", "MINMAX_RANGES", "TABLES", "Settings", "ablate"]
+__all__ = ["ACT_BITS", "CLIP_COUNTS", "MINMAX_RANGES", "TABLES", "Settings", "ablate"]
 
-TABLES = (1, 2, 4)
+TABLES = (1, 2, 3, 4, 5)
 
 MINMAX_RANGES: tuple[MinMax, ...] = ((5, 7), (6, 7), (4, 8), (5, 8), (6, 8), (7, 8))
 """Of the paper's Table 1."""
 
 CLIP_COUNTS = (4, 8, 16, 32, 64)
 """Of the paper's Table 4, without 128."""
+
+
+ACT_BITS = (4, 6, 8, 10, 12, 16, 32)
+"""Of the paper's Table 5."""
+
+CALIBRATION_ORDER: tuple[Calibration, ...] = (
+    *("none", "l1", "l2", "linw-l2", "sqw-l2"),
+    *("minmax", "hess", "cosine"),
+)
+"""As in the paper's Table 3."""
+
+TWIN_RANGES: tuple[Calibration, ...] = ("hess", "cosine")
+"""Calibrations for which the paper describes two ranges (equations 4 and 5)."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +79,16 @@ class Settings:
         minmax_ranges: of Table 1.
         clip_counts: of Table 4.
         seeds: random draws of clips for each count of Table 4.
+        act_bits: of Table 5.
+        calibration: of Table 5.
     """
 
     budget_bytes: int
     minmax_ranges: Sequence[MinMax] = MINMAX_RANGES
     clip_counts: Sequence[int] = CLIP_COUNTS
     seeds: int = 5
+    act_bits: Sequence[int] = ACT_BITS
+    calibration: Calibration = "cosine"
 
 
 Groups = Mapping[str, ClipSet]
@@ -227,10 +248,58 @@ def _clip_counts(experiment: Experiment, settings: Settings, calib: Groups, test
     return _Part(4, "Number of recordings", f"against {counts[-1]} clips", text, rows)
 
 
+def _calibrations(experiment: Experiment, settings: Settings, calib: Groups, test: Groups) -> _Part:
+    del experiment
+    rows = []
+    for calibration in CALIBRATION_ORDER:
+        system = _static(calibration, 8)
+        trials = {
+            name: [Trial(system, calib[name], settings.budget_bytes, test[name])] for name in test
+        }
+        rows.append(_Row(calibration, trials, None if calibration == "cosine" else "cosine"))
+    text = (
+        f"Algorithm 1 at {megabytes(settings.budget_bytes)} with inputs of 8 bits in stored "
+        "ranges. Seconds are those of calibration, capture included. Two ranges after a GELU for "
+        "hess and cosine, one for the others."
+    )
+    return _Part(3, "Calibration of inputs", "against cosine", text, rows)
+
+
+def _input_widths(experiment: Experiment, settings: Settings, calib: Groups, test: Groups) -> _Part:
+    del experiment
+    rows = []
+    for bits in settings.act_bits:
+        system = _static(settings.calibration, bits)
+        trials = {
+            name: [Trial(system, calib[name], settings.budget_bytes, test[name])] for name in test
+        }
+        rows.append(_Row(f"{bits} bits", trials, None if bits == 8 else "8 bits"))
+    if 8 not in settings.act_bits:
+        rows = [replace(row, against=None) for row in rows]
+    text = (
+        f"Algorithm 1 at {megabytes(settings.budget_bytes)} with inputs of so many bits, ranges "
+        f"calibrated by {settings.calibration}; 32: inputs stay float."
+    )
+    return _Part(5, "Width of inputs", "against 8 bits", text, rows)
+
+
+def _static(calibration: Calibration, bits: int) -> System:
+    is_twin = calibration in TWIN_RANGES and bits < FLOAT_BITS
+    return System(
+        "myqasr",
+        activations="static",
+        act_bits=bits,
+        calibration=calibration,
+        twin_ranges=is_twin,
+    )
+
+
 _MAKERS: dict[int, Callable[[Experiment, Settings, Groups, Groups], _Part]] = {
     1: _minmax,
     2: _sensitivities,
+    3: _calibrations,
     4: _clip_counts,
+    5: _input_widths,
 }
 
 
@@ -340,13 +409,15 @@ class _Shown:
                 cells.append(rate_cell(means[row.label, name], best[name]))
                 if self.metric.name == "wer":
                     cells.append(Cell(f"{self._character_rate(row.outcomes[name]):.1f}", "muted"))
+                seconds = row.outcomes[name][0].calibration_seconds
+                if self.part.number == 3 and seconds is not None:
+                    cells.append(Cell(f"{seconds:.0f}"))
             sizes = size_texts(row.outcomes[self.groups[0]][0])
             rows.append([Cell(row.label), *sizes, *cells])
-        columns = [
-            title
-            for name in self.groups
-            for title in ([f"{name} WER", f"{name} CER"] if self.metric.name == "wer" else [name])
-        ]
+        columns = []
+        for name in self.groups:
+            columns += [f"{name} WER", f"{name} CER"] if self.metric.name == "wer" else [name]
+            columns += ["seconds"] * (self.part.number == 3)
         note = (
             f"{self.metric.title.capitalize()} in percent with intervals. Weights alone: weights x "
             "bits / 8, the paper's count. Sizes of the first group. Bold: the best."

@@ -1,7 +1,7 @@
 """Figures of outcomes and differences between them, with 95 % bootstrap intervals over clips."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,6 +150,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "bytes": outcome.bytes,
         "average_bits": outcome.average_bits,
         "paper_bytes": outcome.paper_bytes,
+        "calibration_seconds": outcome.calibration_seconds,
     }
     for rate in ("wer", "cer", "accuracy"):
         low, high = figures[f"{rate}_interval"] or (None, None)
@@ -162,25 +163,37 @@ def system_title(system: System | None) -> str:
     if system is None:
         return "float"
     if system.method == "minmax":
-        return f"min-max {system.minmax[0]}-{system.minmax[1]}"
-    ranked = system.method in ("myqasr", "reversed") and system.sensitivity != "median"
-    return f"{system.method} ({system.sensitivity})" if ranked else system.method
+        title = f"min-max {system.minmax[0]}-{system.minmax[1]}"
+    elif system.method in ("myqasr", "reversed") and system.sensitivity != "median":
+        title = f"{system.method} ({system.sensitivity})"
+    else:
+        title = str(system.method)
+    return f"{title}-{system.calibration}" if system.has_ranges else title
 
 
 def _system_fields(system: System | None) -> Mapping[str, Any]:
     if system is None:
-        return dict.fromkeys(("method", "sensitivity", "min_bits", "max_bits", "seed", "rounding"))
-    fields = asdict(system)
-    low, high = fields.pop("minmax")
+        return dict.fromkeys(_SYSTEM_FIELDS)
+    low, high = system.minmax
     is_minmax, is_ranked = system.method == "minmax", system.method in ("myqasr", "reversed")
-    return {
-        "method": system.method,
-        "sensitivity": system.sensitivity if is_ranked or is_minmax else None,
-        "min_bits": low if is_minmax else None,
-        "max_bits": high if is_minmax else None,
-        "seed": system.seed if system.method == "shuffled" else None,
-        "rounding": system.rounded,
-    }
+    values = (
+        system.method,
+        system.sensitivity if is_ranked or is_minmax else None,
+        low if is_minmax else None,
+        high if is_minmax else None,
+        system.seed if system.method == "shuffled" else None,
+        system.rounded,
+        system.activations,
+        system.options.input_bits,
+        system.calibration if system.has_ranges else None,
+    )
+    return dict(zip(_SYSTEM_FIELDS, values, strict=True))
+
+
+_SYSTEM_FIELDS = (
+    *("method", "sensitivity", "min_bits", "max_bits", "seed", "rounding"),
+    *("activations", "act_bits", "calibration"),
+)
 
 
 def _counts(outcome: Outcome, metric: Metric) -> tuple[list[float], list[float]]:

@@ -8,8 +8,10 @@ not computed again, so an experiment that was interrupted goes on where it stopp
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from mqruntime.recognizer import Recognizer
 from mqtool import __version__
 from mqtool.bundle.pack import pack
 from mqtool.clips import pcm_sha256
-from mqtool.errors import PlanError
+from mqtool.errors import MqError
 from mqtool.evaluate.cache import Cache, fingerprint
 from mqtool.evaluate.groups import ClipSet
 from mqtool.evaluate.score import Scored, score_clips
 from mqtool.evaluate.text import Errors
 from mqtool.graph.bits import FLOAT_BITS
 from mqtool.graph.folder import ModelFolder
+from mqtool.graph.rewrite import Activations
 from mqtool.plan.fit import check_budget
 from mqtool.plan.make import (
     RANKED,
@@ -46,6 +49,7 @@ from mqtool.plan.sensitivity import (
     measure_reductions,
 )
 from mqtool.plan.size import PackOptions, SizeModel, size_table
+from mqtool.quantize.calibration import Calibration, calibrate
 from mqtool.quantize.rounding import Rounding, is_grouping
 
 __all__ = ["Experiment", "Outcome", "System", "Trial", "budgets_of_bits"]
@@ -63,6 +67,10 @@ class System:
         minmax: lowest and highest width of `minmax`.
         seed: of `shuffled`.
         rounding: of weights; None for the method's own.
+        activations: how the packed model computes.
+        act_bits: width of static inputs.
+        calibration: how the ranges of static inputs are chosen.
+        twin_ranges: two ranges for static inputs that follow a GELU or softmax.
     """
 
     method: Method
@@ -70,11 +78,30 @@ class System:
     minmax: MinMax = (4, 8)
     seed: int = 0
     rounding: Rounding | None = None
+    activations: Activations = "dynamic"
+    act_bits: int = 8
+    calibration: Calibration = "minmax"
+    twin_ranges: bool = False
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether inputs are quantized in stored ranges."""
+        return self.options.has_ranges
 
     @property
     def needs_clips(self) -> bool:
         """Whether anything about it depends on recordings."""
-        return needs_clips(self.method)
+        return needs_clips(self.method) or (self.has_ranges and self.calibration != "none")
+
+    @property
+    def options(self) -> PackOptions:
+        """Form of the packed graphs."""
+        return PackOptions(
+            self.activations,
+            grouped=is_grouping(self.rounded),
+            act_bits=self.act_bits if self.activations == "static" else None,
+            twin_ranges=self.twin_ranges,
+        )
 
     @property
     def rounded(self) -> Rounding:
@@ -110,6 +137,7 @@ class Outcome:
         average_bits: of a weight.
         paper_bytes: weights x bits / 8, the paper's count.
         scored: each test clip.
+        calibration_seconds: that choosing the ranges of inputs took; None where there are none.
     """
 
     trial: Trial
@@ -117,6 +145,32 @@ class Outcome:
     average_bits: float
     paper_bytes: int
     scored: list[Scored]
+    calibration_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trial's model: what is in its packed graphs, without how it came about.
+
+    Attributes:
+        trial: where it is from.
+        plan: None for the float model.
+    """
+
+    trial: Trial
+    plan: Plan | None
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all that the packed graphs depend on: two trials may have one model."""
+        plan, system = self.plan, self.trial.system
+        if plan is None or system is None:
+            return fingerprint(None)
+        widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
+        form = [plan.rounding, asdict(system.options)]
+        clips = self.trial.calibrated_on
+        heard = None if clips is None or system.calibration == "none" else clips.sha256
+        return fingerprint([widths, form, [system.calibration, heard] * system.has_ranges])
 
 
 class Experiment:
@@ -147,7 +201,7 @@ class Experiment:
         self._remove_diacritics = remove_diacritics
         self._threads = threads
         self._progress = progress
-        self._sizes: dict[bool, SizeModel] = {}
+        self._sizes: dict[PackOptions, SizeModel] = {}
 
     def run(self, trials: Sequence[Trial]) -> list[Outcome]:
         """Outcomes in the order of the trials.
@@ -158,10 +212,12 @@ class Experiment:
         """
         for system, budget in {(t.system, t.budget_bytes) for t in trials if t.system}:
             if budget is not None:
-                check_budget(self._size_model(system.rounded), budget)
-        plans = self._plans(trials)
-        self._score_missing(list(zip(trials, plans, strict=True)))
-        return [self._outcome(trial, plan) for trial, plan in zip(trials, plans, strict=True)]
+                check_budget(self._size_model(system), budget)
+        models = [
+            _Model(trial, plan) for trial, plan in zip(trials, self._plans(trials), strict=True)
+        ]
+        self._score_missing(models)
+        return [self._outcome(model) for model in models]
 
     def allocation(self, system: System, clips: ClipSet | None) -> Allocation:
         """The order in which layers lose bits; from the cache as far as possible.
@@ -187,9 +243,13 @@ class Experiment:
         """The plan at a budget, None for the size of the mapping of `minmax`."""
         allocation = self.allocation(system, clips)
         key = self._key(
-            "plan", None, allocation=fingerprint(asdict(allocation)), budget=budget_bytes
+            "plan",
+            None,
+            allocation=fingerprint(asdict(allocation)),
+            budget=budget_bytes,
+            options=asdict(system.options),
         )
-        sizes = self._size_model(system.rounded)
+        sizes = self._size_model(system)
         fields = self._cached(key, lambda: asdict(fit_plan(sizes, allocation, budget_bytes)))
         return Plan(**{**fields, "layers": [PlannedLayer(**layer) for layer in fields["layers"]]})
 
@@ -204,26 +264,45 @@ class Experiment:
             advance()
         return [None if trial.system is None else made[_planned(trial)] for trial in trials]
 
-    def _score_missing(self, planned: Sequence[tuple[Trial, Plan | None]]) -> None:
+    def _score_missing(self, models: Sequence["_Model"]) -> None:
         """Pack every model that has not been scored on a test set, and score it on all such."""
-        missing: dict[str, tuple[Plan | None, dict[str, ClipSet]]] = {}
-        for trial, plan in planned:
-            key = self._score_key(plan, trial.tested_on)
-            if self._cache.get(key) is None:
-                _, sets = missing.setdefault(key["content"], (plan, {}))
-                sets[trial.tested_on.sha256] = trial.tested_on
+        missing: dict[str, tuple[_Model, dict[str, ClipSet]]] = {}
+        for model in models:
+            test = model.trial.tested_on
+            if self._cache.get(self._score_key(model, test)) is None:
+                _, sets = missing.setdefault(model.content, (model, {}))
+                sets[test.sha256] = test
         clips = sum(len(s.clips) for _, sets in missing.values() for s in sets.values())
         advance = self._progress("Testing", clips)
-        for plan, sets in missing.values():
+        for model, sets in missing.values():
             with tempfile.TemporaryDirectory() as scratch:
-                path = self.folder.path
-                if plan is not None:
-                    path = Path(scratch) / "packed"
-                    pack(self.folder, plan, path)
+                path, seconds = self._pack(model, Path(scratch) / "packed")
                 with Recognizer.open(path, threads=self._threads) as recognizer:
                     for test in sets.values():
                         rows = self._score(recognizer, test, advance)
-                        self._cache.put(self._score_key(plan, test), rows)
+                        value = {"clips": rows, "calibration_seconds": seconds}
+                        self._cache.put(self._score_key(model, test), value)
+
+    def _pack(self, model: "_Model", path: Path) -> tuple[Path, float | None]:
+        """Where the model is, packed there if it is not the float one, and seconds calibrated."""
+        if model.plan is None:
+            return self.folder.path, None
+        system, clips = model.trial.system, model.trial.calibrated_on
+        if system is None or not system.has_ranges:
+            pack(self.folder, model.plan, path)
+            return path, None
+        start = time.perf_counter()
+        ranges = calibrate(
+            self.folder,
+            model.plan,
+            [] if clips is None else clips.clips,
+            system.calibration,
+            threads=self._threads,
+            progress=self._progress,
+        )
+        seconds = time.perf_counter() - start
+        pack(self.folder, model.plan, path, ranges=ranges)
+        return path, seconds
 
     def _score(
         self, recognizer: Recognizer, test: ClipSet, advance: Callable[[], None]
@@ -240,16 +319,20 @@ class Experiment:
             advance()
         return rows
 
-    def _outcome(self, trial: Trial, plan: Plan | None) -> Outcome:
-        rows = self._cache.get(self._score_key(plan, trial.tested_on))
+    def _outcome(self, model: "_Model") -> Outcome:
+        trial, plan = model.trial, model.plan
+        value = self._cache.get(self._score_key(model, trial.tested_on))
+        if value is None:
+            raise MqError(f"{self._cache.folder}: changed while it was used; run it again")
         scored = [
             Scored(clip, row["text"], Errors(*row["errors"]), *row["rest"])
-            for clip, row in zip(trial.tested_on.clips, rows or [], strict=True)
+            for clip, row in zip(trial.tested_on.clips, value["clips"], strict=True)
         ]
         if plan is None:
             params = sum(layer.params for layer in self.folder.layers)
             return Outcome(trial, self.folder.bytes, FLOAT_BITS, params * FLOAT_BITS // 8, scored)
-        return Outcome(trial, plan.planned_bytes, plan.average_bits, plan.paper_bytes, scored)
+        sizes = plan.planned_bytes, plan.average_bits, plan.paper_bytes
+        return Outcome(trial, *sizes, scored, value["calibration_seconds"])
 
     def _measures(self, system: System, clips: ClipSet) -> dict[str, dict[str, float]]:
         """All measures that one pass over the clips gives, the wanted one among them."""
@@ -277,22 +360,16 @@ class Experiment:
             progress=self._progress,
         )
 
-    def _size_model(self, rounding: Rounding) -> SizeModel:
-        grouped = is_grouping(rounding)
-        if grouped not in self._sizes:
-            self._sizes[grouped] = SizeModel(self.folder, PackOptions(grouped=grouped))
-        return self._sizes[grouped]
+    def _size_model(self, system: System) -> SizeModel:
+        if system.options not in self._sizes:
+            self._sizes[system.options] = SizeModel(self.folder, system.options)
+        return self._sizes[system.options]
 
-    def _score_key(self, plan: Plan | None, test: ClipSet) -> dict[str, Any]:
-        # What is in the packed graphs, and nothing of how it came about: two methods may agree.
-        content: Any = None
-        if plan is not None:
-            widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
-            content = [widths, plan.rounding, plan.activations, plan.opset]
+    def _score_key(self, model: "_Model", test: ClipSet) -> dict[str, Any]:
         return self._key(
             "score",
             test,
-            content=fingerprint(content),
+            content=model.content,
             detect_language=self._detect_language,
             remove_diacritics=self._remove_diacritics,
         )
@@ -312,7 +389,7 @@ class Experiment:
             self._cache.put(key, compute())
             value = self._cache.get(key)
             if value is None:
-                raise PlanError(f"{self._cache.folder}: cannot be read back; give another --cache")
+                raise MqError(f"{self._cache.folder}: cannot be read back; give another --cache")
         return value
 
 

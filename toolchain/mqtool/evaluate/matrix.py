@@ -1,7 +1,7 @@
 """Calibrated on one group, tested on every other: the paper's Figures 4 and 5."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from mqtool.evaluate.compare import (
@@ -27,8 +27,6 @@ from mqtool.evaluate.report.text import (
 )
 
 __all__ = ["matrix"]
-
-UNIFORM = System("uniform")
 
 
 def matrix(
@@ -57,8 +55,8 @@ def matrix(
     """
     keys = [(s, b, on, t) for s in systems for b in budgets for on in calib for t in test]
     trials = [Trial(s, calib[on], b, test[t]) for s, b, on, t in keys]
-    plain_keys = [(b, t) for b in budgets for t in test]
-    plain = [Trial(UNIFORM, None, b, test[t]) for b, t in plain_keys]
+    plain_keys = [(s, b, t) for s in systems for b in budgets for t in test]
+    plain = [Trial(_uncalibrated(s), None, b, test[t]) for s, b, t in plain_keys]
     floats = [Trial(None, None, None, clips) for clips in test.values()]
     outcomes = experiment.run([*floats, *plain, *trials])
     uniform = dict(zip(plain_keys, outcomes[len(floats) :], strict=False))
@@ -69,7 +67,7 @@ def matrix(
             system,
             list(test),
             {(on, t): found[system, budget, on, t] for on in calib for t in test},
-            {t: uniform[budget, t] for t in test},
+            {t: uniform[system, budget, t] for t in test},
             reference,
             metric,
         )
@@ -91,6 +89,11 @@ def matrix(
         "comparisons": [asdict(item) for part in parts for item in part.comparisons],
     }
     return Report(page, [outcome_row(outcome) for outcome in outcomes], result)
+
+
+def _uncalibrated(system: System) -> System:
+    """One width for all layers and no calibration, all else as `system` has it."""
+    return replace(system, method="uniform", calibration="none", twin_ranges=False)
 
 
 class _Matrix:

@@ -95,8 +95,16 @@ def _calibrated_text(groups: Sequence[str]) -> str:
     return f"calibrated on {' and on '.join(groups)} in turn"
 
 
-_SERIES = {"myqasr": 0, "reversed": 1, "shuffled": 2, "measured": 3, "uniform": 4, "minmax": 5}
+_SERIES = {
+    **{"myqasr": 0, "reversed": 1, "shuffled": 2, "measured": 3, "uniform": 4, "minmax": 5},
+    **{"myqasr-minmax": 6, "myqasr-hess": 5, "myqasr-cosine": 3},
+}
 """Colour of each method."""
+
+
+def _is_favourite(system: System) -> bool:
+    """Whether others are baselines for it."""
+    return system.method in ("myqasr", "measured")
 
 
 class _Results:
@@ -130,9 +138,10 @@ class _Results:
         made = []
         for system in systems:
             made += self._own_against_others(system)
-        for system in systems:
+        for number, system in enumerate(systems):
             for other in systems:
-                if system.method in ("myqasr", "measured") and other.method != system.method:
+                is_later = number > systems.index(other)
+                if _is_favourite(system) and (is_later or not _is_favourite(other)):
                     made += [
                         compare(
                             system_title(system),
@@ -244,7 +253,7 @@ class _Results:
                 if is_other:
                     others = {one for _, one in self.kinds if one is not None and one != name}
                     label = f"{title}, {on if len(others) > 1 else 'another group'}"
-                lines.append(Line(label, _SERIES.get(system.method, 6), is_other, points))
+                lines.append(Line(label, _SERIES.get(title, 5), is_other, points))
             title = f"tested on {name}"
             panels.append(Panel(title, lines, self.float_means[name].value))
         return panels
