@@ -30,7 +30,15 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     with bars:
 
         def start(text: str, steps: int) -> Callable[[], None]:
+            # A long experiment starts hundreds: those that are done make room.
+            for done in [task.id for task in bars.tasks if task.finished]:
+                bars.remove_task(done)
             task = bars.add_task(text, total=steps)
-            return lambda: bars.advance(task)
+
+            def advance() -> None:
+                if task in bars.task_ids:
+                    bars.advance(task)
+
+            return advance
 
         yield start

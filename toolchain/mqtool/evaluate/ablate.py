@@ -147,6 +147,8 @@ def ablate(
         ClipsError: a group has fewer clips than the smallest of `clip_counts`.
         MqError: see `Experiment.run`.
     """
+    if set(tables) != {1}:
+        experiment.check_budget(System("myqasr"), settings.budget_bytes)
     parts = [_MAKERS[number](experiment, settings, calib, test) for number in tables]
     floats = [Trial(None, None, None, clips) for clips in test.values()]
     flat = [

@@ -212,12 +212,20 @@ class Experiment:
         """
         for system, budget in {(t.system, t.budget_bytes) for t in trials if t.system}:
             if budget is not None:
-                check_budget(self._size_model(system), budget)
+                self.check_budget(system, budget)
         models = [
             _Model(trial, plan) for trial, plan in zip(trials, self._plans(trials), strict=True)
         ]
         self._score_missing(models)
         return [self._outcome(model) for model in models]
+
+    def check_budget(self, system: System, budget_bytes: int) -> None:
+        """Refuse a size that a system cannot have.
+
+        Raises:
+            BudgetError: with the nearest size that it can have.
+        """
+        check_budget(self._size_model(system), budget_bytes)
 
     def allocation(self, system: System, clips: ClipSet | None) -> Allocation:
         """The order in which layers lose bits; from the cache as far as possible.
