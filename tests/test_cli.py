@@ -39,7 +39,10 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
     return int(caught.value.code or 0), captured.out, captured.err
 
 
-HEAVY = "numpy onnx onnx_ir onnxruntime torch transformers librosa soundfile jiwer rich"
+HEAVY = (
+    "numpy onnx onnx_ir onnxruntime torch transformers librosa soundfile jiwer rich "
+    "matplotlib jinja2"
+)
 
 
 def test_help_imports_nothing_heavy_and_answers_at_once():

@@ -124,3 +124,20 @@ def test_a_folder_of_something_else_is_left_alone(capsys, top, tmp_path):
     assert code == 1
     assert "is not empty and not a report; choose another -o" in error
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_plan_by_minmax_needs_no_budget(capsys, top, tmp_path):
+    """The size follows from the widths; packing it gives that size."""
+    clips = ["--calib", top / "clips" / "manifest.csv", "--split", "calib", "--group", "F"]
+    widths = ["--method", "minmax", "--min-bits", "3", "--max-bits", "6", "--sensitivity", "std"]
+    plan = tmp_path / "plan.json"
+    code, out, error = run(capsys, "plan", top / "model", *clips, *widths, "-o", plan)
+    assert (code, error) == (0, "")
+    written = json.loads(plan.read_text())
+    assert (written["method"], written["sensitivity"]) == ("minmax", "std")
+    bits = [layer["bits"] for layer in written["layers"]]
+    assert (min(bits), max(bits)) == (3, 6)
+    code, _, error = run(capsys, "pack", top / "model", "--plan", plan, "-o", tmp_path / "packed")
+    assert (code, error) == (0, "")
+    size = sum(path.stat().st_size for path in (tmp_path / "packed").iterdir())
+    assert written["budget_bytes"] - 1024 < size == written["planned_bytes"]

@@ -297,8 +297,10 @@ class _Results:
                 budget = candidate
                 break
         heard = {"float": self.reference[name]}
-        for system, on in self.kinds:
-            label = system_title(system) + ("" if on is None else f" ({on})")
-            if len(heard) < 5:
+        others = [one for one in systems if one != favourite]
+        shown = [kind for kind in self.kinds if kind[0] in (favourite, *others[:1])]
+        for system, on in sorted(shown, key=lambda kind: (kind[0] != favourite, kind[1] != name)):
+            label = system_title(system) + ("" if on is None else f", calibrated on {on}")
+            if len(heard) < 4:
                 heard[f"{label}, {megabytes(budget)}"] = self.found[(system, on), budget, name]
         return transcripts(heard, self.metric)

@@ -94,18 +94,22 @@ def tally(comparisons: Sequence[Comparison], sizes: Mapping[int | None, str]) ->
         items = [item for item in comparisons if (item.this, item.other) == (this, other)]
         better = [item for item in items if item.verdict == "better"]
         worse = [item for item in items if item.verdict == "worse"]
+        kind = "open" if bool(better) == bool(worse) else "better" if better else "worse"
+        if len(items) == 1:
+            (item,) = items
+            what = f"{item.verdict}, {change_text(item)} points at {sizes[item.budget_bytes]}"
+            findings.append(Finding(f"{this} against {other}: {what}.", kind))
+            continue
         parts = []
         for name, some in (("better", better), ("worse", worse)):
             if some:
                 most = max(some, key=lambda item: abs(item.difference))
-                where = f"at {sizes[most.budget_bytes]}, {change_text(most)} points"
+                where = f"{change_text(most)} points at {sizes[most.budget_bytes]}"
                 parts.append(f"{name} at {len(some)} (most {where})")
-        if len(better) + len(worse) < len(items):
-            open_count = len(items) - len(better) - len(worse)
-            parts.append(f"no clear difference at {open_count}")
-        kind = "open" if bool(better) == bool(worse) else "better" if better else "worse"
-        count = f"of {len(items)} sizes" if len(items) > 1 else "of one size"
-        findings.append(Finding(f"{this} against {other}: {', '.join(parts)} {count}.", kind))
+        if unclear := len(items) - len(better) - len(worse):
+            parts.append(f"no clear difference at {unclear}")
+        what = f"of {len(items)} sizes {', '.join(parts)}"
+        findings.append(Finding(f"{this} against {other}: {what}.", kind))
     return findings
 
 
