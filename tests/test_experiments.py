@@ -131,7 +131,7 @@ def test_plan_by_minmax_needs_no_budget(capsys, top, tmp_path):
     clips = ["--calib", top / "clips" / "manifest.csv", "--split", "calib", "--group", "F"]
     widths = ["--method", "minmax", "--min-bits", "3", "--max-bits", "6", "--sensitivity", "std"]
     plan = tmp_path / "plan.json"
-    code, out, error = run(capsys, "plan", top / "model", *clips, *widths, "-o", plan)
+    code, _, error = run(capsys, "plan", top / "model", *clips, *widths, "-o", plan)
     assert (code, error) == (0, "")
     written = json.loads(plan.read_text())
     assert (written["method"], written["sensitivity"]) == ("minmax", "std")
