@@ -201,6 +201,36 @@ def fit_plan_of(model, system, budget):
     return make_plan(model, [], budget, method=system.method, options=system.options)
 
 
+def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monkeypatch):
+    calib, test = groups
+    heard = []
+    real = module.prepare
+
+    def counted(folder, clips, **options):
+        heard.append(len(clips))
+        return real(folder, clips, **options)
+
+    monkeypatch.setattr(module, "prepare", counted)
+    budgets = budgets_of_bits(model, [3, 4.5])
+    system = System("measured")
+    trials = [Trial(system, calib["F"], budget, test[t]) for budget in budgets for t in test]
+    outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials)
+    assert heard == [3]
+    prepared = real(model, calib["F"].clips)
+    plan = make_plan(model, calib["F"].clips, budgets[0], method="measured")
+    pack(prepared.folder, plan, tmp_path / "packed", inputs=prepared.inputs)
+    expected = evaluate_model(tmp_path / "packed", test["F"].clips)
+    assert [item.text for item in outcomes[0].scored] == [item.text for item in expected.scored]
+    assert outcomes[0].bytes == expected.bytes
+    # The same widths rounded for other recordings are another model.
+    uniform = [
+        Trial(System("uniform", rounding="compensated"), calib[on], budgets[0], test["F"])
+        for on in calib
+    ]
+    Experiment(model, Cache(tmp_path / "cache")).run(uniform)
+    assert heard == [3, 3, 3]
+
+
 def test_an_impossible_budget_is_refused_before_any_work(model, groups, tmp_path, calls):
     trials = trials_of(groups, [5], [System("myqasr")])
     with pytest.raises(BudgetError, match="below the smallest feasible size"):

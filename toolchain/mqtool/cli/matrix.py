@@ -41,7 +41,7 @@ __all__ = ["matrix"]
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["nearest", "clipped", "grouped"]),
+    type=click.Choice(["nearest", "clipped", "grouped", "compensated"]),
     help="Weight rounding; default: each method's own.",
 )
 @json_option

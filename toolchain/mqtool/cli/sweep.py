@@ -42,7 +42,7 @@ __all__ = ["sweep"]
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["nearest", "clipped", "grouped"]),
+    type=click.Choice(["nearest", "clipped", "grouped", "compensated"]),
     help="Weight rounding; default: each method's own.",
 )
 @click.option(

@@ -48,9 +48,10 @@ from mqtool.plan.sensitivity import (
     measure_distances,
     measure_reductions,
 )
-from mqtool.plan.size import PackOptions, SizeModel, size_table
+from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
 from mqtool.quantize.calibration import Calibration, calibrate
-from mqtool.quantize.rounding import Rounding, is_grouping
+from mqtool.quantize.prepare import Prepared, prepare
+from mqtool.quantize.rounding import Rounding, is_compensating
 
 __all__ = ["Experiment", "Outcome", "System", "Trial", "budgets_of_bits"]
 
@@ -91,14 +92,14 @@ class System:
     @property
     def needs_clips(self) -> bool:
         """Whether anything about it depends on recordings."""
-        return needs_clips(self.method) or (self.has_ranges and self.calibration != "none")
+        is_calibrated = self.has_ranges and self.calibration != "none"
+        return needs_clips(self.method) or is_calibrated or is_compensating(self.rounded)
 
     @property
     def options(self) -> PackOptions:
         """Form of the packed graphs."""
         return PackOptions(
             self.activations,
-            grouped=is_grouping(self.rounded),
             act_bits=self.act_bits if self.activations == "static" else None,
             twin_ranges=self.twin_ranges,
         )
@@ -167,10 +168,14 @@ class _Model:
         if plan is None or system is None:
             return fingerprint(None)
         widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
-        form = [plan.rounding, asdict(system.options)]
+        form: list[Any] = [plan.rounding, asdict(system.options)]
         clips = self.trial.calibrated_on
-        heard = None if clips is None or system.calibration == "none" else clips.sha256
-        return fingerprint([widths, form, [system.calibration, heard] * system.has_ranges])
+        heard = None if clips is None else clips.sha256
+        if system.has_ranges:
+            form += [system.calibration, None if system.calibration == "none" else heard]
+        if is_compensating(system.rounded):
+            form += [heard]
+        return fingerprint([widths, form])
 
 
 class Experiment:
@@ -201,7 +206,8 @@ class Experiment:
         self._remove_diacritics = remove_diacritics
         self._threads = threads
         self._progress = progress
-        self._sizes: dict[PackOptions, SizeModel] = {}
+        self._sizes: dict[tuple[PackOptions, Rounding], SizeModel] = {}
+        self._prepared: tuple[str, Prepared] | None = None
 
     def run(self, trials: Sequence[Trial]) -> list[Outcome]:
         """Outcomes in the order of the trials.
@@ -296,20 +302,24 @@ class Experiment:
         if model.plan is None:
             return self.folder.path, None
         system, clips = model.trial.system, model.trial.calibrated_on
-        if system is None or not system.has_ranges:
-            pack(self.folder, model.plan, path)
-            return path, None
-        start = time.perf_counter()
-        ranges = calibrate(
-            self.folder,
-            model.plan,
-            [] if clips is None else clips.clips,
-            system.calibration,
-            threads=self._threads,
-            progress=self._progress,
-        )
-        seconds = time.perf_counter() - start
-        pack(self.folder, model.plan, path, ranges=ranges)
+        assert system is not None
+        folder, inputs, ranges, seconds = self.folder, None, None, None
+        if is_compensating(system.rounded) and clips is not None:
+            prepared = self._prepare(clips)
+            folder, inputs = prepared.folder, prepared.inputs
+        if system.has_ranges:
+            start = time.perf_counter()
+            ranges = calibrate(
+                folder,
+                model.plan,
+                [] if clips is None else clips.clips,
+                system.calibration,
+                inputs,
+                threads=self._threads,
+                progress=self._progress,
+            )
+            seconds = time.perf_counter() - start
+        pack(folder, model.plan, path, inputs=inputs, ranges=ranges)
         return path, seconds
 
     def _score(
@@ -364,14 +374,25 @@ class Experiment:
             clips.clips,
             method=system.method,
             rounding=system.rounded,
+            prepared=self._prepare(clips) if is_compensating(system.rounded) else None,
             threads=self._threads,
             progress=self._progress,
         )
 
     def _size_model(self, system: System) -> SizeModel:
-        if system.options not in self._sizes:
-            self._sizes[system.options] = SizeModel(self.folder, system.options)
-        return self._sizes[system.options]
+        key = system.options, system.rounded
+        if key not in self._sizes:
+            self._sizes[key] = size_model(self.folder, *key)
+        return self._sizes[key]
+
+    def _prepare(self, clips: ClipSet) -> Prepared:
+        """What compensated rounding needs; of the last clips only, for it is large."""
+        if self._prepared is None or self._prepared[0] != clips.sha256:
+            self._prepared = None
+            advance = self._progress("Hearing clips", len(clips.clips))
+            made = prepare(self.folder, clips.clips, threads=self._threads, advance=advance)
+            self._prepared = clips.sha256, made
+        return self._prepared[1]
 
     def _score_key(self, model: "_Model", test: ClipSet) -> dict[str, Any]:
         return self._key(
