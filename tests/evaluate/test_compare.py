@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mqtool.clips import Clip
+from mqtool.errors import ClipsError
 from mqtool.evaluate.bootstrap import mean_interval
 from mqtool.evaluate.compare import ACCURACY, WER, compare, mean_of, outcome_row, system_title
 from mqtool.evaluate.experiment import Outcome, System, Trial
@@ -83,6 +84,11 @@ def test_interval_of_a_mean_equals_a_slow_reference():
     assert mean_interval(strata) == pytest.approx(expected, abs=0.012)
     assert mean_interval(strata) == mean_interval(strata)
     assert mean_interval(strata, level=0.5)[0] > mean_interval(strata)[0]
+
+
+def test_silence_has_no_word_error_rate():
+    with pytest.raises(ClipsError, match="group 'F': its transcripts hold no words"):
+        mean_of([outcome([1, 0], words=[0, 0])], WER)
 
 
 def test_a_row_says_how_it_came_about():

@@ -25,7 +25,7 @@ __all__ = ["sweep"]
 @click.option(
     "--methods",
     type=NameList(),
-    default="uniform,myqasr,shuffled,reversed",
+    default="uniform,myqasr,measured,shuffled,reversed",
     show_default=True,
     help="As for plan --method, with dynamic inputs; or with a calibration of static ones, such as "
     "myqasr-minmax or myqasr-cosine (see pack --calibration).",

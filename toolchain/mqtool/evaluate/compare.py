@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mqtool.errors import ClipsError
 from mqtool.evaluate.bootstrap import mean_interval
 from mqtool.evaluate.experiment import Outcome, System
 from mqtool.evaluate.score import Scored, summary
@@ -120,6 +121,9 @@ def compare(
             of one test set.
         metric: what to compare.
         budget_bytes: only passed through.
+
+    Raises:
+        ClipsError: transcripts hold no words.
     """
     strata = []
     for outcome, others in pairs:
@@ -198,6 +202,8 @@ _SYSTEM_FIELDS = (
 
 def _counts(outcome: Outcome, metric: Metric) -> tuple[list[float], list[float]]:
     counts = [metric.counts(item) for item in outcome.scored]
+    if not sum(total for _, total in counts):
+        raise ClipsError(f"group {outcome.trial.tested_on.name!r}: its transcripts hold no words")
     return [errors for errors, _ in counts], [totals for _, totals in counts]
 
 
