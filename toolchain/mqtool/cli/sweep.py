@@ -66,8 +66,7 @@ def sweep(
 
     \b
     Example:
-      mqtool sweep model/ --manifest recordings.csv --methods uniform,myqasr,measured \\
-        --bits 4,5,6,8 -o sweep/
+      mqtool sweep model/ --manifest recordings.csv --bits 4,5,6,8 -o sweep/
     """
     from mqtool.evaluate.sweep import sweep as run_sweep
 
