@@ -1,6 +1,6 @@
 """The exception tree. Every message names the thing, the bad value and the way out."""
 
-__all__ = ["AudioError", "ManifestError", "ModelError", "MqError"]
+__all__ = ["AudioError", "BundleError", "ManifestError", "ModelError", "MqError", "SignatureError"]
 
 
 class MqError(Exception):
@@ -17,3 +17,11 @@ class ModelError(MqError):
 
 class ManifestError(ModelError):
     """A `model.json` that is missing, malformed or from another format version."""
+
+
+class BundleError(ModelError):
+    """An .mqz file that is not exactly as it was written."""
+
+
+class SignatureError(BundleError):
+    """A bundle that is not signed with the key it must be signed with, or no way to tell."""

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from mqruntime import ctc, keywords, whisper
-from mqruntime.errors import AudioError, ManifestError, ModelError
+from mqruntime.bundle import Bundle
+from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.manifest import CtcSettings, Manifest, WhisperSettings
 from mqruntime.session import Graph, Session
 from mqruntime.vocabulary import Vocabulary
@@ -66,18 +67,55 @@ class Recognizer:
         self.vocabulary = vocabulary
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 0, optimize: bool = True) -> Self:
-        """Open a folder made by `mqtool export` or `mqtool pack`.
+    def open(
+        cls,
+        path: Path,
+        *,
+        public_key: Path | None = None,
+        threads: int = 0,
+        optimize: bool = True,
+    ) -> Self:
+        """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
         Args:
-            folder: holds model.json and the files it names.
+            path: an .mqz file, or a folder that holds model.json and the files it names.
+            public_key: PEM file of the key a bundle must be signed with (`Bundle.open`).
             threads: threads inside an operator; 0 lets onnxruntime choose.
             optimize: onnxruntime's graph optimization on or off.
 
         Raises:
-            ModelError: the folder, its manifest or a graph cannot be used.
+            ModelError: the bundle or folder, its manifest or a graph cannot be used.
         """
-        folder = Path(folder)
+        path = Path(path)
+        if path.is_dir():
+            return cls._open_folder(path, public_key, threads, optimize)
+        return cls.open_bundle(Bundle.open(path, public_key), threads=threads, optimize=optimize)
+
+    @classmethod
+    def open_bundle(cls, bundle: Bundle, *, threads: int = 0, optimize: bool = True) -> Self:
+        """Open a bundle's model; arguments as of `open`."""
+        manifest = bundle.manifest.model
+        vocabulary = None
+        if manifest.vocabulary is not None:
+            content = bytes(bundle.read(manifest.vocabulary))
+            vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
+        graphs = {
+            role: Session(
+                bundle.path / name,
+                content=bundle.read(name),
+                threads=threads,
+                optimize=optimize,
+            )
+            for role, name in manifest.graphs.items()
+        }
+        return cls(manifest, graphs, vocabulary)
+
+    @classmethod
+    def _open_folder(
+        cls, folder: Path, public_key: Path | None, threads: int, optimize: bool
+    ) -> Self:
+        if public_key is not None:
+            raise SignatureError(f"{folder}: is a folder, which cannot be signed; give an .mqz")
         manifest = Manifest.read(folder)
         vocabulary = None
         if manifest.vocabulary is not None:

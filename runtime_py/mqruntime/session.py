@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mqruntime.errors import ModelError
-from mqruntime.unpack import unpack_model
+from mqruntime.unpack import has_external_data, map_file, unpack_model
 
 __all__ = ["Graph", "Session"]
 
@@ -29,6 +29,8 @@ class Session:
 
     Args:
         path: the .onnx file; its external data must lie beside it.
+        content: the graph itself, if it is not a file of its own; `path` then only names it in
+            errors, and external data is refused.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         optimize: graph optimization on (all levels) or off.
         unpack: decode packed weights in little memory (`mqruntime.unpack`) and not by the nodes of
@@ -43,6 +45,7 @@ class Session:
         self,
         path: Path,
         *,
+        content: memoryview | None = None,
         threads: int = 0,
         optimize: bool = True,
         unpack: bool = True,
@@ -51,7 +54,7 @@ class Session:
         import onnxruntime
 
         self.path = Path(path)
-        if not self.path.is_file():
+        if content is None and not self.path.is_file():
             raise ModelError(f"{path}: no such graph; export or pack the model again")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
@@ -63,7 +66,13 @@ class Session:
         for key, value in (config or {}).items():
             options.add_session_config_entry(key, value)
         model: str | bytes = str(self.path)
-        unpacked = unpack_model(self.path) if unpack and optimize else None
+        if content is not None:
+            if has_external_data(content):
+                raise ModelError(f"{path}: its data is in another file; package the model again")
+            model = bytes(content)
+        unpacked = None
+        if unpack and optimize:
+            unpacked = unpack_model(map_file(self.path) if content is None else content)
         if unpacked is not None:
             model = unpacked.skeleton
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from mqruntime.onnx_file import UINT8, Graph, Model
 
-__all__ = ["UnpackedModel", "unpack_model"]
+__all__ = ["UnpackedModel", "has_external_data", "map_file", "unpack_model"]
 
 Codes = NDArray[np.int8]
 
+_DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
 _CODES_SUFFIX = ".codes"
 _GROUP_SIZE = 32
 _MULTIPLIER_BITS = 4
@@ -40,26 +41,42 @@ class UnpackedModel:
     codes: dict[str, Codes]
 
 
-def unpack_model(path: Path) -> UnpackedModel | None:
+def map_file(path: Path) -> memoryview:
+    """A file's content, read from the disk as it is used; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return memoryview(b"")
+
+
+def has_external_data(content: memoryview) -> bool:
+    """Whether a tensor of a graph says that its data is in another file."""
+    try:
+        return any(tensor.is_external for tensor in Model(content).graph.tensors.values())
+    except _DAMAGED:
+        return False
+
+
+def unpack_model(content: memoryview) -> UnpackedModel | None:
     """Decode the weights of a packed graph.
 
     Args:
-        path: an .onnx file; it is mapped, not read as a whole.
+        content: an .onnx file, best mapped (`map_file`).
 
     Returns:
         None if onnxruntime should open the file itself: nothing in it is packed, its data is in
         another file, or it is damaged (and onnxruntime's message will say how).
     """
     try:
-        with path.open("rb") as file:
-            model = Model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        model = Model(content)
         graph = model.graph
         names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
         if not names or any(tensor.is_external for tensor in graph.tensors.values()):
             return None
         codes = {name: _decode_layer(graph, name) for name in names}
         skeleton = model.with_external({name: array.shape for name, array in codes.items()})
-    except (OSError, ValueError, LookupError, ArithmeticError, RecursionError):
+    except _DAMAGED:
         return None
     return UnpackedModel(skeleton, codes)
 

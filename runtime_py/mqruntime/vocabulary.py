@@ -2,12 +2,17 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from mqruntime.errors import ModelError
 
-__all__ = ["Vocabulary"]
+__all__ = ["MAX_BYTES", "Vocabulary"]
+
+MAX_BYTES = 1 << 24
+"""Of the unpacked JSON: twenty times Whisper's, and little enough to unpack anything."""
 
 
 class Vocabulary:
@@ -21,19 +26,35 @@ class Vocabulary:
         self.tokens = list(tokens)
 
     @classmethod
-    def read(cls, path: Path) -> "Vocabulary":
-        """Read `vocabulary.json.gz`.
+    def parse(cls, content: bytes, name: str) -> "Vocabulary":
+        """Read the bytes of a `vocabulary.json.gz`.
+
+        Args:
+            content: the file.
+            name: what to call it in errors.
 
         Raises:
-            ModelError: not gzip, not JSON, or not an array of strings.
+            ModelError: not gzip, not JSON, not an array of strings, or over `MAX_BYTES`.
         """
         try:
-            tokens = json.loads(gzip.decompress(Path(path).read_bytes()))
-        except (OSError, EOFError, ValueError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}); export or pack again") from None
+            with gzip.open(BytesIO(content)) as file:
+                text = file.read(MAX_BYTES + 1)
+            if len(text) > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            tokens = json.loads(text)
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+            raise ModelError(f"{name}: cannot be read ({error}); export or pack again") from None
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise ModelError(f"{path}: is not an array of strings; export or pack again")
+            raise ModelError(f"{name}: is not an array of strings; export or pack again")
         return cls(tokens)
+
+    @classmethod
+    def read(cls, path: Path) -> "Vocabulary":
+        """Read the file `vocabulary.json.gz`; see `parse`."""
+        try:
+            return cls.parse(Path(path).read_bytes(), str(path))
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
     def bpe_text(self, tokens: Iterable[int]) -> str:
         """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""

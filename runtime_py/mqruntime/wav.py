@@ -18,7 +18,7 @@ import numpy as np
 
 from mqruntime.errors import AudioError
 
-__all__ = ["load", "read", "resample"]
+__all__ = ["load", "parse", "read", "resample"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ZERO_CROSSINGS = 32
@@ -40,16 +40,28 @@ def load(path: Path, rate: int = 16000) -> np.ndarray:
 def read(path: Path) -> tuple[np.ndarray, int]:
     """Read a WAV file: float32 [samples, channels] in [-1, 1], and its rate in Hz.
 
-    Samples may be 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats.
-
     Raises:
-        AudioError: missing, not WAV, truncated, empty, a compressed format, or NaN or infinite
-            samples.
+        AudioError: missing, or see `parse`.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes, path: str) -> tuple[np.ndarray, int]:
+    """Read the bytes of a WAV file; see `read`.
+
+    Samples may be 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats.
+
+    Args:
+        content: the file.
+        path: what to call it in errors.
+
+    Raises:
+        AudioError: not WAV, truncated, empty, a compressed format, or NaN or infinite samples.
+    """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise AudioError(f"{path}: is not a WAV file; convert the recording to WAV")
     chunks = _chunks(path, content)
@@ -105,7 +117,7 @@ def _filters(phases: np.ndarray, cutoff: float) -> np.ndarray:
     return normalized
 
 
-def _chunks(path: Path, content: bytes) -> dict[bytes, bytes]:
+def _chunks(path: str, content: bytes) -> dict[bytes, bytes]:
     """The file's chunks by id, first of each; streamed files may give the data's length as ~0."""
     chunks: dict[bytes, bytes] = {}
     position = 12
@@ -122,7 +134,7 @@ def _chunks(path: Path, content: bytes) -> dict[bytes, bytes]:
     return chunks
 
 
-def _samples(path: Path, kind: int, bits: int, data: bytes) -> np.ndarray:
+def _samples(path: str, kind: int, bits: int, data: bytes) -> np.ndarray:
     if kind == _PCM and bits == 8:
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
     if kind == _PCM and bits == 16:

@@ -14,7 +14,7 @@ from mqtool.errors import MqError, PackError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB, feasible_bytes
 from mqtool.plan.make import make_plan
-from mqtool.plan.size import PackOptions, SizeModel, size_model
+from mqtool.plan.size import NO_RECORDINGS, PackOptions, SizeModel, size_model
 from mqtool.quantize.calibration import calibrate
 from mqtool.quantize.prepare import prepare
 from toy import toy_folder
@@ -155,6 +155,7 @@ def test_manifest_records_the_plan(folder, tmp_path):
         "act_bits": 8,
         "activations": "dynamic",
         "budget_bytes": 60 * KB,
+        "calib_sha256": NO_RECORDINGS,
         "opset": 25,
         "plan_sha256": plan.sha256,
     }

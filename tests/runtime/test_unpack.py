@@ -13,7 +13,7 @@ import pytest
 import mqtool.graph.rewrite
 from mqruntime.errors import ModelError
 from mqruntime.session import Session
-from mqruntime.unpack import unpack_model
+from mqruntime.unpack import map_file, unpack_model
 from mqtool.bundle.pack import pack
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder, layer_weight
@@ -54,7 +54,7 @@ def folded_codes(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_as_folded(path: Path, expected_names: set[str]) -> None:
-    unpacked = unpack_model(path)
+    unpacked = unpack_model(map_file(path))
     folded = folded_codes(path)
     assert set(folded) == expected_names
     if not expected_names:
@@ -111,7 +111,7 @@ def test_several_blocks(bits, lookup, tmp_path, monkeypatch):
 def test_only_what_lookups_need_stays_packed(tmp_path, monkeypatch):
     monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
     path = packed_toy(tmp_path / "toy.onnx", 6, 5, rounding="grouped", scale=4)
-    skeleton = onnx.load_from_string(unpack_model(path).skeleton)
+    skeleton = onnx.load_from_string(unpack_model(map_file(path)).skeleton)
     names = {tensor.name for tensor in skeleton.graph.initializer}
     assert {"embed.weight/0/0:4", "embed.weight/1/0:4", "embed.groups/1"} <= names
     assert not [name for name in names if name.startswith(("layer.q.weight/", "layer.q.groups"))]
@@ -133,16 +133,16 @@ def test_values_that_only_a_subgraph_reads_are_kept(tmp_path):
     model.graph.node.append(chosen)
     model.graph.output.append(onnx.helper.make_tensor_value_info("chosen", 1, [2, 3]))
     onnx.save(model, path)
-    assert unpack_model(path) is not None
+    assert unpack_model(map_file(path)) is not None
     assert Session(path).run({"pcm": PCM})["chosen"].tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
 def test_files_for_onnxruntime_itself(tmp_path):
     ir.save(toy_graph(), tmp_path / "float.onnx")
-    assert unpack_model(tmp_path / "float.onnx") is None
+    assert unpack_model(map_file(tmp_path / "float.onnx")) is None
     outside = packed_toy(tmp_path / "outside.onnx", 4, scale=8, external=True)
     assert outside.with_suffix(".onnx.data").is_file()
-    assert unpack_model(outside) is None
+    assert unpack_model(map_file(outside)) is None
     inside = packed_toy(tmp_path / "inside.onnx", 4, scale=8)
     np.testing.assert_array_equal(
         Session(outside).run({"pcm": PCM})["logits"], Session(inside).run({"pcm": PCM})["logits"]
@@ -178,7 +178,7 @@ def test_damaged_files_end_in_a_model_error(tmp_path, monkeypatch):
             bad[at] = rng.integers(256)
         path = tmp_path / "bad.onnx"
         path.write_bytes(bad)
-        if unpack_model(path) is not None:
+        if unpack_model(map_file(path)) is not None:
             opened += 1
         message = refusal(path)
         assert "\n" not in message
@@ -195,7 +195,7 @@ def test_planes_of_another_size_are_left_to_onnxruntime(name, tmp_path, monkeypa
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     tensor.raw_data = tensor.raw_data[:-1]
     onnx.save(model, path)
-    assert unpack_model(path) is None
+    assert unpack_model(map_file(path)) is None
     with pytest.raises(ModelError, match="cannot open it"):
         Session(path)
 
@@ -249,7 +249,7 @@ def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_pa
     heard = {"pcm": rng.normal(0, 0.1, (1, 480_000)).astype(np.float32)}
     for role in ("encoder", "decoder"):
         path = tmp_path / "packed" / f"{role}.onnx"
-        assert unpack_model(path) is not None or (role, bits) == ("encoder", 8)
+        assert unpack_model(map_file(path)) is not None or (role, bits) == ("encoder", 8)
         ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
         feeds = {name: heard[name] for name in ours.inputs if name in heard}
         for name in ours.inputs:

@@ -82,7 +82,9 @@ def pack(
             save_graph(model, target / name, external=folder.is_external(role))
             if read_ranges(load_graph(target / name).graph) != [*given.values()]:
                 raise PackError(f"{output}: {name} holds other input ranges than given; pack again")
-        manifest = packed_manifest(folder.manifest, options, plan.budget_bytes, plan.sha256)
+        manifest = packed_manifest(
+            folder.manifest, options, plan.budget_bytes, plan.sha256, plan.calib_sha256
+        )
         (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         if manifest.vocabulary is not None:
             shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)

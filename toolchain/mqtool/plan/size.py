@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mqtool.quantize.prepare import unit_factors
 from mqtool.quantize.rounding import Rounding, is_compensating, is_grouping
 
 __all__ = [
+    "NO_RECORDINGS",
     "PackOptions",
     "SizeModel",
     "Widths",
@@ -31,6 +33,9 @@ __all__ = [
     "size_model",
     "size_table",
 ]
+
+NO_RECORDINGS = sha256(b"").hexdigest()
+"""Stands for the hash of the recordings where a plan was made without any."""
 
 Widths = Mapping[str, tuple[int, int]]
 """Layer name -> (bits, rows at the next lower width)."""
@@ -119,13 +124,21 @@ def packed_graph(
 
 
 def packed_manifest(
-    manifest: Manifest, options: PackOptions, budget_bytes: int, plan_sha256: str
+    manifest: Manifest,
+    options: PackOptions,
+    budget_bytes: int,
+    plan_sha256: str = "0" * 64,
+    calib_sha256: str | None = None,
 ) -> Manifest:
-    """The manifest of the packed folder; its length does not depend on the plan's contents."""
+    """The manifest of the packed folder; its length does not depend on the plan's contents.
+
+    For a plan made without recordings, `NO_RECORDINGS` stands for their hash.
+    """
     packed: dict[str, Any] = {
         "act_bits": options.input_bits,
         "activations": options.activations,
         "budget_bytes": budget_bytes,
+        "calib_sha256": calib_sha256 or NO_RECORDINGS,
         "opset": options.opset,
         "plan_sha256": plan_sha256,
     }
@@ -141,7 +154,7 @@ class SizeModel:
 
     def exact(self, widths: Widths, budget_bytes: int) -> int:
         """Bytes of all files of the folder that packing with `widths` will write."""
-        manifest = packed_manifest(self.folder.manifest, self.options, budget_bytes, "0" * 64)
+        manifest = packed_manifest(self.folder.manifest, self.options, budget_bytes)
         total = len(manifest.to_bytes()) + self._copied_bytes
         for role in self.folder.manifest.graphs:
             layers = [layer for layer in self.folder.layers if layer.graph == role]

@@ -1,0 +1,51 @@
+"""Golden vectors: what a model makes of two short clips, for `mqruntime.selftest` on any device.
+
+`mqruntime/bundle.py` describes the files.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from mqruntime import selftest, wav
+from mqruntime.bundle import GOLDEN_FOLDER
+from mqruntime.manifest import canonical_json
+from mqruntime.recognizer import Recognizer
+
+__all__ = ["write_golden"]
+
+_CLIPS = ("1.flac", "2.flac")
+_SECONDS = 2
+
+
+def write_golden(folder: Path, target: Path) -> dict[str, Path]:
+    """Run a model on the clips.
+
+    Args:
+        folder: model folder.
+        target: folder to write `golden/` in.
+
+    Returns:
+        Files by entry name, golden.json first.
+
+    Raises:
+        ModelError: the model cannot be opened or run.
+    """
+    (target / GOLDEN_FOLDER).mkdir()
+    listed = {f"{GOLDEN_FOLDER}golden.json": target / GOLDEN_FOLDER / "golden.json"}
+    expected = []
+    with Recognizer.open(folder, threads=1) as recognizer:
+        rate = recognizer.manifest.sample_rate
+        for number, clip in enumerate(_CLIPS, 1):
+            with (files("mqtool.bundle") / "clips" / clip).open("rb") as file:
+                pcm, source_rate = soundfile.read(file, dtype="float32")
+            name = f"{GOLDEN_FOLDER}{number}.wav"
+            listed[name] = target / name
+            short = np.clip(wav.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
+            soundfile.write(listed[name], short, rate, subtype="PCM_16")
+            expected.append(selftest.hear(recognizer, wav.load(listed[name], rate), name))
+    golden = selftest.Golden(expected)
+    next(iter(listed.values())).write_bytes(canonical_json(golden.to_json()))
+    return listed
