@@ -49,7 +49,8 @@ with a dot, at most 100 long, with golden/ before it or not; no two are equal wh
 Opening checks, in this order and before any graph is loaded: every byte outside the data
 (`stored_zip.read_entries`); names; CRC-32 of manifest.json and manifest.sig; the manifest's types;
 the signature, if a key is given; `files` against the entries; SHA-256 of every file; `model`
-against model.json, and the files that it names against `files`. Then, as each graph is opened: that
+against model.json; that the files it names are there and no others but golden/, if `golden` says
+so, and external data, a graph's name and `.data`. Then, as each graph is opened: that
 no tensor's data lies outside of the bundle.
 """
 
@@ -289,9 +290,14 @@ def _check_files(file: BinaryIO, entries: list[Entry], manifest: BundleManifest)
 
 def _check_model(file: BinaryIO, entries: list[Entry], manifest: BundleManifest) -> None:
     by_name = {entry.name: entry for entry in entries}
-    for name in [MANIFEST_NAME, *manifest.model.files, *filter(None, [manifest.golden])]:
-        if name not in by_name:
-            raise ValueError(f"it holds no {name}")
+    needed = {MANIFEST_NAME, *manifest.model.files, *filter(None, [manifest.golden])}
+    if missing := sorted(needed - by_name.keys()):
+        raise ValueError(f"it holds no {missing[0]}")
+    for listed in manifest.files:
+        is_golden = manifest.golden is not None and listed.name.startswith(GOLDEN_FOLDER)
+        is_data = listed.name.removesuffix(".data") in manifest.model.graphs.values()
+        if not (listed.name in needed or is_golden or is_data):
+            raise ValueError(f"it holds {listed.name}, which belongs to nothing")
     if set(manifest.graphs) != set(manifest.model.graphs):
         raise ValueError(f"its manifest describes the graphs {sorted(manifest.graphs)}")
     if by_name[MANIFEST_NAME].length > _MAX_MANIFEST:

@@ -212,6 +212,8 @@ class Manifest:
         Raises:
             ValueError: naming the first value that cannot be.
         """
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format!r}, this version reads {FORMAT}")
         roles = ROLES[self.task]
         if set(self.graphs) != roles:
             raise ValueError(f"task {self.task!r} has graphs {sorted(self.graphs)}, not {roles}")

@@ -7,19 +7,25 @@ https://protobuf.dev/programming-guides/encoding/). Field numbers used here:
     ModelProto      graph 7
     GraphProto      node 1, initializer 5, output 12 (ValueInfoProto: name 1)
     NodeProto       input 1, output 2, op_type 4, attribute 5 (AttributeProto: g 6, graphs 11)
-    TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13, data_location 14
+    TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13 (key 1, value 2),
+                    data_location 14
 
-All other fields are passed on as they are.
+All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
 """
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UINT8", "Graph", "Model", "Node", "Tensor"]
+__all__ = ["DAMAGED", "UINT8", "Graph", "Model", "Node", "Tensor", "external_files", "map_file"]
+
+DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
+"""What reading a damaged file may raise."""
 
 UINT8 = 2
 _INT8 = 3
@@ -28,17 +34,19 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Tensor:
-    """An initializer.
+    """A tensor.
 
     Attributes:
         data_type: of TensorProto.DataType.
-        is_external: its data is in another file.
+        location: the other file that its data is in; None if it is here.
     """
 
     def __init__(self, message: memoryview) -> None:
-        self.name, self.data_type, self.is_external = "", 0, False
+        self.name, self.data_type = "", 0
         self.shape: list[int] = []
         self._raw = message[:0]
+        self._external: dict[str, str] = {}
+        is_external = False
         for field in _fields(message):
             if field.number == 1:
                 self.shape += _integers(field)
@@ -48,15 +56,29 @@ class Tensor:
                 self.name = field.text
             elif field.number == 9:
                 self._raw = field.value
+            elif field.number == 13:
+                pair = {part.number: part.text for part in _fields(field.value)}
+                self._external[pair.get(1, "")] = pair.get(2, "")
             elif field.number == 14:
-                self.is_external = field.integer == _EXTERNAL
+                is_external = field.integer == _EXTERNAL
+        self.location = self._external.get("location", "") if is_external else None
 
-    def bytes(self) -> NDArray[np.uint8]:
-        """The data as stored: a view of the file."""
-        return np.frombuffer(self._raw, np.uint8)
+    def bytes(self, data: Mapping[str, memoryview]) -> NDArray[np.uint8]:
+        """The data as stored: a view of the file, or of the one of `data` that it is in.
+
+        Raises:
+            ValueError, LookupError: there is no such file, or it is too short.
+        """
+        if self.location is None:
+            return np.frombuffer(self._raw, np.uint8)
+        file, offset = data[self.location], int(self._external.get("offset", "0"))
+        length = int(self._external["length"])
+        if offset < 0 or length < 0 or offset + length > len(file):
+            raise ValueError(f"{self.name}: {length} bytes at {offset} of {self.location}")
+        return np.frombuffer(file[offset : offset + length], np.uint8)
 
     def int64s(self) -> list[int]:
-        """The values of an INT64 tensor."""
+        """The values of an INT64 tensor that is in this file."""
         return [int(value) for value in np.frombuffer(self._raw, "<i8")]
 
 
@@ -141,6 +163,49 @@ class Model:
         graph = self.graph.with_external(shapes)
         others = [field.span for field in self._fields if field.number != 7]
         return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
+
+
+def map_file(path: Path) -> memoryview:
+    """A file's content, read from the disk as it is used; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return memoryview(b"")
+
+
+# Field numbers of the messages that hold others, on the way to every tensor.
+_HOLDERS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse_tensor",
+        23: "sparse_tensor",
+    },
+    "sparse_tensor": {1: "tensor", 2: "tensor"},
+}
+
+
+def external_files(message: memoryview, kind: str = "model") -> set[str]:
+    """Every other file that a tensor says its data is in, wherever in a model it is.
+
+    Raises:
+        one of `DAMAGED`: it is not a serialized ModelProto.
+    """
+    if kind == "tensor":
+        location = Tensor(message).location
+        return set() if location is None else {location}
+    found = set()
+    for field in _fields(message):
+        if field.number in _HOLDERS[kind]:
+            found |= external_files(field.value, _HOLDERS[kind][field.number])
+    return found
 
 
 @dataclass(frozen=True, slots=True)

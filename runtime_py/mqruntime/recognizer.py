@@ -12,7 +12,7 @@ from mqruntime import ctc, keywords, whisper
 from mqruntime.bundle import Bundle
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.manifest import CtcSettings, Manifest, WhisperSettings
-from mqruntime.session import Graph, Session
+from mqruntime.session import Graph, Session, StoredGraph
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["Recognizer", "Result"]
@@ -100,12 +100,7 @@ class Recognizer:
             content = bytes(bundle.read(manifest.vocabulary))
             vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
         graphs = {
-            role: Session(
-                bundle.path / name,
-                content=bundle.read(name),
-                threads=threads,
-                optimize=optimize,
-            )
+            role: Session(_stored_graph(bundle, name), threads=threads, optimize=optimize)
             for role, name in manifest.graphs.items()
         }
         return cls(manifest, graphs, vocabulary)
@@ -205,12 +200,22 @@ class Recognizer:
         if settings is None or self.vocabulary is None:
             raise ManifestError("a ctc model needs `ctc` and `vocabulary`")
         logits, timings = self._logits(pcm)
+        if logits.shape[-1] > len(self.vocabulary.tokens):
+            raise ManifestError(
+                f"the vocabulary has {len(self.vocabulary.tokens)} tokens, the model "
+                f"{logits.shape[-1]}; export again"
+            )
         tokens = ctc.greedy(logits, settings.blank)
         text = self.vocabulary.ctc_text(tokens, settings.word_delimiter)
         return Result(" ".join(text.split()), tokens, None, seconds, timings)
 
     def _keyword(self, pcm: np.ndarray, seconds: float) -> Result:
         logits, timings = self._logits(pcm)
+        if logits.shape[-1] != len(self.manifest.labels):
+            raise ManifestError(
+                f"there are {len(self.manifest.labels)} labels, the model has {logits.shape[-1]}; "
+                "export again"
+            )
         index, score = keywords.best_label(logits)
         return Result(self.manifest.labels[index], [index], None, seconds, timings, score)
 
@@ -218,6 +223,12 @@ class Recognizer:
         start = time.perf_counter()
         logits = self.graphs["model"].run({"pcm": pcm[np.newaxis]})["logits"][0]
         return logits, {"model": time.perf_counter() - start}
+
+
+def _stored_graph(bundle: Bundle, name: str) -> StoredGraph:
+    data = f"{name}.data"
+    found = {data: bundle.read(data)} if data in bundle.names else {}
+    return StoredGraph(f"{bundle.path}/{name}", bundle.read(name), found)
 
 
 def _checked(pcm: np.ndarray) -> np.ndarray:

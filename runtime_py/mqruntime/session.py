@@ -1,15 +1,17 @@
 """One ONNX graph, opened with onnxruntime."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from mqruntime.errors import ModelError
-from mqruntime.unpack import has_external_data, map_file, unpack_model
+from mqruntime.onnx_file import DAMAGED, external_files, map_file
+from mqruntime.unpack import unpack_model
 
-__all__ = ["Graph", "Session"]
+__all__ = ["Graph", "Session", "StoredGraph"]
 
 
 class Graph(Protocol):
@@ -20,6 +22,24 @@ class Graph(Protocol):
         ...
 
 
+_HAND_OVER = "add_external_initializers_from_files_in_memory"
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A graph that is not a file of its own.
+
+    Attributes:
+        name: what to call it in errors.
+        content: the .onnx file.
+        data: its external data by file name; it may use no other.
+    """
+
+    name: str
+    content: memoryview
+    data: Mapping[str, memoryview]
+
+
 class Session:
     """An onnxruntime session on the CPU.
 
@@ -28,9 +48,7 @@ class Session:
     K/V cache can so be fed back step after step at the cost of the graph's own Concat.
 
     Args:
-        path: the .onnx file; its external data must lie beside it.
-        content: the graph itself, if it is not a file of its own; `path` then only names it in
-            errors, and external data is refused.
+        graph: the .onnx file, whose external data must lie beside it, or a stored graph.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         optimize: graph optimization on (all levels) or off.
         unpack: decode packed weights in little memory (`mqruntime.unpack`) and not by the nodes of
@@ -43,9 +61,8 @@ class Session:
 
     def __init__(
         self,
-        path: Path,
+        graph: Path | StoredGraph,
         *,
-        content: memoryview | None = None,
         threads: int = 0,
         optimize: bool = True,
         unpack: bool = True,
@@ -53,9 +70,6 @@ class Session:
     ) -> None:
         import onnxruntime
 
-        self.path = Path(path)
-        if content is None and not self.path.is_file():
-            raise ModelError(f"{path}: no such graph; export or pack the model again")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
@@ -65,25 +79,31 @@ class Session:
         )
         for key, value in (config or {}).items():
             options.add_session_config_entry(key, value)
-        model: str | bytes = str(self.path)
-        if content is not None:
-            if has_external_data(content):
-                raise ModelError(f"{path}: its data is in another file; package the model again")
-            model = bytes(content)
-        unpacked = None
-        if unpack and optimize:
-            unpacked = unpack_model(map_file(self.path) if content is None else content)
+        stored = graph if isinstance(graph, StoredGraph) else _mapped(graph)
+        self.name = stored.name
+        # Older releases cannot be handed external data: then it has to be a file, and stay packed.
+        data = stored.data if hasattr(options, _HAND_OVER) else {}
+        if isinstance(graph, StoredGraph):
+            _check_external(graph)
+        unpacked = unpack_model(stored.content, data) if unpack and optimize else None
+        model: str | bytes = stored.name
         if unpacked is not None:
             model = unpacked.skeleton
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]
             options.add_external_initializers(list(unpacked.codes), values)
+        elif isinstance(graph, StoredGraph):
+            model = bytes(stored.content)
+        if data and isinstance(model, bytes):
+            getattr(options, _HAND_OVER)(
+                list(data), list(data.values()), list(map(len, data.values()))
+            )
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ModelError(
-                f"{path}: onnxruntime {onnxruntime.__version__} cannot open it "
+                f"{self.name}: onnxruntime {onnxruntime.__version__} cannot open it "
                 f"({_first_line(error)}); export or pack the model again"
             ) from error
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
@@ -102,11 +122,11 @@ class Session:
             ModelError: the session is closed, an input does not fit, or a node failed.
         """
         if self._session is None:
-            raise ModelError(f"{self.path}: is closed; open it again")
+            raise ModelError(f"{self.name}: is closed; open it again")
         try:
             values = self._session.run(None, dict(feeds))
         except Exception as error:  # as above
-            raise ModelError(f"{self.path}: running it failed ({_first_line(error)})") from error
+            raise ModelError(f"{self.name}: running it failed ({_first_line(error)})") from error
         return dict(zip(self.outputs, values, strict=True))
 
     def close(self) -> None:
@@ -117,3 +137,25 @@ class Session:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def _mapped(path: Path) -> StoredGraph:
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such graph; export or pack the model again")
+    data = path.with_name(path.name + ".data")
+    return StoredGraph(
+        str(path), map_file(path), {data.name: map_file(data)} if data.is_file() else {}
+    )
+
+
+def _check_external(graph: StoredGraph) -> None:
+    try:
+        outside = external_files(graph.content) - graph.data.keys()
+    except DAMAGED as error:
+        raise ModelError(f"{graph.name}: is not an ONNX graph ({error}); pack again") from None
+    if outside:
+        raise ModelError(
+            f"{graph.name}: has data in {sorted(outside)[0]!r}, which is not in the bundle; "
+            "do not use it"
+        )

@@ -6,21 +6,18 @@ intermediate tensor lives until the folding ends. Here the chain that makes `{la
 int8 weight of a MatMulInteger, is cut out, and the same tensor is computed block by block.
 """
 
-import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mqruntime.onnx_file import UINT8, Graph, Model
+from mqruntime.onnx_file import DAMAGED, UINT8, Graph, Model
 
-__all__ = ["UnpackedModel", "has_external_data", "map_file", "unpack_model"]
+__all__ = ["UnpackedModel", "unpack_model"]
 
 Codes = NDArray[np.int8]
 
-_DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
 _CODES_SUFFIX = ".codes"
 _GROUP_SIZE = 32
 _MULTIPLIER_BITS = 4
@@ -41,47 +38,35 @@ class UnpackedModel:
     codes: dict[str, Codes]
 
 
-def map_file(path: Path) -> memoryview:
-    """A file's content, read from the disk as it is used; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError):
-        return memoryview(b"")
-
-
-def has_external_data(content: memoryview) -> bool:
-    """Whether a tensor of a graph says that its data is in another file."""
-    try:
-        return any(tensor.is_external for tensor in Model(content).graph.tensors.values())
-    except _DAMAGED:
-        return False
-
-
-def unpack_model(content: memoryview) -> UnpackedModel | None:
+def unpack_model(
+    content: memoryview, data: Mapping[str, memoryview] | None = None
+) -> UnpackedModel | None:
     """Decode the weights of a packed graph.
 
     Args:
-        content: an .onnx file, best mapped (`map_file`).
+        content: an .onnx file, best mapped (`onnx_file.map_file`).
+        data: its external data by file name.
 
     Returns:
-        None if onnxruntime should open the file itself: nothing in it is packed, its data is in
-        another file, or it is damaged (and onnxruntime's message will say how).
+        None if onnxruntime should open the file itself: nothing in it is packed, its data is not
+        in `data`, or it is damaged (and onnxruntime's message will say how).
     """
+    data = data or {}
     try:
         model = Model(content)
         graph = model.graph
         names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
-        if not names or any(tensor.is_external for tensor in graph.tensors.values()):
+        locations = {tensor.location for tensor in graph.tensors.values()} - {None}
+        if not names or not locations <= data.keys():
             return None
-        codes = {name: _decode_layer(graph, name) for name in names}
+        codes = {name: _decode_layer(graph, name, data) for name in names}
         skeleton = model.with_external({name: array.shape for name, array in codes.items()})
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return UnpackedModel(skeleton, codes)
 
 
-def _decode_layer(graph: Graph, name: str) -> Codes:
+def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Codes:
     """int8 [columns, rows], as MatMulInteger reads it."""
     layer, source = name.removesuffix(_CODES_SUFFIX), name
     is_table = graph.makers[name].op_type == "Transpose"
@@ -93,7 +78,7 @@ def _decode_layer(graph: Graph, name: str) -> Codes:
     if source in graph.makers and graph.makers[source].op_type == "Concat":
         sources = graph.makers[source].inputs
     parts = [
-        _Part(graph, layer, index, is_table, *_stored_shape(graph, source))
+        _Part(graph, data, layer, index, is_table, *_stored_shape(graph, source))
         for index, source in enumerate(sources)
     ]
     codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
@@ -144,7 +129,14 @@ class _Part:
     """
 
     def __init__(
-        self, graph: Graph, layer: str, index: int, is_table: bool, lines: int, length: int
+        self,
+        graph: Graph,
+        data: Mapping[str, memoryview],
+        layer: str,
+        index: int,
+        is_table: bool,
+        lines: int,
+        length: int,
     ) -> None:
         self.is_table, self.lines, self.length = is_table, lines, length
         self.rows, self.columns = (lines, length) if is_table else (length, lines)
@@ -161,14 +153,14 @@ class _Part:
             elif number == 0:
                 values -= (values >= 2 ** (width - 1)) * 2**width
             values <<= sum(widths[number + 1 :])
-            stored = graph.tensors[name].bytes()
+            stored = graph.tensors[name].bytes(data)
             self.planes.append(_Plane(stored, width, values, (lines, length), is_table))
         self.multipliers = None
         if tensor := graph.tensors.get(f"{layer}.groups/{index}"):
             groups = self.columns // _GROUP_SIZE
             shape = (lines, groups) if is_table else (groups, length)
             values = np.arange(2**_MULTIPLIER_BITS)
-            plane = _Plane(tensor.bytes(), _MULTIPLIER_BITS, values, shape, is_table)
+            plane = _Plane(tensor.bytes(data), _MULTIPLIER_BITS, values, shape, is_table)
             self.multipliers = plane.lines(0, shape[0])
 
     def blocks(self) -> Iterator[tuple[slice, Codes]]:

@@ -14,7 +14,9 @@ from mqruntime.selftest import selftest
 from mqtool.bundle.keys import make_keys, public_path
 from mqtool.bundle.package import package
 from mqtool.errors import MqError
+from mqtool.graph.files import save_graph
 from speaking import loudness_folder, reader_folder, spell
+from toy import toy_folder, toy_graph
 
 
 @pytest.fixture
@@ -148,3 +150,17 @@ def test_what_cannot_be_packaged_leaves_nothing(folder, tmp_path):
     with pytest.raises(ModelError):
         package(folder, tmp_path / "app.mqz")
     assert not list(tmp_path.glob("*.mqz*"))
+
+
+def test_external_data_travels_inside(tmp_path):
+    folder = toy_folder(tmp_path / "model", scale=4)
+    save_graph(toy_graph(scale=4), folder / "model.onnx", external=True)
+    assert (folder / "model.onnx.data").is_file()
+    package(folder, tmp_path / "app.mqz", golden=False)
+    assert "model.onnx.data" in Bundle.open(tmp_path / "app.mqz").names
+    pcm = np.random.default_rng(0).normal(0, 0.3, 400).astype(np.float32)
+    with (
+        Recognizer.open(folder) as expected,
+        Recognizer.open(tmp_path / "app.mqz") as recognizer,
+    ):
+        assert recognizer.transcribe(pcm).tokens == expected.transcribe(pcm).tokens

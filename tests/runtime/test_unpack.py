@@ -12,8 +12,9 @@ import pytest
 
 import mqtool.graph.rewrite
 from mqruntime.errors import ModelError
+from mqruntime.onnx_file import map_file
 from mqruntime.session import Session
-from mqruntime.unpack import map_file, unpack_model
+from mqruntime.unpack import unpack_model
 from mqtool.bundle.pack import pack
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder, layer_weight
@@ -143,6 +144,10 @@ def test_files_for_onnxruntime_itself(tmp_path):
     outside = packed_toy(tmp_path / "outside.onnx", 4, scale=8, external=True)
     assert outside.with_suffix(".onnx.data").is_file()
     assert unpack_model(map_file(outside)) is None
+    data = {"outside.onnx.data": map_file(outside.with_suffix(".onnx.data"))}
+    assert unpack_model(map_file(outside), data) is not None
+    data["outside.onnx.data"] = data["outside.onnx.data"][:-1]
+    assert unpack_model(map_file(outside), data) is None
     inside = packed_toy(tmp_path / "inside.onnx", 4, scale=8)
     np.testing.assert_array_equal(
         Session(outside).run({"pcm": PCM})["logits"], Session(inside).run({"pcm": PCM})["logits"]

@@ -25,7 +25,7 @@ from mqtool import __version__
 from mqtool.bundle.golden import write_golden
 from mqtool.errors import PackError
 from mqtool.files import new_file
-from mqtool.graph.files import check_graph
+from mqtool.graph.files import check_graph, data_path
 from mqtool.plan.size import NO_RECORDINGS
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def package(
 
     Raises:
         ModelError: the folder cannot be read or run.
-        PackError: a graph's data is in another file, or the bundle would be over 4 GB.
+        PackError: the bundle would be over 4 GB.
         MqError: `output` or the key cannot be used.
     """
     from mqtool.bundle.keys import sign
@@ -84,6 +84,9 @@ def package(
         (made / MANIFEST_NAME).write_bytes(model.to_bytes())
         files = {MANIFEST_NAME: made / MANIFEST_NAME}
         files |= {name: folder / name for name in model.files}
+        for name in model.graphs.values():
+            if (data := data_path(folder / name)).is_file():
+                files[data.name] = data
         model_bytes = sum(path.stat().st_size for path in files.values())
         vectors = write_golden(folder, made) if golden else {}
         files |= vectors
@@ -108,7 +111,7 @@ def package(
 
 
 def write_bundle(
-    target: Path, manifest: bytes, signature: bytes | None, files: Mapping[str, Path]
+    target: Path, manifest: bytes, signature: bytes | None, files: Mapping[str, bytes | Path]
 ) -> None:
     """Write the file: the manifest, the signature if any, then `files` sorted by name.
 
@@ -159,8 +162,6 @@ def _interface(path: Path) -> GraphInterface:
 
     check_graph(path)
     model = onnx.load(path, load_external_data=False)
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise PackError(f"{path}: its data is in another file, which a bundle cannot hold yet")
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     return GraphInterface(
         opset=opsets[""],

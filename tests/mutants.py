@@ -1,0 +1,416 @@
+"""Bundles that somebody or something has changed.
+
+    python tests/mutants.py
+
+writes tests/bundle/mutants.json.gz for readers in other languages: a gzip of {"pcm", "text",
+"public_key", "mutants": [{"what", "bundle", "verdict", "verdict_with_key"}]}, bytes as hexadecimal
+digits. `pcm` is 16-bit mono at 16 kHz, and `text` what an unchanged bundle makes of it. Verdicts
+are "refused" and "text", when the bundle is opened without and with the public key (PEM).
+"""
+
+import gzip
+import json
+import random
+import secrets
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from mqruntime.bundle import Bundle
+from mqruntime.errors import ModelError
+from mqruntime.recognizer import Recognizer
+from mqtool.bundle.keys import public_path, sign
+from mqtool.bundle.package import package, write_bundle
+from speaking import reader_folder, spell
+
+TEXT = "hello world"
+VECTORS = Path(__file__).parent / "bundle" / "mutants.json.gz"
+
+
+@dataclass(frozen=True)
+class Original:
+    """A signed bundle, what is in it, and the key."""
+
+    content: bytes
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+    private_key: Path
+    public_key: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    what: str
+    content: bytes
+
+
+def original(folder: Path) -> Original:
+    """The same every time: its key is no secret."""
+    key = Ed25519PrivateKey.from_private_bytes(b"mutants".ljust(32))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    public_path(folder / "key.pem").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    model = reader_folder(folder / "model")
+    package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
+    bundle = Bundle.open(folder / "good.mqz")
+    files = {name: bytes(bundle.read(name)) for name in bundle.names}
+    manifest = json.loads(files.pop("manifest.json"))
+    del files["manifest.sig"]
+    return Original(
+        (folder / "good.mqz").read_bytes(),
+        manifest,
+        files,
+        folder / "key.pem",
+        public_path(folder / "key.pem"),
+        folder,
+    )
+
+
+def verdict(path: Path, public_key: Path | None = None) -> str:
+    """What a user gets: "refused", or the transcript. Anything else is raised."""
+    try:
+        with Recognizer.open(path, threads=1, public_key=public_key) as recognizer:
+            return recognizer.transcribe(spell(TEXT)).text
+    except ModelError as error:
+        assert "\n" not in str(error), error
+        return "refused"
+
+
+def rebuilt(
+    good: Original,
+    manifest: bytes | None = None,
+    files: dict[str, bytes] | None = None,
+    signature: bytes | None = None,
+) -> bytes:
+    """A zip that is right in itself around changed content, signed as before."""
+    if manifest is None:
+        manifest = (
+            json.dumps(good.manifest, sort_keys=True, separators=(",", ":")) + "\n"
+        ).encode()
+    signature = sign(good.private_key, manifest) if signature is None else signature
+    made = good.folder / f"rebuilt-{secrets.token_hex(8)}.mqz"
+    write_bundle(made, manifest, signature or None, files or good.files)
+    content = made.read_bytes()
+    made.unlink()
+    return content
+
+
+def overwrite(path: Path, content: bytes) -> Path:
+    """As `write_bytes`, many times faster on file systems that flush when a file was emptied."""
+    path.touch()
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+    return path
+
+
+def random_mutants(good: Original, count: int, seed: int) -> Iterator[Mutant]:
+    """Damage of every kind in turn."""
+    rng = random.Random(seed)
+    for number in range(count):
+        change = _RANDOM[number % len(_RANDOM)]
+        yield Mutant(f"{change.__name__.removeprefix('_')} {number}", change(good, rng))
+
+
+def _flipped_bits(good: Original, rng: random.Random) -> bytes:
+    changed = bytearray(good.content)
+    for _ in range(rng.choice([1, 1, 1, 2, 8])):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _overwritten(good: Original, rng: random.Random) -> bytes:
+    start, length = rng.randrange(len(good.content)), rng.choice([1, 2, 4, 64, 600])
+    end = min(len(good.content), start + length)
+    filler = rng.choice([b"\0" * (end - start), rng.randbytes(end - start)])
+    return good.content[:start] + filler + good.content[end:]
+
+
+def _cut_off(good: Original, rng: random.Random) -> bytes:
+    return good.content[: rng.randrange(len(good.content))]
+
+
+def _inserted(good: Original, rng: random.Random) -> bytes:
+    at = rng.choice([0, len(good.content), rng.randrange(len(good.content))])
+    return good.content[:at] + rng.randbytes(rng.choice([1, 4, 64])) + good.content[at:]
+
+
+def _removed(good: Original, rng: random.Random) -> bytes:
+    at = rng.randrange(len(good.content))
+    return good.content[:at] + good.content[at + rng.choice([1, 4, 64]) :]
+
+
+def _swapped_blocks(good: Original, rng: random.Random) -> bytes:
+    size = rng.choice([1, 16, 64])
+    a, b = sorted(rng.sample(range(len(good.content) // size), 2))
+    blocks = [good.content[i : i + size] for i in range(0, len(good.content), size)]
+    blocks[a], blocks[b] = blocks[b], blocks[a]
+    return b"".join(blocks)
+
+
+def _swapped_entries(good: Original, rng: random.Random) -> bytes:
+    names = list(good.files)
+    a, b = rng.sample(names, 2)
+    files = dict(good.files)
+    files[a], files[b] = files[b], files[a]
+    return rebuilt(good, files=files)
+
+
+def _changed_file(good: Original, rng: random.Random) -> bytes:
+    name = rng.choice(list(good.files))
+    content = bytearray(good.files[name])
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return rebuilt(good, files={**good.files, name: bytes(content)})
+
+
+def _edited_manifest(good: Original, rng: random.Random) -> bytes:
+    """One value replaced, removed or added somewhere; CRC-32s are right, the signature is old."""
+    manifest = json.loads(json.dumps(good.manifest))
+    places = list(_places(manifest))
+    holder, key = rng.choice(places)
+    action = rng.choice(["replace", "replace", "remove", "add"])
+    odd = rng.choice([None, True, -1, 0, 1, 2**40, 1e300, "", "..", "x" * 300, [], {}, [[]], "é"])
+    if action == "replace":
+        holder[key] = odd
+    elif action == "remove":
+        del holder[key]
+    elif isinstance(holder, dict):
+        holder[f"new {rng.randrange(9)}"] = odd
+    else:
+        holder.append(odd)
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
+    return rebuilt(good, manifest=text.encode(), signature=good_signature(good))
+
+
+def good_signature(good: Original) -> bytes:
+    at = good.content.index(b"manifest.sig")
+    start = -(-(at + len("manifest.sig") + 6) // 64) * 64
+    return good.content[start : start + 64]
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    for key in keys:
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+_RANDOM: list[Callable[[Original, random.Random], bytes]] = [
+    _flipped_bits,
+    _overwritten,
+    _cut_off,
+    _inserted,
+    _removed,
+    _swapped_blocks,
+    _swapped_entries,
+    _changed_file,
+    _edited_manifest,
+    _flipped_bits,
+]
+
+
+def crafted_mutants(good: Original) -> Iterator[Mutant]:
+    """What somebody who knows the format would try; hashes and CRC-32s are right."""
+    for name in _NAMES:
+        files = {**good.files, name: b"content"}
+        try:
+            yield Mutant(f"an entry named {name!r}", _listed(good, files))
+        except UnicodeEncodeError:
+            continue
+    for what, fields in _MODELS.items():
+        yield Mutant(f"model.json with {what}", _with_model(good, {**_model(good), **fields}))
+    bomb = gzip.compress(b"[" + b" " * (1 << 25) + b"]", mtime=0)
+    yield Mutant(
+        "a vocabulary that unpacks to 32 MB", _listed(good, {**good.files, VOCABULARY: bomb})
+    )
+    short = gzip.compress(b'["a"]', mtime=0)
+    yield Mutant("a vocabulary of one token", _listed(good, {**good.files, VOCABULARY: short}))
+    for location in ("model.onnx.data", "../outside", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", ""):
+        files = {**good.files, "model.onnx": _external_graph(good, location)}
+        yield Mutant(f"a graph with data in {location!r}", _listed(good, files))
+    yield from _zip_mutants(good)
+    yield from _json_mutants(good)
+
+
+VOCABULARY = "vocabulary.json.gz"
+_NAMES = [
+    "../outside",
+    "golden/../../outside",
+    "/outside",
+    "golden//outside",
+    "golden",
+    "a/b",
+    "a\\b",
+    "C:outside",
+    ".hidden",
+    "MODEL.ONNX",
+    "Manifest.json",
+    "model.onnx ",
+    "x" * 120,
+    "nul\0l",
+]
+_MODELS: dict[str, dict[str, Any]] = {
+    "a graph outside": {"graphs": {"model": "../model.onnx"}},
+    "a graph that is not there": {"graphs": {"model": "other.onnx"}},
+    "another role": {"graphs": {"encoder": "model.onnx"}},
+    "no graph": {"graphs": {}},
+    "another task": {"task": "transcribe"},
+    "an unknown task": {"task": "sing"},
+    "another format": {"format": 2},
+    "format true": {"format": True},
+    "a rate of 0": {"sample_rate": 0},
+    "a rate of text": {"sample_rate": "16000"},
+    "a huge padding": {"min_samples": 2**40},
+    "no ctc": {"ctc": None},
+    "a blank of -1": {"ctc": {"blank": -1, "word_delimiter": 1}},
+    "no vocabulary": {"vocabulary": None},
+    "labels": {"labels": ["yes"]},
+    "an unknown field": {"run": "rm -rf"},
+}
+
+
+def _model(good: Original) -> dict[str, Any]:
+    return json.loads(good.files["model.json"])
+
+
+def _with_model(good: Original, model: dict[str, Any]) -> bytes:
+    text = json.dumps(model, sort_keys=True, separators=(",", ":")) + "\n"
+    return _listed(good, {**good.files, "model.json": text.encode()}, model)
+
+
+def _listed(good: Original, files: dict[str, bytes], model: dict[str, Any] | None = None) -> bytes:
+    """A bundle of these files, all hashes as they should be, and an old signature."""
+    from hashlib import sha256
+
+    listed = [
+        {"length": len(files[name]), "name": name, "sha256": sha256(files[name]).hexdigest()}
+        for name in sorted(files)
+    ]
+    manifest = {**good.manifest, "files": listed, "model": model or _model(good)}
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":")) + "\n"
+    return rebuilt(good, text.encode(), files, good_signature(good))
+
+
+def _external_graph(good: Original, location: str) -> bytes:
+    """The graph with a tensor, used by nothing, whose data is elsewhere."""
+    import onnx
+
+    model = onnx.load_from_string(good.files["model.onnx"])
+    tensor = onnx.TensorProto(name="outside", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "4")):
+        tensor.external_data.add(key=key, value=value)
+    model.graph.node.add(op_type="Constant", output=["unused"]).attribute.add(
+        name="value", type=onnx.AttributeProto.TENSOR, t=tensor
+    )
+    return model.SerializeToString(deterministic=True)
+
+
+def _zip_mutants(good: Original) -> Iterator[Mutant]:
+    """The same files in other zips, which zip libraries read without complaint."""
+    bundle = _entries(good)
+    for what, compression in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+        yield Mutant(f"zipped by another tool, {what}", _zipped(bundle, compression))
+    twice = {**bundle, "model.onnx": b"another"}
+    yield Mutant("an entry twice", _zipped(bundle, zipfile.ZIP_STORED, twice))
+    yield Mutant("a comment", good.content[:-2] + struct.pack("<H", 5) + b"hello")
+    yield Mutant("another zip behind it", good.content + good.content)
+    yield Mutant("nothing", b"")
+    empty = BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    yield Mutant("an empty zip", empty.getvalue())
+    reordered = {name: bundle[name] for name in reversed(bundle)}
+    yield Mutant("entries in another order", _zipped(reordered, zipfile.ZIP_STORED))
+    start = good.content.index(b"PK\x01\x02")
+    for what, at in (("method", 10), ("flags", 8), ("length", 24), ("offset", 42)):
+        changed = bytearray(good.content)
+        changed[start + at] ^= 8
+        yield Mutant(f"another {what} in the list of entries", bytes(changed))
+
+
+def _entries(good: Original) -> dict[str, bytes]:
+    with zipfile.ZipFile(BytesIO(good.content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _zipped(
+    files: dict[str, bytes], compression: int, more: dict[str, bytes] | None = None
+) -> bytes:
+    import warnings
+
+    target = BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of names that are there twice
+        for name, content in [*files.items(), *(more or {}).items()]:
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
+    return target.getvalue()
+
+
+def _json_mutants(good: Original) -> Iterator[Mutant]:
+    text = json.dumps(good.manifest, sort_keys=True, separators=(",", ":"))
+    texts = {
+        "a key twice": '{"format":1,' + text[1:],
+        "NaN": text.replace('"budget_bytes":null', '"budget_bytes":NaN'),
+        "a byte order mark": "\ufeff" + text,
+        "a list": f"[{text}]",
+        "no JSON": text[:-1],
+        "deep nesting": "[" * 100_000,
+        "an integer of 5000 digits": text.replace(
+            '"budget_bytes":null', f'"budget_bytes":{"9" * 5000}'
+        ),
+        "2 MB of spaces": text + " " * (2 << 20),
+        "bytes that are no UTF-8": "",
+    }
+    for what, changed in texts.items():
+        content = changed.encode() or b"\xff" + text.encode()
+        yield Mutant(
+            f"a manifest with {what}", rebuilt(good, content, signature=good_signature(good))
+        )
+    manifest = {**good.manifest, "tool": "another tool"}
+    content = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    yield Mutant("another tool's name", rebuilt(good, content, signature=good_signature(good)))
+    yield Mutant("no signature", rebuilt(good, signature=b""))
+
+
+def write_vectors(target: Path, count: int = 200) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        good = original(Path(folder))
+        mutants = [Mutant("nothing changed", good.content), *random_mutants(good, count, seed=1)]
+        mutants += [mutant for mutant in crafted_mutants(good) if len(mutant.content) < 100_000]
+        rows = []
+        for mutant in mutants:
+            path = Path(folder) / "mutant.mqz"
+            overwrite(path, mutant.content)
+            row = {"what": mutant.what, "bundle": mutant.content.hex()}
+            for name, key in (("verdict", None), ("verdict_with_key", good.public_key)):
+                heard = verdict(path, key)
+                assert heard in ("refused", TEXT), mutant.what
+                row[name] = "text" if heard == TEXT else "refused"
+            rows.append(row)
+        public_key = good.public_key.read_bytes().hex()
+    pcm = (spell(TEXT) * 32768).astype(np.int16).tobytes().hex()
+    text = json.dumps({"pcm": pcm, "text": TEXT, "public_key": public_key, "mutants": rows})
+    target.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    write_vectors(VECTORS)
