@@ -147,7 +147,8 @@ class BundleManifest:
         """Read and check the entry's bytes.
 
         Raises:
-            ValueError: not JSON, another format, or a field that is missing, unknown or wrong.
+            ValueError: not JSON, another format, a field that is missing, unknown or wrong, or
+                the bytes are not those of `to_bytes`.
         """
         fields = parse_json(content)
         if not isinstance(fields, dict) or fields.get("format") != BUNDLE_FORMAT:
@@ -155,6 +156,8 @@ class BundleManifest:
             raise ValueError(f"its format is {found!r}, this version reads {BUNDLE_FORMAT}")
         manifest = read_fields(cls, fields)
         manifest.model.check()
+        if manifest.to_bytes() != content:
+            raise ValueError("it is not spelled as mqtool writes it")
         return manifest
 
 

@@ -94,9 +94,8 @@ class Session:
         elif isinstance(graph, StoredGraph):
             model = bytes(stored.content)
         if data and isinstance(model, bytes):
-            getattr(options, _HAND_OVER)(
-                list(data), list(data.values()), list(map(len, data.values()))
-            )
+            lengths = [len(content) for content in data.values()]
+            getattr(options, _HAND_OVER)(list(data), list(data.values()), lengths)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]

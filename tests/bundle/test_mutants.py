@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from mqruntime.bundle import Bundle
-from mqruntime.errors import BundleError
+from mqruntime.errors import BundleError, ModelError
+from mqruntime.recognizer import Recognizer
 from mutants import (
     TEXT,
     VECTORS,
@@ -78,7 +79,7 @@ def test_crafted_mutants_are_refused(good, tmp_path):
     [
         ("an entry named '../outside'", "an entry is named '../outside'"),
         ("an entry named 'MODEL.ONNX'", "is there twice"),
-        ("a vocabulary that unpacks to 32 MB", "more than"),
+        ("a vocabulary of 32 MB", "more than"),
         ("a graph with data in '../outside'", "which is not in the bundle"),
         ("model.json with an unknown field", r"model\.run is not a known field"),
         ("zipped by another tool, deflated", "not as mqtool writes it"),
@@ -87,9 +88,6 @@ def test_crafted_mutants_are_refused(good, tmp_path):
     ],
 )
 def test_refusals_say_why(good, tmp_path, what, message):
-    from mqruntime.errors import ModelError
-    from mqruntime.recognizer import Recognizer
-
     mutant = next(mutant for mutant in crafted_mutants(good) if mutant.what == what)
     (tmp_path / "mutant.mqz").write_bytes(mutant.content)
     with pytest.raises(ModelError, match=message):

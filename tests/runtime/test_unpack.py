@@ -146,7 +146,7 @@ def test_files_for_onnxruntime_itself(tmp_path):
     assert unpack_model(map_file(outside)) is None
     data = {"outside.onnx.data": map_file(outside.with_suffix(".onnx.data"))}
     assert unpack_model(map_file(outside), data) is not None
-    data["outside.onnx.data"] = data["outside.onnx.data"][:-1]
+    data["outside.onnx.data"] = data["outside.onnx.data"][:100]
     assert unpack_model(map_file(outside), data) is None
     inside = packed_toy(tmp_path / "inside.onnx", 4, scale=8)
     np.testing.assert_array_equal(
