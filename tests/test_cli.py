@@ -175,7 +175,7 @@ def test_onnxruntime_int8_refuses_packed_models(capsys, model, tmp_path):
         (["transcribe", "{model}", "{folder}/absent.wav"], 1, "absent.wav: no such file"),
         (["transcribe", "{model}", "{model}"], 1, "model: no audio files in this folder"),
         (["transcribe", "{model}", "{clip}", "--json", "{folder}/a/b.json"], 1, "does not exist"),
-        (["inspect", "{clip}"], 1, "hello.wav: is no model folder, plan.json or .onnx file"),
+        (["inspect", "{clip}"], 1, "hello.wav: is no bundle, model folder, plan.json or"),
         (["inspect", "{folder}/absent"], 1, "no such file or folder"),
         (["bench", "{folder}"], 1, "no model.json here"),
         (["transcribe"], 2, "Missing argument"),

@@ -1,17 +1,23 @@
 """Write the parts of the documentation that the code knows best. `make docs` runs this.
 
 The list of commands in README.md, toolchain/COMMANDS.md with the help of each, and the list of
-modules in toolchain/README.md, one line each from its docstring. A test fails when they are out of
-date.
+modules in toolchain/README.md, one line each from its docstring, and the JSON Schemas of the files
+that others read. A test fails when they are out of date.
 """
 
 import ast
+import json
 import sys
 from pathlib import Path
 
 import click
+from pydantic import TypeAdapter
 
+from mqruntime.bundle import BundleManifest
+from mqruntime.manifest import Manifest
+from mqruntime.selftest import Golden
 from mqtool.cli.main import cli
+from mqtool.plan.plan_file import Plan
 
 __all__ = ["documents"]
 
@@ -27,7 +33,23 @@ def documents() -> dict[Path, str]:
         readme: _with_part(readme, "commands", _help(cli)),
         tour: _with_part(tour, "modules", module_list()),
         ROOT / "toolchain" / "COMMANDS.md": command_reference(),
+        **{ROOT / "toolchain" / name: text for name, text in schemas().items()},
     }
+
+
+def schemas() -> dict[str, str]:
+    """JSON Schemas of a bundle's manifest.json and golden.json, model.json and plan.json."""
+    files = {"manifest": BundleManifest, "golden": Golden, "model": Manifest, "plan": Plan}
+    return {f"{name}.schema.json": _schema(kind) for name, kind in files.items()}
+
+
+def _schema(kind: type) -> str:
+    schema = TypeAdapter(kind).json_schema()
+    for part in [schema, *schema.get("$defs", {}).values()]:
+        if "properties" in part:  # files hold every field and no other
+            part |= {"required": sorted(part["properties"]), "additionalProperties": False}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
 def command_reference() -> str:

@@ -1,4 +1,4 @@
-"""A model folder, opened: PCM in, text out."""
+"""A model, opened: PCM in, text out."""
 
 import time
 from collections.abc import Mapping
@@ -74,6 +74,7 @@ class Recognizer:
         public_key: Path | None = None,
         threads: int = 0,
         optimize: bool = True,
+        config: Mapping[str, str] | None = None,
     ) -> Self:
         """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
@@ -82,41 +83,46 @@ class Recognizer:
             public_key: PEM file of the key a bundle must be signed with (`Bundle.open`).
             threads: threads inside an operator; 0 lets onnxruntime choose.
             optimize: onnxruntime's graph optimization on or off.
+            config: session configuration entries of onnxruntime.
 
         Raises:
             ModelError: the bundle or folder, its manifest or a graph cannot be used.
         """
         path = Path(path)
-        if path.is_dir():
-            return cls._open_folder(path, public_key, threads, optimize)
-        return cls.open_bundle(Bundle.open(path, public_key), threads=threads, optimize=optimize)
+        if path.is_file():
+            bundle = Bundle.open(path, public_key)
+            return cls.open_bundle(bundle, threads=threads, optimize=optimize, config=config)
+        if public_key is not None:
+            raise SignatureError(f"{path}: is a folder, which cannot be signed; give an .mqz")
+        manifest = Manifest.read(path)
+        vocabulary = None
+        if manifest.vocabulary is not None:
+            vocabulary = Vocabulary.read(path / manifest.vocabulary)
+        graphs = {
+            role: Session(path / name, threads=threads, optimize=optimize, config=config)
+            for role, name in manifest.graphs.items()
+        }
+        return cls(manifest, graphs, vocabulary)
 
     @classmethod
-    def open_bundle(cls, bundle: Bundle, *, threads: int = 0, optimize: bool = True) -> Self:
-        """Open a bundle's model; arguments as of `open`."""
+    def open_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int = 0,
+        optimize: bool = True,
+        config: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Open the model in a bundle; arguments as of `open`."""
         manifest = bundle.manifest.model
         vocabulary = None
         if manifest.vocabulary is not None:
             content = bytes(bundle.read(manifest.vocabulary))
             vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
         graphs = {
-            role: Session(_stored_graph(bundle, name), threads=threads, optimize=optimize)
-            for role, name in manifest.graphs.items()
-        }
-        return cls(manifest, graphs, vocabulary)
-
-    @classmethod
-    def _open_folder(
-        cls, folder: Path, public_key: Path | None, threads: int, optimize: bool
-    ) -> Self:
-        if public_key is not None:
-            raise SignatureError(f"{folder}: is a folder, which cannot be signed; give an .mqz")
-        manifest = Manifest.read(folder)
-        vocabulary = None
-        if manifest.vocabulary is not None:
-            vocabulary = Vocabulary.read(folder / manifest.vocabulary)
-        graphs = {
-            role: Session(folder / name, threads=threads, optimize=optimize)
+            role: Session(
+                _stored_graph(bundle, name), threads=threads, optimize=optimize, config=config
+            )
             for role, name in manifest.graphs.items()
         }
         return cls(manifest, graphs, vocabulary)

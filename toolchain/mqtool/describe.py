@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mqruntime.bundle import SIGNATURE_NAME, Bundle
 from mqruntime.manifest import MANIFEST_NAME, Manifest
 from mqtool.errors import ModelError, MqError
 
@@ -46,8 +47,12 @@ class Description:
         return {"kind": self.kind, **self.fields, "tables": tables}
 
 
-def describe(path: Path) -> Description:
-    """Describe a model folder, a plan or an ONNX graph.
+def describe(path: Path, public_key: Path | None = None) -> Description:
+    """Describe a bundle, a model folder, a plan or an ONNX graph.
+
+    Args:
+        path: the file or folder.
+        public_key: PEM file of the key a bundle must be signed with.
 
     Raises:
         MqError: `path` is missing, of no known kind, or broken (`ModelError`, `PlanError`).
@@ -55,10 +60,47 @@ def describe(path: Path) -> Description:
     path = Path(path)
     if not path.exists():
         raise MqError(f"{path}: no such file or folder")
+    if _is_bundle(path):
+        return _describe_bundle(path, public_key)
+    if public_key is not None:
+        raise MqError(f"{path}: is no bundle, and nothing else is signed; leave out the key")
     for recognizes, describes in _KINDS:
         if recognizes(path):
             return describes(path)
-    raise MqError(f"{path}: is no model folder, plan.json or .onnx file")
+    raise MqError(f"{path}: is no bundle, model folder, plan.json or .onnx file")
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.suffix == ".mqz" and path.is_file()
+
+
+def _describe_bundle(path: Path, public_key: Path | None) -> Description:
+    """Every field of its manifest, so that people see all that a bundle tells."""
+    bundle = Bundle.open(path, public_key)
+    fields = asdict(bundle.manifest)
+    files, graphs, model = (fields.pop(name) for name in ("files", "graphs", "model"))
+    signature = "of the given key" if public_key is not None else "not checked"
+    fields["signature"] = signature if SIGNATURE_NAME in bundle.names else "none"
+    fields["bytes"] = path.stat().st_size
+    fields |= {f"model.{name}": value for name, value in model.items()}
+    columns = ["graph", "value", "name", "type", "shape"]
+    values = [
+        [role, kind, value["name"], value["dtype"], value["shape"]]
+        for role, graph in graphs.items()
+        for kind in ("inputs", "outputs")
+        for value in graph[kind]
+    ]
+    fields |= {
+        f"graphs.{role}.{name}": graph[name]
+        for role, graph in graphs.items()
+        for name in ("opset", "ir_version")
+    }
+    rows = [[file["name"], file["length"], file["sha256"]] for file in files]
+    tables = [
+        Table("files", ["file", "bytes", "sha256"], rows),
+        Table("graphs", columns, values),
+    ]
+    return Description("bundle", fields, tables)
 
 
 def _describe_folder(folder: Path) -> Description:

@@ -31,7 +31,7 @@ from mqtool.plan.size import NO_RECORDINGS
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PackageReport", "package", "write_bundle"]
+__all__ = ["PackageReport", "android_asset", "package", "write_bundle"]
 
 _CHUNK = 1 << 20
 
@@ -108,6 +108,19 @@ def package(
         size = target.stat().st_size
         digest = _bundled(output.name, target).sha256
     return PackageReport(size, model_bytes, digest, signature is not None)
+
+
+def android_asset(project: Path) -> Path:
+    """Where an Android project packs a bundle into its app; makes the folder if need be.
+
+    Raises:
+        PackError: `project` is no Android project.
+    """
+    main = project / "app" / "src" / "main"
+    if not main.is_dir():
+        raise PackError(f"{project}: holds no app/src/main; give the folder of the Android project")
+    (main / "assets").mkdir(exist_ok=True)
+    return main / "assets" / "model.mqz"
 
 
 def write_bundle(

@@ -16,21 +16,29 @@ __all__ = ["inspect"]
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="ANYTHING")
+@click.option(
+    "--verify",
+    "public_key",
+    metavar="PUB",
+    type=click.Path(path_type=Path),
+    help="Refuse a bundle that is not signed with this key.",
+)
 @click.option("--all", "everything", is_flag=True, help="Show every row of every table.")
 @json_option
-def inspect(path: Path, everything: bool, json_path: Path | None) -> None:
-    """Show what is in a model folder, a plan or an ONNX graph.
+def inspect(path: Path, public_key: Path | None, everything: bool, json_path: Path | None) -> None:
+    """Show what is in a bundle, a model folder, a plan or an ONNX graph.
 
     Tables show the heaviest 15 rows first, plans all layers in their order.
 
     \b
     Example:
       mqtool inspect packed/
+      mqtool inspect app.mqz --verify key.pem.pub
       mqtool inspect packed/encoder.onnx --all --json tensors.json
     """
     from mqtool.describe import describe
 
-    description = describe(path)
+    description = describe(path, public_key)
     click.echo(f"{path}: {description.kind}")
     for name, value in description.fields.items():
         click.echo(f"  {name:<18}{_plain(value)}")

@@ -72,19 +72,21 @@ def validate(
     Example:
       mqtool validate packed/ --reference model/ --clips recordings/ --plan plan.json
     """
+    from mqtool.bundle.unpackage import model_folder
     from mqtool.clips import find_clips
     from mqtool.evaluate.validate import validate as check
 
     found = find_clips(clips, split=split, group=group, language=language)
-    result = check(
-        packed,
-        reference,
-        found,
-        plan_path=plan_path,
-        max_wer=max_wer,
-        threads=threads,
-        track=track,
-    )
+    with model_folder(packed) as folder:
+        result = check(
+            folder,
+            reference,
+            found,
+            plan_path=plan_path,
+            max_wer=max_wer,
+            threads=threads,
+            track=track,
+        )
     _print(packed, result)
     write_json(json_path, result.to_json())
     if result.failed:

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from mqruntime import whisper
-from mqruntime.manifest import Manifest
 from mqruntime.recognizer import Recognizer
-from mqruntime.session import Graph, Session
+from mqtool.bundle.unpackage import stored_bytes
 from mqtool.clips import Clip
 from mqtool.errors import ModelError
 from mqtool.evaluate.measure import utterance
-from mqtool.evaluate.score import folder_bytes
 
 __all__ = ["bench", "compare"]
 
@@ -36,7 +34,7 @@ def bench(
     Without clips, Whisper gets 10 s of noise and 32 tokens, a CTC model 4 s, a keyword model 1 s.
 
     Args:
-        model: model folder.
+        model: model folder or bundle.
         clips: real recordings to run instead, each once.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         runs: times the noise is run.
@@ -63,7 +61,7 @@ def bench(
         raise ModelError(f"{model}: could not be measured ({reason})")
     return {
         **json.loads(done.stdout),
-        "bytes": folder_bytes(model),
+        "bytes": stored_bytes(model),
         "provider": "CPUExecutionProvider",
         "threads": threads,
     }
@@ -76,8 +74,8 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
     30 s and a decoder step after 20 tokens (ten steps a run); others: the model on an utterance.
 
     Args:
-        model: model folder.
-        other: model folder to compare with.
+        model: model folder or bundle.
+        other: model folder or bundle to compare with.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         runs: timings of each part.
 
@@ -88,13 +86,18 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
     Raises:
         ModelError: a model cannot be opened or run, or the two do different tasks.
     """
-    tasks = [Manifest.read(folder).task for folder in (model, other)]
+    # A pool of threads that spins after its run would take the other model's time.
+    config = {"session.force_spinning_stop": "1"}
+    ours, theirs = (
+        Recognizer.open(path, threads=threads, config=config) for path in (model, other)
+    )
+    tasks = ours.manifest.task, theirs.manifest.task
     if tasks[0] != tasks[1]:
         raise ModelError(f"{other}: does {tasks[1]!r}, {model} does {tasks[0]!r}; compare alike")
-    parts, other_parts = _parts(model, threads), _parts(other, threads)
+    parts, other_parts = _parts(ours), _parts(theirs)
     result: dict[str, Any] = {
-        "bytes": folder_bytes(model),
-        "other_bytes": folder_bytes(other),
+        "bytes": stored_bytes(model),
+        "other_bytes": stored_bytes(other),
         "threads": threads,
     }
     for name, part in parts.items():
@@ -104,16 +107,10 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
     return result
 
 
-def _parts(folder: Path, threads: int) -> dict[str, Part]:
-    manifest = Manifest.read(folder)
-    # A pool of threads that spins after its run would take the other model's time.
-    config = {"session.force_spinning_stop": "1"}
-    graphs: dict[str, Graph] = {
-        role: Session(folder / name, threads=threads, config=config)
-        for role, name in manifest.graphs.items()
-    }
-    pcm = utterance(manifest)
-    settings = manifest.whisper
+def _parts(recognizer: Recognizer) -> dict[str, Part]:
+    graphs = recognizer.graphs
+    pcm = utterance(recognizer.manifest)
+    settings = recognizer.manifest.whisper
     if settings is None:
         return {"model": lambda: graphs["model"].run({"pcm": pcm[np.newaxis]})}
     encoder, decoder = graphs["encoder"], graphs["decoder"]

@@ -34,7 +34,7 @@ def measure(model: Path, threads: int, runs: int, clips: list[Path]) -> dict[str
     """Load a model, run it, and say what that took.
 
     Args:
-        model: model folder.
+        model: model folder or bundle.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         runs: times the utterance is run; its median counts.
         clips: .npy files of 16 kHz PCM, each run once, instead of the utterance.

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mqruntime.recognizer import Recognizer
+from mqtool.bundle.unpackage import stored_bytes
 from mqtool.clips import Clip
 from mqtool.errors import ClipsError
 from mqtool.evaluate.bootstrap import interval
 from mqtool.evaluate.text import Errors, count_errors, text_normalizer
 
-__all__ = ["Score", "Scored", "evaluate_model", "folder_bytes", "score_clips", "summary"]
+__all__ = ["Score", "Scored", "evaluate_model", "score_clips", "summary"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def evaluate_model(
             detect_language=detect_language,
             remove_diacritics=remove_diacritics,
         )
-    return Score(scored, folder_bytes(model))
+    return Score(scored, stored_bytes(model))
 
 
 def score_clips(
@@ -153,11 +154,6 @@ def summary(scored: Sequence[Scored]) -> dict[str, Any]:
             [100 * end for end in interval(numerators, totals)] if total else None
         )
     return figures
-
-
-def folder_bytes(folder: Path) -> int:
-    """Size of all files in a model folder."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def _check_transcripts(clips: Sequence[Clip]) -> None:

@@ -16,9 +16,9 @@ from mqruntime import whisper
 from mqruntime.manifest import Manifest
 from mqruntime.recognizer import Recognizer, Result
 from mqtool.bundle.pack import check_widths
+from mqtool.bundle.unpackage import stored_bytes
 from mqtool.clips import Clip
 from mqtool.errors import ClipsError, ModelError, PackError
-from mqtool.evaluate.score import folder_bytes
 from mqtool.evaluate.text import count_errors, text_normalizer
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import check_graph, load_graph
@@ -132,7 +132,7 @@ def validate(
     manifest = _check_related(packed, reference)
     folder = ModelFolder.open(reference)
     assert manifest.packed is not None
-    budget, size = manifest.packed["budget_bytes"], folder_bytes(packed)
+    budget, size = manifest.packed["budget_bytes"], stored_bytes(packed)
     checks = [Check("size", size <= budget, f"{size:,} bytes", f"at most {budget:,} bytes")]
     checks.append(_layers_check(packed, manifest, folder.layers))
     if plan_path is not None:
