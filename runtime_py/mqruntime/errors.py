@@ -1,6 +1,14 @@
 """The exception tree. Every message names the thing, the bad value and the way out."""
 
-__all__ = ["AudioError", "BundleError", "ManifestError", "ModelError", "MqError", "SignatureError"]
+__all__ = [
+    "AudioError",
+    "BundleError",
+    "CancelledError",
+    "ManifestError",
+    "ModelError",
+    "MqError",
+    "SignatureError",
+]
 
 
 class MqError(Exception):
@@ -21,6 +29,10 @@ class ManifestError(ModelError):
 
 class BundleError(ModelError):
     """An .mqz file that is not exactly as it was written."""
+
+
+class CancelledError(MqError):
+    """Recognition that its caller has cancelled."""
 
 
 class SignatureError(BundleError):

@@ -1,44 +1,30 @@
 """A model, opened: PCM in, text out."""
 
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from mqruntime import ctc, keywords, whisper
+from mqruntime import ctc, keywords
 from mqruntime.bundle import Bundle
+from mqruntime.energy_vad import VadSettings
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
-from mqruntime.manifest import CtcSettings, Manifest, WhisperSettings
+from mqruntime.manifest import ROLES, Manifest
+from mqruntime.options import Options
+from mqruntime.search import check_cancelled
+from mqruntime.segments import Result, Segment
 from mqruntime.session import Graph, Session, StoredGraph
+from mqruntime.stream import Stream
+from mqruntime.transcription import Transcription
 from mqruntime.vocabulary import Vocabulary
 
-__all__ = ["Recognizer", "Result"]
+__all__ = ["Recognizer", "Result", "Segment"]
 
-_ROLES = {"transcribe": {"encoder", "decoder"}, "ctc": {"model"}, "keywords": {"model"}}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was heard.
-
-    Attributes:
-        text: the transcript, or the keyword.
-        tokens: token ids, without prompt and end; of a keyword model the label's index.
-        language: ISO code, None where the model does not say.
-        seconds: length of the recording.
-        timings: seconds of work by stage: `encoder` and `decoder`, or `model`.
-        score: keyword models: probability of the label.
-    """
-
-    text: str
-    tokens: list[int]
-    language: str | None
-    seconds: float
-    timings: dict[str, float] = field(default_factory=dict)
-    score: float | None = None
+_PIECE_SECONDS, _MARGIN_SECONDS = 20.0, 5.0
+"""Of a long recording, what a CTC model gets at once, and what it hears around it."""
 
 
 class Recognizer:
@@ -57,8 +43,8 @@ class Recognizer:
     def __init__(
         self, manifest: Manifest, graphs: Mapping[str, Graph], vocabulary: Vocabulary | None
     ) -> None:
-        missing = _ROLES.get(manifest.task, set()) - set(graphs)
-        if manifest.task not in _ROLES or missing:
+        missing = ROLES[manifest.task] - set(graphs)
+        if missing:
             raise ManifestError(f"task {manifest.task!r} lacks {sorted(missing)}; export again")
         if manifest.task != "keywords" and vocabulary is None:
             raise ManifestError(f"task {manifest.task!r} needs a vocabulary; export again")
@@ -127,30 +113,115 @@ class Recognizer:
         }
         return cls(manifest, graphs, vocabulary)
 
-    def transcribe(self, pcm: np.ndarray, language: str | None = None) -> Result:
-        """Recognize one recording.
+    def transcribe(
+        self,
+        pcm: np.ndarray,
+        language: str | None = None,
+        *,
+        options: Options | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """Recognize one recording. Any number of threads may do so at once.
 
-        Whisper takes recordings of any length, cut into windows of 30 s without regard to words;
-        the language of the first window holds for all. CTC and keyword models take the recording
-        as a whole.
+        Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and
+        longer ones phrase by phrase (`mqruntime.longform`), unless `options` say otherwise; a
+        language detected in the first window holds for all. CTC models get long recordings in
+        pieces. Keyword models give one label for the whole recording; see `keywords`.
 
         Args:
             pcm: float [samples], mono at the manifest's `sample_rate`, in [-1, 1].
             language: ISO code; None lets a multilingual Whisper model detect it.
+            options: Whisper's decoding choices.
+            cancel: setting this event, from another thread, ends the work at its next step.
 
         Raises:
             AudioError: `pcm` is empty, not one-dimensional float, or holds NaN or infinity.
             ModelError: the model does not know `language`, or a graph failed.
+            CancelledError: `cancel` was set.
         """
         pcm = _checked(pcm)
         seconds = len(pcm) / self.manifest.sample_rate
         if len(pcm) < self.manifest.min_samples:
             pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
         if self.manifest.task == "transcribe":
-            return self._whisper(pcm, language, seconds)
+            return self._whisper(pcm, language, seconds, options or Options(), cancel)
         if self.manifest.task == "ctc":
-            return self._ctc(pcm, seconds)
+            return self._ctc(pcm, seconds, cancel)
         return self._keyword(pcm, seconds)
+
+    def keywords(
+        self,
+        pcm: np.ndarray,
+        *,
+        threshold: float = 0.5,
+        window: float = 1.0,
+        hop: float = 0.25,
+        ignored: Collection[str] = ("_silence_", "_unknown_", "silence", "unknown"),
+        cancel: threading.Event | None = None,
+    ) -> list[Segment]:
+        """Find a keyword model's labels in a recording of any length.
+
+        Args:
+            pcm: as of `transcribe`.
+            threshold: least probability.
+            window: seconds the model hears at once.
+            hop: seconds from one window to the next.
+            ignored: labels that mean that no keyword was said.
+            cancel: as of `transcribe`.
+
+        Returns:
+            A segment for each run of windows with the same label; they overlap.
+
+        Raises:
+            ModelError: this is not a keyword model, or a graph failed.
+            AudioError, CancelledError: as of `transcribe`.
+        """
+        if self.manifest.task != "keywords":
+            raise ModelError(f"the model's task is {self.manifest.task!r}; it knows no keywords")
+        rate, timings = self.manifest.sample_rate, {"model": 0.0}
+
+        def run(part: np.ndarray) -> np.ndarray:
+            check_cancelled(cancel)
+            return self._logits(part, timings)
+
+        labels = self.manifest.labels
+        found = keywords.sliding(
+            run,
+            _checked(pcm),
+            window=max(round(window * rate), self.manifest.min_samples),
+            hop=max(round(hop * rate), 1),
+            threshold=threshold,
+            ignored=[index for index, label in enumerate(labels) if label in ignored],
+        )
+        return [
+            Segment(
+                heard.start / rate,
+                heard.end / rate,
+                labels[heard.label],
+                [heard.label],
+                heard.probability,
+            )
+            for heard in found
+        ]
+
+    def stream(
+        self,
+        language: str | None = None,
+        *,
+        options: Options | None = None,
+        vad: VadSettings | None = None,
+        partial_seconds: float | None = 1.0,
+        cancel: threading.Event | None = None,
+    ) -> Stream:
+        """Recognize live audio; arguments as of `Stream`."""
+        return Stream(
+            self,
+            language=language,
+            options=options,
+            vad=vad,
+            partial_seconds=partial_seconds,
+            cancel=cancel,
+        )
 
     def close(self) -> None:
         """Free the graphs' memory."""
@@ -164,71 +235,81 @@ class Recognizer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _whisper(self, pcm: np.ndarray, language: str | None, seconds: float) -> Result:
+    def _whisper(
+        self,
+        pcm: np.ndarray,
+        language: str | None,
+        seconds: float,
+        options: Options,
+        cancel: threading.Event | None,
+    ) -> Result:
         settings = self.manifest.whisper
         if settings is None or self.vocabulary is None:
             raise ManifestError("a transcribe model needs `whisper` and `vocabulary`")
         if not settings.languages and language not in (None, "en"):
             raise ModelError(f"language {language!r}: this model knows English only; leave it out")
-        timings = {"encoder": 0.0, "decoder": 0.0}
-        tokens: list[int] = []
-        texts = []
-        for window in whisper.windows(settings, pcm):
-            language, found = self._whisper_window(settings, window, language, timings)
-            tokens += found
-            text = self.vocabulary.bpe_text(t for t in found if t < settings.end_of_text)
-            texts.append(text.strip())
-        return Result(" ".join(filter(None, texts)), tokens, language, seconds, timings)
+        rate = self.manifest.sample_rate
+        work = Transcription(
+            self.graphs, settings, self.vocabulary, rate, language, options, cancel
+        )
+        segments = list(work.segments(pcm))
+        text = " ".join(segment.text for segment in segments if segment.text)
+        tokens = [token for segment in segments for token in segment.tokens]
+        return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
 
-    def _whisper_window(
-        self,
-        settings: WhisperSettings,
-        pcm: np.ndarray,
-        language: str | None,
-        timings: dict[str, float],
-    ) -> tuple[str, list[int]]:
-        decoder = self.graphs["decoder"]
-        start = time.perf_counter()
-        cross = whisper.encode(self.graphs["encoder"], settings, pcm)
-        encoded = time.perf_counter()
-        if language is None:
-            language = "en"
-            if settings.languages:
-                language = whisper.detect_language(decoder, settings, cross)
-        prompt = whisper.prompt_tokens(settings, language)
-        tokens = whisper.generate(decoder, settings, cross, prompt)
-        timings["encoder"] += encoded - start
-        timings["decoder"] += time.perf_counter() - encoded
-        return language, tokens
-
-    def _ctc(self, pcm: np.ndarray, seconds: float) -> Result:
-        settings: CtcSettings | None = self.manifest.ctc
-        if settings is None or self.vocabulary is None:
+    def _ctc(self, pcm: np.ndarray, seconds: float, cancel: threading.Event | None) -> Result:
+        settings, vocabulary = self.manifest.ctc, self.vocabulary
+        if settings is None or vocabulary is None:
             raise ManifestError("a ctc model needs `ctc` and `vocabulary`")
-        logits, timings = self._logits(pcm)
-        if logits.shape[-1] > len(self.vocabulary.tokens):
+        rate, timings = self.manifest.sample_rate, {"model": 0.0}
+
+        def run(part: np.ndarray) -> np.ndarray:
+            check_cancelled(cancel)
+            return self._logits(part, timings)
+
+        logits = ctc.logits_in_pieces(
+            run, pcm, round(_PIECE_SECONDS * rate), round(_MARGIN_SECONDS * rate)
+        )
+        if logits.shape[-1] > len(vocabulary.tokens):
             raise ManifestError(
-                f"the vocabulary has {len(self.vocabulary.tokens)} tokens, the model "
+                f"the vocabulary has {len(vocabulary.tokens)} tokens, the model "
                 f"{logits.shape[-1]}; export again"
             )
-        tokens = ctc.greedy(logits, settings.blank)
-        text = self.vocabulary.ctc_text(tokens, settings.word_delimiter)
-        return Result(" ".join(text.split()), tokens, None, seconds, timings)
+        found = ctc.spoken(logits, settings.blank)
+        frame = len(pcm) / rate / len(logits)
+        segments = []
+        for word in ctc.words(found, settings.word_delimiter):
+            tokens = [item.token for item in word]
+            segments.append(
+                Segment(
+                    round(word[0].start * frame, 3),
+                    round(min(word[-1].end * frame, seconds), 3),
+                    vocabulary.ctc_text(tokens, None),
+                    tokens,
+                    sum(item.probability for item in word) / len(word),
+                )
+            )
+        tokens = [item.token for item in found]
+        text = " ".join(vocabulary.ctc_text(tokens, settings.word_delimiter).split())
+        return Result(text, tokens, None, seconds, timings, segments=segments)
 
     def _keyword(self, pcm: np.ndarray, seconds: float) -> Result:
-        logits, timings = self._logits(pcm)
-        if logits.shape[-1] != len(self.manifest.labels):
+        timings = {"model": 0.0}
+        index, score = keywords.best_label(self._logits(pcm, timings))
+        label = self.manifest.labels[index]
+        segments = [Segment(0.0, seconds, label, [index], score)]
+        return Result(label, [index], None, seconds, timings, score, segments)
+
+    def _logits(self, pcm: np.ndarray, timings: dict[str, float]) -> np.ndarray:
+        start = time.perf_counter()
+        logits: np.ndarray = self.graphs["model"].run({"pcm": pcm[np.newaxis]})["logits"][0]
+        timings["model"] += time.perf_counter() - start
+        if self.manifest.task == "keywords" and len(logits) != len(self.manifest.labels):
             raise ManifestError(
-                f"there are {len(self.manifest.labels)} labels, the model has {logits.shape[-1]}; "
+                f"there are {len(self.manifest.labels)} labels, the model has {len(logits)}; "
                 "export again"
             )
-        index, score = keywords.best_label(logits)
-        return Result(self.manifest.labels[index], [index], None, seconds, timings, score)
-
-    def _logits(self, pcm: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-        start = time.perf_counter()
-        logits = self.graphs["model"].run({"pcm": pcm[np.newaxis]})["logits"][0]
-        return logits, {"model": time.perf_counter() - start}
+        return logits
 
 
 def _stored_graph(bundle: Bundle, name: str) -> StoredGraph:
@@ -242,6 +323,9 @@ def _checked(pcm: np.ndarray) -> np.ndarray:
         raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
     if not len(pcm):
         raise AudioError("PCM holds no samples; give a recording that is not empty")
-    if not np.isfinite(pcm).all():
-        raise AudioError("PCM holds NaN or infinite samples; repair the recording")
-    return np.ascontiguousarray(pcm, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        pcm = np.ascontiguousarray(pcm, np.float32)
+        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
+        if not np.isfinite(pcm.sum(dtype=np.float64)):
+            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
+    return pcm

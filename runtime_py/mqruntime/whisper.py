@@ -7,7 +7,7 @@ The loop follows Radford et al., "Robust Speech Recognition via Large-Scale Weak
 `generate(num_beams=1, do_sample=False, return_timestamps=False)` gives.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,36 +24,38 @@ __all__ = [
     "generate",
     "padded_length",
     "prompt_tokens",
+    "spoken_language",
+    "suppress",
     "windows",
 ]
 
 _SAMPLES_PER_FRAME = 320  # one encoder position: a hop of 160 samples, then a stride of 2
 
 
-def prompt_tokens(settings: WhisperSettings, language: str | None) -> list[int]:
+def prompt_tokens(
+    settings: WhisperSettings, language: str | None, *, timestamps: bool = False
+) -> list[int]:
     """Tokens that come before the text.
 
     English-only models: start_of_transcript, no_timestamps. Multilingual ones:
-    start_of_transcript, language, transcribe, no_timestamps.
+    start_of_transcript, language, transcribe, no_timestamps. With timestamps the last is left out.
 
     Args:
         settings: the model's.
         language: ISO code; ignored by English-only models (`Recognizer` checks it before).
+        timestamps: whether the text is to have them.
 
     Raises:
         ModelError: a multilingual model does not know `language`.
     """
+    end = [] if timestamps else [settings.no_timestamps]
     if not settings.languages:
-        return [settings.start_of_transcript, settings.no_timestamps]
+        return [settings.start_of_transcript, *end]
     if language not in settings.languages or settings.transcribe is None:
         known = " ".join(sorted(settings.languages))
         raise ModelError(f"language {language!r} is not one of the model's: {known}")
-    return [
-        settings.start_of_transcript,
-        settings.languages[language],
-        settings.transcribe,
-        settings.no_timestamps,
-    ]
+    task = [settings.languages[language], settings.transcribe]
+    return [settings.start_of_transcript, *task, *end]
 
 
 def padded_length(samples: int) -> int:
@@ -125,11 +127,34 @@ def detect_language(
     return max(settings.languages, key=lambda code: float(logits[-1, settings.languages[code]]))
 
 
+def spoken_language(
+    decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
+) -> str:
+    """The language detected; English where the model knows no other."""
+    return detect_language(decoder, settings, cross) if settings.languages else "en"
+
+
+def suppress(logits: np.ndarray, settings: WhisperSettings, tokens: Sequence[int]) -> np.ndarray:
+    """A copy of logits [vocabulary] in which tokens that never come are at minus infinity.
+
+    Args:
+        logits: of the next token.
+        settings: the model's.
+        tokens: so far, without the prompt.
+    """
+    scores = logits.copy()
+    scores[settings.suppress] = -np.inf
+    if not tokens:
+        scores[settings.suppress_at_begin] = -np.inf
+    return scores
+
+
 def generate(
     decoder: Graph,
     settings: WhisperSettings,
     cross: Mapping[str, np.ndarray],
     prompt: Sequence[int],
+    check: Callable[[], None] = lambda: None,
 ) -> list[int]:
     """The likeliest next token, again and again.
 
@@ -141,17 +166,15 @@ def generate(
         settings: the model's.
         cross: from `encode`.
         prompt: from `prompt_tokens`.
+        check: called before every token; may end the work by an exception.
     """
     tokens: list[int] = []
     cache = empty_cache(cross)
     fed: Sequence[int] = prompt
     while len(prompt) + len(tokens) < settings.max_tokens:
+        check()
         logits, cache = decode(decoder, fed, cross, cache)
-        scores = logits[-1].copy()
-        scores[settings.suppress] = -np.inf
-        if not tokens:
-            scores[settings.suppress_at_begin] = -np.inf
-        token = int(scores.argmax())
+        token = int(suppress(logits[-1], settings, tokens).argmax())
         if token == settings.end_of_text:
             break
         tokens.append(token)

@@ -1,0 +1,50 @@
+"""What recognition gives back."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["Result", "Segment"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording.
+
+    Attributes:
+        start: seconds from the beginning of the recording.
+        end: likewise.
+        text: what was said: a phrase (Whisper), a word (CTC), a label (keywords).
+        tokens: token ids of the text, or the label's index.
+        score: how sure the model is: the mean log-probability of a token (Whisper), the mean
+            probability of the word's tokens (CTC), the label's probability (keywords); None where
+            it was not computed.
+    """
+
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was heard.
+
+    Attributes:
+        text: the transcript, or the keyword.
+        tokens: token ids of the text, without prompt, end and timestamps; of a keyword model the
+            label's index.
+        language: ISO code, None where the model does not say.
+        seconds: length of the recording.
+        timings: seconds of work by stage: `encoder` and `decoder`, or `model`.
+        score: keyword models: probability of the label.
+        segments: where in the recording what was said. Whisper without timestamps: one segment.
+    """
+
+    text: str
+    tokens: list[int]
+    language: str | None
+    seconds: float
+    timings: dict[str, float] = field(default_factory=dict)
+    score: float | None = None
+    segments: list[Segment] = field(default_factory=list)
