@@ -50,12 +50,15 @@ class Reference:
         self.model.generation_config = generation_config(settings)
         self.extract = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 
-    def tokens(self, pcm: np.ndarray) -> list[int]:
+    def tokens(self, pcm: np.ndarray, *, timestamps: bool = False) -> list[int]:
         """Greedy tokens without prompt and end; the language is detected."""
         features = self.extract(
             pcm, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True
         )
         options = {"task": "transcribe"} if self.settings.languages else {}
+        if timestamps:
+            options |= {"return_timestamps": True}
+            self.model.generation_config.max_initial_timestamp_index = 50
         with torch.inference_mode():
             generated = self.model.generate(**features, **options)[0].tolist()
         if self.settings.end_of_text in generated:

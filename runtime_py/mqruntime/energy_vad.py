@@ -15,6 +15,8 @@ __all__ = ["EnergyVad", "Utterance", "VadSettings"]
 
 FRAME_SECONDS = 0.02
 _SILENCE_DB = -120.0
+_BEGIN_WITHIN = 0.2
+_LOUDEST_BACKGROUND_DB = -40.0  # at the beginning, when nothing is known: it may be a voice
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class VadSettings:
     Attributes:
         above_background_db: how much louder than the background speech is.
         quietest_db: nothing quieter is speech, relative to full scale.
-        begin_seconds: so much speech in a row begins an utterance.
+        begin_seconds: so much speech within `_BEGIN_WITHIN` seconds begins an utterance.
         end_seconds: so much silence in a row ends it.
         before_seconds: sound kept from before the beginning.
         longest_seconds: a longer utterance is cut at its quietest frame in the last third.
@@ -61,7 +63,8 @@ class EnergyVad:
         self._rest = np.zeros(0, np.float32)
         self._frames: deque[tuple[float, np.ndarray]] = deque()  # level in dB, samples
         self._background: float | None = None
-        self._loud = self._quiet = 0  # frames in a row
+        self._loud: deque[bool] = deque(maxlen=self._count(_BEGIN_WITHIN))
+        self._quiet = 0  # frames in a row
         self._at = 0  # samples given out or dropped before the first of `_frames`
 
     def feed(self, chunk: np.ndarray) -> Iterator[Utterance]:
@@ -89,9 +92,10 @@ class EnergyVad:
         level = _level_db(frame)
         is_loud = self._is_speech(level)
         self._frames.append((level, frame))
-        self._loud, self._quiet = (self._loud + 1, 0) if is_loud else (0, self._quiet + 1)
+        self._loud.append(is_loud)
+        self._quiet = 0 if is_loud else self._quiet + 1
         if not self.speaking:
-            if self._loud >= self._count(self.settings.begin_seconds):
+            if sum(self._loud) >= self._count(self.settings.begin_seconds):
                 self.speaking = True
             while not self.speaking and len(self._frames) > self._before:
                 self._drop(1)
@@ -103,7 +107,7 @@ class EnergyVad:
 
     def _is_speech(self, level: float) -> bool:
         if self._background is None:
-            self._background = level
+            self._background = min(level, _LOUDEST_BACKGROUND_DB)
         # Down at once; up by 3 dB a second, so that words do not become the background.
         rise = 3.0 * FRAME_SECONDS
         self._background = min(level, self._background + rise)

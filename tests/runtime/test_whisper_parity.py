@@ -3,9 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mqruntime import whisper
+from mqruntime.options import Options
 from mqruntime.recognizer import Recognizer
+from mqruntime.search import Window, beam_search, sample
 from mqtool.clips import find_clips
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
@@ -30,3 +34,46 @@ def test_tokens_equal_those_of_transformers(speech, whisper_tiny_en, exported_ti
             assert result.text
             assert result.language == "en"
     assert "compare_with_transformers" in sys.modules
+
+
+def test_timestamps_equal_those_of_transformers(
+    speech, whisper_tiny_en, exported_tiny_en, monkeypatch
+):
+    """Windows of several sentences; beams find texts that are at least as likely as greedy ones."""
+    pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from compare_with_transformers import Reference
+
+    books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")
+    with Recognizer.open(exported_tiny_en) as recognizer:
+        settings = recognizer.manifest.whisper
+        reference = Reference(whisper_tiny_en, settings)
+        for first in (0, 10, 20):
+            pcm = np.concatenate([clip.pcm() for clip in books[first : first + 4]])
+            pcm = pcm[: settings.window]
+            cross = whisper.encode(recognizer.graphs["encoder"], settings, pcm)
+            prompt = whisper.prompt_tokens(settings, "en", timestamps=True)
+            window = Window(recognizer.graphs["decoder"], settings, cross, prompt, True)
+            greedy = sample(window, 0.0)
+            assert greedy.tokens == reference.tokens(pcm, timestamps=True), first
+            assert sum(token >= settings.timestamp_begin for token in greedy.tokens) >= 4
+        assert beam_search(window, 3).log_probability >= greedy.log_probability
+
+
+def test_a_long_recording_reads_like_its_sentences(speech, exported_tiny_en):
+    """Two minutes in one piece against the same clips one by one."""
+    from mqtool.evaluate.text import count_errors, text_normalizer
+
+    books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")[:12]
+    pause = np.zeros(4000, np.float32)
+    pcm = np.concatenate([part for clip in books for part in (clip.pcm(), pause)])
+    normalize = text_normalizer("en")
+    with Recognizer.open(exported_tiny_en) as recognizer:
+        result = recognizer.transcribe(pcm, options=Options(temperatures=(0.0,)))
+    transcript = normalize(" ".join(clip.transcript for clip in books))
+    errors = count_errors(transcript, normalize(result.text))
+    assert errors.word_errors / errors.words < 0.15
+    starts = [segment.start for segment in result.segments]
+    assert starts == sorted(starts)
+    assert all(segment.start < segment.end for segment in result.segments)
+    assert result.segments[-1].end > len(pcm) / 16000 - 3

@@ -1,0 +1,111 @@
+"""Recognize WAV files, or test a bundle, with nothing but numpy and onnxruntime.
+
+    python -m mqruntime app.mqz clip.wav [clip.wav ...] [--timestamps] [--language de]
+    python -m mqruntime selftest app.mqz [--verify key.pem.pub]
+
+Exit code 0: done; 1: failed, with one line on stderr that says why; 2: wrong usage.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mqruntime import __version__
+from mqruntime.errors import MqError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    is_test = arguments[:1] == ["selftest"]
+    options = _test_parser().parse_args(arguments[1:]) if is_test else _parse(arguments)
+    try:
+        return _selftest(options) if is_test else _transcribe(options)
+    except MqError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="mqruntime",
+        description="Print what is said in WAV files. `mqruntime selftest MODEL` tests a bundle.",
+    )
+    parser.add_argument("model", type=Path, help=".mqz file or model folder")
+    parser.add_argument("clips", type=Path, nargs="+", metavar="clip.wav")
+    parser.add_argument("--language", help="spoken language (ISO code); default: detected")
+    parser.add_argument("--timestamps", action="store_true", help="print when things are said")
+    parser.add_argument("--beams", type=int, default=1, help="hypotheses to follow (Whisper)")
+    parser.add_argument("--version", action="version", version=__version__)
+    _add_common(parser)
+    return parser.parse_args(arguments)
+
+
+def _test_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mqruntime selftest",
+        description="Compare what a bundle's model hears here with what it should hear.",
+    )
+    parser.add_argument("model", type=Path, help=".mqz file")
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=0, help="0: onnxruntime's choice")
+    parser.add_argument(
+        "--verify", type=Path, metavar="PUB", help="refuse a bundle not signed with this key"
+    )
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from mqruntime import wav
+    from mqruntime.options import Options
+    from mqruntime.recognizer import Recognizer
+
+    options = Options(timestamps=arguments.timestamps or None, beams=arguments.beams)
+    threads, key = arguments.threads, arguments.verify
+    with Recognizer.open(arguments.model, threads=threads, public_key=key) as recognizer:
+        rate = recognizer.manifest.sample_rate
+        for clip in arguments.clips:
+            pcm = wav.load(clip, rate)
+            result = recognizer.transcribe(pcm, arguments.language, options=options)
+            if len(arguments.clips) > 1:
+                print(f"{clip}:")
+            if arguments.timestamps:
+                for segment in result.segments:
+                    print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.text}")
+            else:
+                print(result.text, flush=True)
+    return 0
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from mqruntime.bundle import Bundle
+    from mqruntime.recognizer import Recognizer
+    from mqruntime.selftest import selftest
+
+    bundle = Bundle.open(arguments.model, arguments.verify)
+    failed = 0
+    with Recognizer.open_bundle(bundle, threads=arguments.threads) as recognizer:
+        for check in selftest(bundle, recognizer):
+            failed += not check.passed
+            print(
+                f"{'ok    ' if check.passed else 'FAILED'} {check.expected.pcm}: "
+                f"{check.heard.text!r}, outputs off by {check.worst:.3f} tolerances"
+            )
+            if not check.passed:
+                print(f"       should be: {check.expected.text!r}")
+    if failed:
+        message = "does not hear here what it heard where it was made; do not rely on it"
+        print(f"Error: {arguments.model}: {message}", file=sys.stderr)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

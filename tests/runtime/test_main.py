@@ -1,0 +1,147 @@
+"""`python -m mqruntime` as a user meets it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import mqruntime
+from mqruntime.__main__ import main
+from mqtool.bundle.keys import make_keys, public_path
+from mqtool.bundle.package import package
+from speaking import reader_folder, spell
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    return tmp_path / "app.mqz"
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    soundfile.write(tmp_path / "hello.wav", spell("hello world"), 16000, subtype="PCM_16")
+    return tmp_path / "hello.wav"
+
+
+def test_text_of_one_and_several_clips(bundle, clip, capsys):
+    assert main([str(bundle), str(clip)]) == 0
+    assert capsys.readouterr().out == "hello world\n"
+    assert main([str(bundle), str(clip), str(clip)]) == 0
+    assert capsys.readouterr().out == f"{clip}:\nhello world\n" * 2
+
+
+def test_timestamps(bundle, clip, capsys):
+    assert main([str(bundle), str(clip), "--timestamps"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["0.00", "0.18", "hello"],
+        ["0.24", "0.42", "world"],
+    ]
+
+
+def test_selftest(bundle, capsys):
+    assert main(["selftest", str(bundle)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("ok ") == 2
+    assert "golden/1.wav" in out
+
+
+def test_selftest_fails_where_the_model_hears_otherwise(bundle, capsys, monkeypatch):
+    monkeypatch.setattr("mqruntime.ctc.spoken", lambda logits, blank: [])
+    assert main(["selftest", str(bundle)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.count("FAILED") == 2
+    assert captured.err.count("\n") == 1
+
+
+def test_verify(tmp_path, bundle, clip, capsys):
+    make_keys(tmp_path / "key.pem")
+    key = str(public_path(tmp_path / "key.pem"))
+    assert main([str(bundle), str(clip), "--verify", key]) == 1
+    assert "is not signed" in capsys.readouterr().err
+    package(tmp_path / "model", bundle, private_key=tmp_path / "key.pem")
+    assert main([str(bundle), str(clip), "--verify", key]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.mqz", "{clip}"], "no model.json here"),
+        (["{bundle}", "absent.wav"], "cannot be read"),
+        (["{bundle}", "{bundle}"], "is not a WAV file"),
+        (["{clip}", "{clip}"], "is no zip file"),
+        (["{bundle}", "{clip}", "--beams", "99"], "beams is 99"),
+        (["selftest", "absent.mqz"], "No such file"),
+    ],
+)
+def test_mistakes_are_one_line(bundle, clip, capsys, arguments, message):
+    assert main([a.format(bundle=bundle, clip=clip) for a in arguments]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for arguments in ([], ["app.mqz"], ["selftest"], ["app.mqz", "a.wav", "--no-such"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_nothing_but_numpy_and_onnxruntime_is_needed(bundle, clip, tmp_path):
+    """Everything else of this environment is out of reach of the interpreter."""
+    target = tmp_path / "site"
+    target.mkdir()
+    for name in ("numpy", "onnxruntime"):
+        _link(name, target)
+    (target / "mqruntime").symlink_to(Path(mqruntime.__file__).parent)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(target), "HOME": str(tmp_path)}
+    command = [sys._base_executable, "-S", "-s", "-W", "error", "-m", "mqruntime"]
+    done = subprocess.run(
+        [*command, bundle, clip], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello world\n", "")
+    code = "import onnx"
+    blocked = subprocess.run([*command[:2], "-c", code], capture_output=True, env=environment)
+    assert blocked.returncode, "the environment holds more than it should"
+
+
+def _link(name: str, target: Path) -> None:
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    package_folder = Path(spec.origin).parent
+    for entry in package_folder.parent.iterdir():
+        if entry.name in (name, f"{name}.libs"):
+            (target / entry.name).symlink_to(entry)
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_with_numpy_and_onnxruntime(bundle, clip, tmp_path):
+    """What pip installs for these two, and nothing else."""
+    if shutil.which("pip") is None and find_spec("pip") is None:
+        pytest.skip("needs pip")
+    target = tmp_path / "site"
+    wanted = [f"{name}=={__import__(name).__version__}" for name in ("numpy", "onnxruntime")]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target"]
+    done = subprocess.run(
+        [*command, str(target), *wanted], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"pip cannot install here: {done.stderr.strip().splitlines()[-1:]}")
+    (target / "mqruntime").symlink_to(Path(mqruntime.__file__).parent)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(target), "HOME": str(tmp_path)}
+    run = [sys._base_executable, "-S", "-s", "-m", "mqruntime"]
+    for arguments, expected in (([bundle, clip], "hello world\n"), (["selftest", bundle], "ok ")):
+        done = subprocess.run(
+            [*run, *arguments], capture_output=True, text=True, env=environment, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(expected)
