@@ -41,6 +41,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--language", help="spoken language (ISO code); default: detected")
     parser.add_argument("--timestamps", action="store_true", help="print when things are said")
     parser.add_argument("--beams", type=int, default=1, help="hypotheses to follow (Whisper)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the unpacked model here, to open it faster the next time",
+    )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser)
     return parser.parse_args(arguments)
@@ -70,7 +76,12 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
     options = Options(timestamps=arguments.timestamps or None, beams=arguments.beams)
     threads, key = arguments.threads, arguments.verify
-    with Recognizer.open(arguments.model, threads=threads, public_key=key) as recognizer:
+    cache = arguments.cache
+    with Recognizer.open(
+        arguments.model, threads=threads, public_key=key, cache=cache
+    ) as recognizer:
+        if cache is not None:
+            print(f"{cache}: {recognizer.cache_bytes:,} bytes of this model", file=sys.stderr)
         rate = recognizer.manifest.sample_rate
         for clip in arguments.clips:
             pcm = wav.load(clip, rate)

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from mqruntime import ctc, keywords
 from mqruntime.bundle import Bundle
+from mqruntime.cache import GraphCache
 from mqruntime.energy_vad import VadSettings
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.manifest import ROLES, Manifest
@@ -36,6 +39,9 @@ class Recognizer:
             every call that recognition makes.
         vocabulary: the token table; None for keyword models.
 
+    Attributes:
+        cache_bytes: what the model's cache takes on the disk; 0 without one.
+
     Raises:
         ManifestError: the manifest lacks what its task needs.
     """
@@ -49,6 +55,7 @@ class Recognizer:
         if manifest.task != "keywords" and vocabulary is None:
             raise ManifestError(f"task {manifest.task!r} needs a vocabulary; export again")
         self.manifest = manifest
+        self.cache_bytes = 0
         self.graphs = dict(graphs)
         self.vocabulary = vocabulary
 
@@ -61,6 +68,7 @@ class Recognizer:
         threads: int = 0,
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
+        cache: Path | None = None,
     ) -> Self:
         """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
@@ -70,25 +78,26 @@ class Recognizer:
             threads: threads inside an operator; 0 lets onnxruntime choose.
             optimize: onnxruntime's graph optimization on or off.
             config: session configuration entries of onnxruntime.
+            cache: folder to keep decoded and optimized graphs in, so that the model opens faster
+                the next time (`mqruntime.cache`); needs `optimize`.
 
         Raises:
             ModelError: the bundle or folder, its manifest or a graph cannot be used.
         """
         path = Path(path)
+        settings = _Settings(threads, optimize, config or {}, cache)
         if path.is_file():
-            bundle = Bundle.open(path, public_key)
-            return cls.open_bundle(bundle, threads=threads, optimize=optimize, config=config)
+            return cls._open_bundle(Bundle.open(path, public_key), settings)
         if public_key is not None:
             raise SignatureError(f"{path}: is a folder, which cannot be signed; give an .mqz")
         manifest = Manifest.read(path)
         vocabulary = None
         if manifest.vocabulary is not None:
             vocabulary = Vocabulary.read(path / manifest.vocabulary)
-        graphs = {
-            role: Session(path / name, threads=threads, optimize=optimize, config=config)
-            for role, name in manifest.graphs.items()
+        graphs: dict[str, Path | StoredGraph] = {
+            role: path / name for role, name in manifest.graphs.items()
         }
-        return cls(manifest, graphs, vocabulary)
+        return cls._opened(manifest, graphs, vocabulary, _folder_identity(path), settings)
 
     @classmethod
     def open_bundle(
@@ -98,20 +107,45 @@ class Recognizer:
         threads: int = 0,
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
+        cache: Path | None = None,
     ) -> Self:
         """Open the model in a bundle; arguments as of `open`."""
+        return cls._open_bundle(bundle, _Settings(threads, optimize, config or {}, cache))
+
+    @classmethod
+    def _open_bundle(cls, bundle: Bundle, settings: "_Settings") -> Self:
         manifest = bundle.manifest.model
         vocabulary = None
         if manifest.vocabulary is not None:
             content = bytes(bundle.read(manifest.vocabulary))
             vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
-        graphs = {
-            role: Session(
-                _stored_graph(bundle, name), threads=threads, optimize=optimize, config=config
-            )
-            for role, name in manifest.graphs.items()
+        graphs: dict[str, Path | StoredGraph] = {
+            role: _stored_graph(bundle, name) for role, name in manifest.graphs.items()
         }
-        return cls(manifest, graphs, vocabulary)
+        identity = bundle.manifest.to_bytes()
+        return cls._opened(manifest, graphs, vocabulary, identity, settings)
+
+    @classmethod
+    def _opened(
+        cls,
+        manifest: Manifest,
+        graphs: Mapping[str, Path | StoredGraph],
+        vocabulary: Vocabulary | None,
+        identity: bytes,
+        settings: "_Settings",
+    ) -> Self:
+        sessions, cache = None, None
+        if settings.cache is not None and settings.optimize:
+            cache = GraphCache(settings.cache, identity, settings.config)
+            sessions = cache.load(list(graphs), threads=settings.threads, config=settings.config)
+            if sessions is None:
+                openers = {role: partial(settings.session, graphs[role]) for role in graphs}
+                sessions = cache.store(openers)
+        if sessions is None:
+            sessions = {role: settings.session(graph) for role, graph in graphs.items()}
+        opened = cls(manifest, sessions, vocabulary)
+        opened.cache_bytes = 0 if cache is None else cache.bytes
+        return opened
 
     def transcribe(
         self,
@@ -310,6 +344,29 @@ class Recognizer:
                 "export again"
             )
         return logits
+
+
+@dataclass(frozen=True)
+class _Settings:
+    threads: int
+    optimize: bool
+    config: Mapping[str, str]
+    cache: Path | None
+
+    def session(self, graph: Path | StoredGraph, save_to: Path | None = None) -> Session:
+        return Session(
+            graph,
+            threads=self.threads,
+            optimize=self.optimize,
+            config=self.config,
+            save_to=save_to,
+        )
+
+
+def _folder_identity(folder: Path) -> bytes:
+    """Names, sizes and times of a model folder's files: another after every change."""
+    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    return repr([(str(folder.resolve()), n, s.st_size, s.st_mtime_ns) for n, s in stats]).encode()
 
 
 def _stored_graph(bundle: Bundle, name: str) -> StoredGraph:

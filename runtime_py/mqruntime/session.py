@@ -22,6 +22,7 @@ class Graph(Protocol):
         ...
 
 
+_SAVED = "session.optimized_model_external_initializers_"
 _HAND_OVER = "add_external_initializers_from_files_in_memory"
 
 
@@ -54,6 +55,8 @@ class Session:
         unpack: decode packed weights in little memory (`mqruntime.unpack`) and not by the nodes of
             the graph. Results are the same; without `optimize` it is always the nodes.
         config: session configuration entries, such as `session.force_spinning_stop`.
+        save_to: also write the graph as onnxruntime will run it, its weights beside it with
+            `.data` after its name.
 
     Raises:
         ModelError: the file is missing, truncated, corrupt, or uses what onnxruntime lacks.
@@ -67,6 +70,7 @@ class Session:
         optimize: bool = True,
         unpack: bool = True,
         config: Mapping[str, str] | None = None,
+        save_to: Path | None = None,
     ) -> None:
         import onnxruntime
 
@@ -77,7 +81,12 @@ class Session:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
         )
-        for key, value in (config or {}).items():
+        entries = dict(config or {})
+        if save_to is not None:
+            options.optimized_model_filepath = str(save_to)
+            entries[f"{_SAVED}file_name"] = f"{save_to.name}.data"
+            entries[f"{_SAVED}min_size_in_bytes"] = "1024"
+        for key, value in entries.items():
             options.add_session_config_entry(key, value)
         stored = graph if isinstance(graph, StoredGraph) else _mapped(graph)
         self.name = stored.name
