@@ -81,8 +81,12 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
         _Part(graph, data, layer, index, is_table, *_stored_shape(graph, source))
         for index, source in enumerate(sources)
     ]
-    stored = {tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.weight/")}
-    stored |= {tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.groups/")}
+    stored = {
+        tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.weight/")
+    }
+    stored |= {
+        tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.groups/")
+    }
     if stored != set(map(str, range(len(parts)))):
         raise ValueError(f"{layer}: parts {sorted(stored)} are stored, {len(parts)} are used")
     codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)

@@ -17,10 +17,11 @@ from random_sources import (
     whisper_folder,
 )
 
+from mqruntime import whisper
 from mqtool.capture import gradients as module
 from mqtool.capture.gradients import capture_gradients, divergence_direction
 from mqtool.capture.inputs import SAMPLE_ROWS
-from mqtool.capture.run import short_context
+from mqtool.capture.run import SILENCE
 from mqtool.clips import Clip
 from mqtool.export import export_model
 from mqtool.graph.folder import ModelFolder
@@ -122,7 +123,9 @@ def test_gradients_of_whisper_reach_the_encoder(tmp_path, monkeypatch):
     from transformers import WhisperFeatureExtractor
 
     # The toy's window is 2 s, of which the graph saw the clip and a second of silence.
-    samples = short_context(folder, utterance.pcm)
+    silence = int(SILENCE * folder.manifest.sample_rate)
+    samples = whisper.padded_length(len(utterance.pcm) + silence)
+    assert samples < folder.manifest.whisper.window
     padded = np.pad(utterance.pcm, (0, samples - len(utterance.pcm)))
     extractor = WhisperFeatureExtractor(feature_size=80)
     features = extractor(

@@ -18,7 +18,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mqruntime import whisper
 from mqruntime.session import Graph, Session
 from mqtool.capture.backward import active_nodes, backward
 from mqtool.capture.inputs import InputSample, InputSampler, Reservoir
@@ -26,7 +25,7 @@ from mqtool.capture.run import (
     Utterance,
     open_graphs,
     output_logits,
-    short_context,
+    shortened,
     utterances,
 )
 from mqtool.clips import Clip
@@ -114,8 +113,7 @@ def _differentiate(
 ) -> None:
     settings = folder.manifest.whisper
     if settings is not None:
-        context = short_context(folder, utterance.pcm)
-        whisper.encode(traced["encoder"], settings, utterance.pcm, context=context)
+        utterance = shortened(folder, traced, utterance)
     logits = output_logits(traced, utterance)
     signs = random.choice(np.array([-1, 1], np.float32), logits.shape)
     last = traced["model" if settings is None else "decoder"]
