@@ -1,4 +1,4 @@
-"""How the inputs of layers are quantized, in numpy: what `mqtool.graph.inputs` writes as nodes.
+"""How the inputs of layers are quantized, in numpy: what `mqtool.graph.static` writes as nodes.
 
 A range of b bits maps float32 values to codes and back:
 
