@@ -1,0 +1,62 @@
+"""Speed of a packed model in every form of activations, against float and against dynamic ones.
+
+Weights have 8 bits and ranges are not calibrated: neither changes the time. Both sides run in turn
+in one process and ratios of medians are printed.
+
+    python examples/benchmarks/activations.py MODEL/ --json examples/results/activations-NAME.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from mqtool.bundle.pack import pack
+from mqtool.evaluate.bench import compare
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.make import allocate, plan_of
+from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.quantize.calibration import calibrate
+
+FORMS = {
+    "dynamic": PackOptions("dynamic"),
+    "static, 8 bits": PackOptions("static"),
+    "static, 6 bits": PackOptions("static", act_bits=6),
+    "static, 8 bits, twin ranges": PackOptions("static", twin_ranges=True),
+    "static, 12 bits": PackOptions("static", act_bits=12),
+}
+
+
+def main() -> None:
+    """Pack in every form, compare, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    folder = ModelFolder.open(options.model)
+    allocation = allocate(folder, [], method="uniform", rounding="nearest")
+    widths = {layer.name: (8, 0) for layer in folder.layers}
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (name, form) in enumerate(FORMS.items()):
+            plan = plan_of(SizeModel(folder, form), allocation, widths, 2 * folder.bytes)
+            packed = Path(scratch) / str(number)
+            pack(folder, plan, packed, ranges=calibrate(folder, plan, [], "none"))
+            run = {"threads": options.threads, "runs": options.runs}
+            row = {"name": name, "float": compare(packed, options.model, **run)}
+            if number:
+                row["dynamic"] = compare(packed, Path(scratch) / "0", **run)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    if options.json:
+        command = "python " + " ".join(sys.argv)
+        result = {"command": command, "date": date.today().isoformat(), "rows": rows}
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
