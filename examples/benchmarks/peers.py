@@ -4,7 +4,7 @@
 
 Steps: `make` builds every peer with the peer's own tools, `score` transcribes, `time` measures
 speed and memory (run it on an idle machine), `report` writes the table and the plot to
-examples/results/peers-MODEL.*. Everything made and measured is kept below --work and not done again.
+examples/results/peers-MODEL.*. What is made and measured is kept below --work and not done again.
 Every peer decodes greedily, without timestamps, and is told the language. Weights come from
 `python examples/get_weights.py`.
 """
@@ -15,10 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mqruntime.manifest import Manifest
-from mqtool.clips import Clip, find_clips
 from peers import measure, report
 from peers.catalogue import FLOAT, PEERS, Peer, Places, make, ours
+
+from mqruntime.manifest import Manifest
+from mqtool.clips import Clip, find_clips
 
 MODELS = ("whisper-tiny.en", "whisper-base")
 STEPS = ("make", "score", "time", "report")

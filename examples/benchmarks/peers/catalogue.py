@@ -56,7 +56,11 @@ class Places:
 
     def folder(self, peer: Peer, model: str) -> Path:
         """Folder of a peer's files."""
-        return self.float_model(model) if peer is FLOAT else self.work / "models" / f"{model}-{peer.name}"
+        return (
+            self.float_model(model)
+            if peer is FLOAT
+            else self.work / "models" / f"{model}-{peer.name}"
+        )
 
     def python(self, environment: str | None) -> Path:
         """Interpreter of an environment."""

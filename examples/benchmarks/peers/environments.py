@@ -26,7 +26,9 @@ ENVIRONMENTS = {
     "native": Environment(
         ("ctranslate2==4.8.5", "faster-whisper==1.2.1", "pywhispercpp==1.5.1", "ml-dtypes==0.6.0")
     ),
-    "optimum": Environment(("optimum-onnx==0.1.0", "transformers==4.57.6"), borrows=True),
+    "optimum": Environment(
+        ("optimum-onnx==0.1.0", "transformers==4.57.6", "accelerate==1.12.0"), borrows=True
+    ),
     "torchao": Environment(("torchao==0.18.0",), borrows=True, with_dependencies=False),
 }
 

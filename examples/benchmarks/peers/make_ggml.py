@@ -161,9 +161,7 @@ def _tensors(variables: VariableFile) -> Iterator[tuple[str, np.ndarray]]:
     yield "decoder.token_embedding.weight", variables.float32("decoder/embeddings/weight")
 
 
-def _block(
-    variables: VariableFile, theirs: str, ours: str
-) -> Iterator[tuple[str, np.ndarray]]:
+def _block(variables: VariableFile, theirs: str, ours: str) -> Iterator[tuple[str, np.ndarray]]:
     for name, renamed in _LAYER.items():
         if name.endswith("norm") and f"{theirs}/{name}/gamma" in variables:
             yield from _norm(variables, f"{theirs}/{name}", f"{ours}.{renamed}")

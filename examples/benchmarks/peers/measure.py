@@ -27,7 +27,9 @@ FEW, MANY = 4, 36  # decoder steps; the difference of the two times is that of t
 class Worker:
     """A peer opened in a process of its own."""
 
-    def __init__(self, peer: Peer, folder: Path, places: Places, threads: int, nice: int = 0) -> None:
+    def __init__(
+        self, peer: Peer, folder: Path, places: Places, threads: int, nice: int = 0
+    ) -> None:
         sources = [str(HERE.parents[2] / part) for part in ("toolchain", "runtime_py")]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(sources),
