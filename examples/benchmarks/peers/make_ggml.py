@@ -16,7 +16,7 @@ and every other matrix has the file's type. The blocks of a quantized type are m
 `ggml_quantize_chunk` of the ggml library inside the pywhispercpp wheel: the function that the
 `quantize` tool calls, without an importance matrix, as that tool has none for Whisper.
 
-    python make_ggml.py WEIGHTS TARGET TYPE LIBRARY     (TYPE: f16 q8_0 q5_1 q5_0 q4_1 q4_0 q4_K ...)
+    python make_ggml.py WEIGHTS TARGET TYPE LIBRARY     (TYPE: f16 q8_0 q5_1 q5_0 q4_0 q4_K ...)
 """
 
 import ctypes

@@ -8,8 +8,8 @@ the least and largest activations of calibration clips;
 `rtn`, `k-quant`, `hqq` and `gptq` are MatMulNBitsQuantizer with 4 bits and blocks of 32.
 
 Whisper's output head is the embedding table, transposed. onnxruntime's tools quantize a MatMul only
-if its weight is an initializer, so all methods but `dynamic` first give the head a matrix of its own
-(what constant folding in most exporters does as well); the table is then stored twice.
+if its weight is an initializer, so all methods but `dynamic` first give the head its own matrix
+(which is what constant folding in most exporters does); the table is then stored twice.
 """
 
 import argparse
@@ -151,9 +151,9 @@ def _quantize_matrices(
     tool.process()
     model: onnx.ModelProto = tool.model.model
     for node in model.graph.node:  # HQQ and GPTQ leave it out
-        if node.op_type == "MatMulNBits":
-            if not any(attribute.name == "accuracy_level" for attribute in node.attribute):
-                node.attribute.append(onnx.helper.make_attribute("accuracy_level", ACCURACY_LEVEL))
+        known = {attribute.name for attribute in node.attribute}
+        if node.op_type == "MatMulNBits" and "accuracy_level" not in known:
+            node.attribute.append(onnx.helper.make_attribute("accuracy_level", ACCURACY_LEVEL))
     return model
 
 
