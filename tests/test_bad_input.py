@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,8 @@ LISTENERS = ["measured", "myqasr", "transcribe", "validate", "bench"]
         ("no_path.csv", "no_path.csv: no column 'path'"),
         ("nothing.csv", "nothing.csv: has a header but no rows"),
         ("dangling.csv", "gone.wav; paths are relative to the CSV"),
+        ("text.zip", "text.zip: is not a readable zip file"),
+        ("silent.zip", "silent.zip/text.wav: is not a readable recording"),
     ],
 )
 def test_recordings_that_cannot_be_used(capsys, top, command, clip, message):
@@ -131,6 +134,9 @@ def test_recordings_that_cannot_be_used(capsys, top, command, clip, message):
     (top / "no_path.csv").write_text("file,transcript\na.wav,hello\n")
     (top / "nothing.csv").write_text("path,transcript\n")
     (top / "dangling.csv").write_text("path\ngone.wav\n")
+    (top / "text.zip").write_text("PK, but no zip")
+    with zipfile.ZipFile(top / "silent.zip", "w") as archive:
+        archive.writestr("text.wav", "Dear diary")
     assert message in refused(capsys, top, *using_clips(top, top / clip)[command])
 
 

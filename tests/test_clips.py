@@ -2,11 +2,13 @@
 
 import hashlib
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 import soundfile
 
+from mqtool import clips_zip
 from mqtool.clips import CALIBRATION_LIMIT, find_clips, pcm_sha256, read_pcm
 from mqtool.errors import AudioError, ClipsError
 
@@ -180,3 +182,89 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, tone):
 
     peak(1)
     assert peak(40) < 1.1 * peak(4)
+
+
+def _zipped(folder, archive, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(archive, "w", compression) as opened:
+        for path in sorted(folder.rglob("*")):
+            opened.write(path, path.relative_to(folder))
+    return archive
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_is_heard_as_its_folder_is(tmp_path, tone, compression):
+    folder = tmp_path / "clips"
+    (folder / "more").mkdir(parents=True)
+    soundfile.write(folder / "2.wav", tone, 16000)
+    soundfile.write(folder / "more" / "1.flac", tone[:4000], 48000)
+    soundfile.write(folder / ".hidden.wav", tone, 16000)
+    (folder / "clips.json").write_text("{}")
+    archive = _zipped(folder, tmp_path / "clips.zip", compression)
+    zipped, plain = find_clips([archive], longest=600), find_clips([folder])
+    assert [clip.path for clip in zipped] == [archive / "2.wav", archive / "more/1.flac"]
+    assert [clip.seconds() for clip in zipped] == [1, 4000 / 48000]
+    assert pcm_sha256(zipped) == pcm_sha256(plain)
+
+
+def test_bad_zips_are_refused_in_one_line(tmp_path, tone, monkeypatch):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not audio")
+    with pytest.raises(ClipsError, match=r"empty\.zip: no audio files in this zip file"):
+        find_clips([_zipped(folder, tmp_path / "empty.zip")])
+    (tmp_path / "text.zip").write_text("not a zip")
+    with pytest.raises(ClipsError, match=r"text\.zip: is not a readable zip file"):
+        find_clips([tmp_path / "text.zip"])
+    with pytest.raises(ClipsError, match=r"absent\.zip: no such file"):
+        find_clips([tmp_path / "absent.zip"])
+    with pytest.raises(ClipsError, match="--split can select rows of a manifest CSV only"):
+        find_clips([tmp_path / "text.zip"], split="dev")
+
+    _bad_clips(folder)
+    soundfile.write(folder / "long.wav", np.zeros(700 * 1000, np.int16), 1000)
+    archive = _zipped(folder, tmp_path / "bad.zip")
+    with pytest.raises(AudioError, match=r"long\.wav: 700 s long"):
+        find_clips([_only(archive, "long.wav", tmp_path)], longest=CALIBRATION_LIMIT)
+    messages = {
+        "text.wav": "not a readable recording",
+        "empty.wav": "is an empty file",
+        "no_samples.wav": "holds no samples",
+        "nan.wav": "NaN or infinite",
+        "video.m4a": "not a readable recording",
+    }
+    found = {clip.path.name: clip for clip in find_clips([archive])}
+    for name, message in messages.items():
+        with pytest.raises(AudioError, match=rf"bad\.zip/{name}.*{message}") as caught:
+            found[name].pcm()
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr(clips_zip, "LARGEST", 1000)
+    with pytest.raises(AudioError, match=r"long\.wav: 1400044 bytes, at most 1000"):
+        found["long.wav"].pcm()
+
+
+def _only(archive, name, tmp_path):
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(tmp_path / "one.zip", "w") as target:
+        target.writestr(name, source.read(name))
+    return tmp_path / "one.zip"
+
+
+def test_damaged_and_encrypted_entries_are_refused(tmp_path, tone):
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "a.wav", tone, 16000)
+    archive = _zipped(tmp_path / "clips", tmp_path / "clips.zip", zipfile.ZIP_STORED)
+    content = archive.read_bytes()
+    damaged = bytearray(content)
+    damaged[1000] ^= 1
+    encrypted = bytearray(content)
+    encrypted[6] |= 1
+    encrypted[content.index(b"PK\1\2") + 8] |= 1
+    for changed, message in ((damaged, "CRC"), (encrypted, "encrypted")):
+        archive.write_bytes(changed)
+        (clip,) = find_clips([archive])
+        with pytest.raises(AudioError, match=rf"clips\.zip/a\.wav: cannot be read .*{message}"):
+            clip.pcm()
+    archive.write_bytes(content)
+    (clip,) = find_clips([archive])
+    archive.unlink()
+    with pytest.raises(AudioError, match="cannot be read"):
+        clip.pcm()

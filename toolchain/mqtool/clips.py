@@ -1,18 +1,21 @@
 """Recordings: what a user points at, as 16 kHz mono float32, one clip in memory at a time.
 
-CLIPS is a folder (searched recursively, files sorted by path), audio files, or manifest CSVs. A
-manifest is UTF-8 CSV with a header; `path` is required and relative to the CSV, the others are
-optional: `split`, `group`, `transcript`, `speaker`, `language`; any more are kept in `fields`.
+CLIPS is a folder (searched recursively, files sorted by path), a zip file (likewise), audio files,
+or manifest CSVs. A manifest is UTF-8 CSV with a header; `path` is required and relative to the CSV,
+the others are optional: `split`, `group`, `transcript`, `speaker`, `language`; any more are kept in
+`fields`.
 """
 
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from mqtool.clips_zip import entry_names, read_entry
 from mqtool.errors import AudioError, ClipsError
 
 __all__ = [
@@ -37,11 +40,12 @@ class Clip:
     """One recording, read when asked for.
 
     Attributes:
-        path: the audio file.
+        path: the audio file; of one in a zip file, its name there after the zip's path.
         transcript: what is said, None if the manifest does not tell.
         group: whatever the clips are grouped by (gender, language, speaker).
         language: ISO code.
         fields: the manifest's row; empty without a manifest.
+        archive: the zip file that holds the recording; None for a file of its own.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class Clip:
     speaker: str | None = None
     language: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    archive: Path | None = None
 
     def pcm(self) -> np.ndarray:
         """Read the recording: float32 [samples], mono, 16 kHz.
@@ -58,7 +63,20 @@ class Clip:
         Raises:
             AudioError: see `read_pcm`.
         """
-        return read_pcm(self.path)
+        return read_pcm(self.path, self._content())
+
+    def seconds(self) -> float:
+        """Length of the recording.
+
+        Raises:
+            AudioError: see `audio_seconds`.
+        """
+        return audio_seconds(self.path, self._content())
+
+    def _content(self) -> bytes | None:
+        if self.archive is None:
+            return None
+        return read_entry(self.archive, self.path.relative_to(self.archive).as_posix())
 
 
 def find_clips(
@@ -72,7 +90,7 @@ def find_clips(
     """Find clips without reading their samples.
 
     Args:
-        sources: folders, audio files and manifest CSVs, in this order.
+        sources: folders, zip files, audio files and manifest CSVs, in this order.
         split: select manifest rows; so do `group` and `language`. Only for manifests.
         group: see `split`.
         language: see `split`.
@@ -95,7 +113,7 @@ def find_clips(
         raise ClipsError("no clips given; name a folder, audio files or a manifest CSV")
     if longest is not None:
         for clip in clips:
-            seconds = audio_seconds(clip.path)
+            seconds = clip.seconds()
             if seconds > longest:
                 raise AudioError(
                     f"{clip.path}: {seconds:.0f} s long, at most {longest:.0f} s can be used; "
@@ -104,15 +122,20 @@ def find_clips(
     return clips
 
 
-def read_pcm(path: Path) -> np.ndarray:
+def read_pcm(path: Path, content: bytes | None = None) -> np.ndarray:
     """Read any recording that libsndfile or librosa knows: float32 [samples], mono, 16 kHz.
 
     Channels are averaged; other rates are resampled by soxr (high quality).
 
+    Args:
+        path: the recording.
+        content: its bytes, if it is not a file of its own; `path` then only names it in errors, and
+            librosa is not asked.
+
     Raises:
         AudioError: missing, not audio, empty, or with NaN or infinite samples.
     """
-    samples, rate = _decode(Path(path))
+    samples, rate = _decode(Path(path), content)
     if not samples.size:
         raise AudioError(f"{path}: holds no samples; remove it or record it again")
     if not np.isfinite(samples).all():
@@ -127,8 +150,8 @@ def read_pcm(path: Path) -> np.ndarray:
     return np.ascontiguousarray(mono, np.float32)
 
 
-def audio_seconds(path: Path) -> float:
-    """Length of a recording, from its header where the format has one.
+def audio_seconds(path: Path, content: bytes | None = None) -> float:
+    """Length of a recording, from its header where the format has one; arguments as of `read_pcm`.
 
     Raises:
         AudioError: missing or not audio.
@@ -136,9 +159,9 @@ def audio_seconds(path: Path) -> float:
     import soundfile
 
     try:
-        return float(soundfile.info(str(path)).duration)
+        return float(soundfile.info(_source(path, content)).duration)
     except soundfile.LibsndfileError:
-        samples, rate = _decode(Path(path))
+        samples, rate = _decode(Path(path), content)
         return len(samples) / rate
 
 
@@ -163,17 +186,30 @@ def _clips_of(source: Path, wanted: Mapping[str, str]) -> list[Clip]:
         options = " ".join(f"--{name}" for name in wanted)
         raise ClipsError(f"{source}: {options} can select rows of a manifest CSV only")
     if source.is_dir():
-        paths = sorted(
-            path
-            for path in source.rglob("*")
-            if path.suffix.lower() in _LOSSLESS | _LOSSY and not path.name.startswith(".")
-        )
+        paths = sorted(path for path in source.rglob("*") if _is_audio(path))
         if not paths:
             raise ClipsError(f"{source}: no audio files in this folder")
         return [Clip(path) for path in paths]
     if not source.exists():
         raise ClipsError(f"{source}: no such file or folder")
+    if source.suffix.lower() == ".zip":
+        return _zipped_clips(source)
     return [Clip(source)]
+
+
+def _zipped_clips(archive: Path) -> list[Clip]:
+    clips = [
+        Clip(archive / name, archive=archive)
+        for name in entry_names(archive)
+        if _is_audio(Path(name))
+    ]
+    if not clips:
+        raise ClipsError(f"{archive}: no audio files in this zip file")
+    return clips
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in _LOSSLESS | _LOSSY and not path.name.startswith(".")
 
 
 def _manifest_clips(manifest: Path, wanted: Mapping[str, str]) -> list[Clip]:
@@ -226,18 +262,22 @@ def _some(values: Sequence[str], limit: int = 12) -> str:
     return f"{shown}, ..." if len(values) > limit else shown or "none"
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
+def _source(path: Path, content: bytes | None) -> str | BytesIO:
+    return str(path) if content is None else BytesIO(content)
+
+
+def _decode(path: Path, content: bytes | None) -> tuple[np.ndarray, int]:
     """Samples float32 [samples, channels] and rate."""
     import soundfile
 
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise AudioError(f"{path}: no such file")
-    if not path.stat().st_size:
+    if not (path.stat().st_size if content is None else content):
         raise AudioError(f"{path}: is an empty file; remove it or record it again")
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(_source(path, content), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        if path.suffix.lower() not in _LOSSLESS:
+        if content is None and path.suffix.lower() not in _LOSSLESS:
             return _decode_with_librosa(path)
         reason = error.error_string.removesuffix(".")
         raise AudioError(

@@ -56,7 +56,7 @@ class _Kilobytes(click.ParamType[int]):
     "--calib",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="One person's recordings: folder, files or manifest CSV. Repeatable.",
+    help="One person's recordings: folder, zip, files or manifest CSV. Repeatable.",
 )
 @rows_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")

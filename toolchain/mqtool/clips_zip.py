@@ -1,0 +1,53 @@
+"""Recordings in a zip file, such as the Android app exports; read one at a time, never unpacked."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from mqtool.errors import AudioError, ClipsError
+
+__all__ = ["LARGEST", "entry_names", "read_entry"]
+
+LARGEST = 1 << 28
+"""Bytes of an entry: ten minutes of the widest WAV; more would be a bomb."""
+
+
+def entry_names(archive: Path) -> list[str]:
+    """Names of the files in a zip, sorted.
+
+    Raises:
+        ClipsError: it is not a zip file.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return sorted(entry.filename for entry in opened.infolist() if not entry.is_dir())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ClipsError(f"{archive}: is not a readable zip file ({error})") from None
+
+
+def read_entry(archive: Path, name: str) -> bytes:
+    """The content of one file in a zip.
+
+    Raises:
+        AudioError: it is not there any more, damaged, encrypted, or over `LARGEST`.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            size = opened.getinfo(name).file_size
+            if size > LARGEST:
+                raise AudioError(f"{archive}/{name}: {size} bytes, at most {LARGEST} can be used")
+            return opened.read(name)
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        RuntimeError,  # encrypted
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise AudioError(
+            f"{archive}/{name}: cannot be read ({reason}); export the zip again"
+        ) from None
