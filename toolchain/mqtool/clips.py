@@ -250,11 +250,15 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
 
 
 def _row_clip(folder: Path, row: Mapping[str, str]) -> Clip:
-    known = {
-        name: row.get(name) or None
-        for name in ("transcript", "split", "group", "speaker", "language")
-    }
-    return Clip(folder / row["path"], **known, fields=dict(row))
+    return Clip(
+        folder / row["path"],
+        transcript=row.get("transcript") or None,
+        split=row.get("split") or None,
+        group=row.get("group") or None,
+        speaker=row.get("speaker") or None,
+        language=row.get("language") or None,
+        fields=dict(row),
+    )
 
 
 def _some(values: Sequence[str], limit: int = 12) -> str:
