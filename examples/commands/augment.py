@@ -2,14 +2,15 @@
 
 Speed perturbation (Ko et al., 2015) picks one of the resampled copies; the rest follows
 WavAugment (Kharitonov et al., 2021), FilterAugment (Nam et al., 2022) and, for the masks,
-SpecAugment (Park et al., 2019), done on the waveform because the models read PCM.
+SpecAugment (Park et al., 2019), done on the waveform because the models read PCM. `mix` is
+mixup (Zhang et al., 2018) of whole clips; for transcripts MixSpeech (Meng et al., 2021).
 """
 
 import torch
 from data import RATE
 from torch import Tensor
 
-__all__ = ["augment", "normalize"]
+__all__ = ["augment", "mix", "normalize"]
 
 MAX_SHIFT = RATE // 10  # samples, 100 ms either way
 SNR_DB = (0.0, 30.0)
@@ -31,6 +32,21 @@ def augment(pcm: Tensor, random: torch.Generator) -> Tensor:
     pcm = _filter(normalize(pcm), random)
     pcm = _add_noise(normalize(pcm), random)
     return normalize(_mask_time(pcm, random))
+
+
+def mix(pcm: Tensor, part: float, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Add to a `part` of the normalized clips, shape = (batch, samples), another one, quieter.
+
+    Returns:
+        The clips, which row was added to each, and the share of the clip itself in the sum, 0.5
+        to 1; the last two of shape = (batch,). The loss takes the same shares of both labels.
+    """
+    rows = torch.randperm(len(pcm), generator=random)
+    # sin^2 of a uniform angle is Beta(0.5, 0.5), here its upper half.
+    share = torch.sin(_uniform((len(pcm),), torch.pi / 4, torch.pi / 2, random)) ** 2
+    share[torch.rand(len(pcm), generator=random) >= part] = 1.0
+    weight = share[:, None]
+    return normalize(pcm * weight + pcm[rows] * (1 - weight)), rows, share
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Generator) -> Tensor:

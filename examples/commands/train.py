@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from augment import augment
+from augment import augment, mix
 from data import DATA, RATE, VOCABULARY, WORDS, Clips, change_speed, read_clips, split_speakers
 from torch import Tensor
 from torch.nn import functional
@@ -37,11 +37,11 @@ from evaluate import is_correct, load
 HERE = Path(__file__).resolve().parent
 SPEEDS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.15, 1.25)
 
-# One frame every 40 ms. The first layer spans 12.5 ms and steps by 1.25 ms.
+# One frame every 40 ms. The first layer spans 12.5 ms and steps by 2.5 ms.
 CONVOLUTIONS = {
     "conv_dim": [96, 128, 128, 128, 128],
-    "conv_kernel": [200, 8, 4, 4, 4],
-    "conv_stride": [20, 4, 2, 2, 2],
+    "conv_kernel": [200, 4, 4, 4, 4],
+    "conv_stride": [40, 2, 2, 2, 2],
     "conv_bias": True,
     "feat_extract_norm": "group",
 }
@@ -127,21 +127,34 @@ def start_as_filterbank(weight: Tensor) -> None:
         weight.copy_((gabor / gabor.norm(dim=1, keepdim=True))[:, None])
 
 
-def loss_of(model: PreTrainedModel, pcm: Tensor, labels: Tensor) -> Tensor:
-    """Training loss of a batch: cross-entropy over words, or CTC over their letters."""
+def loss_of(model: PreTrainedModel, pcm: Tensor, labels: list[Tensor]) -> list[Tensor]:
+    """Losses of a batch, shape = (batch,), for each of several labellings.
+
+    Cross-entropy over words, or CTC over their letters, divided by their number.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(pcm).logits
     logits = logits.float()
     if logits.ndim == 2:
-        return functional.cross_entropy(logits, labels, label_smoothing=0.1)
-    words = [WORDS[label] for label in labels]
-    targets = torch.tensor([VOCABULARY[letter] for word in words for letter in word])
-    return functional.ctc_loss(
-        logits.log_softmax(-1).transpose(0, 1),
-        targets,
-        input_lengths=torch.full((len(words),), logits.shape[1]),
-        target_lengths=torch.tensor([len(word) for word in words]),
+        return [
+            functional.cross_entropy(logits, each, label_smoothing=0.1, reduction="none")
+            for each in labels
+        ]
+    scores = logits.log_softmax(-1).transpose(0, 1)
+    return [ctc_loss(scores, [WORDS[label] for label in each]) for each in labels]
+
+
+def ctc_loss(scores: Tensor, words: list[str]) -> Tensor:
+    """CTC loss a letter, shape = (batch,); scores: log probabilities, (frames, batch, tokens)."""
+    letters = torch.tensor([len(word) for word in words])
+    loss = functional.ctc_loss(
+        scores,
+        torch.tensor([VOCABULARY[letter] for word in words for letter in word]),
+        input_lengths=torch.full((len(words),), len(scores)),
+        target_lengths=letters,
+        reduction="none",
     )
+    return loss / letters
 
 
 def decay_groups(model: PreTrainedModel, decay: float) -> list[dict[str, object]]:
@@ -205,7 +218,10 @@ def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.N
         order = torch.randperm(len(clips), generator=random)
         for rows in order[: batches * options.batch].view(batches, options.batch):
             speed = torch.randint(len(SPEEDS), rows.shape, generator=random)
-            loss = loss_of(model, augment(copies[speed, rows].float(), random), labels[rows])
+            pcm = augment(copies[speed, rows].float(), random)
+            pcm, others, share = mix(pcm, options.mix, random)
+            own, other = loss_of(model, pcm, [labels[rows], labels[rows][others]])
+            loss = (share * own + (1 - share) * other).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -253,6 +269,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--mix", type=float, default=0.5, help="part of the clips to mix")
     parser.add_argument("--held-out", type=float, default=0.08, help="part of the speakers")
     parser.add_argument("--report", type=int, default=5, help="epochs between validations")
     parser.add_argument("--seed", type=int, default=0)
