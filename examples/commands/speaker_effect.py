@@ -1,0 +1,140 @@
+"""Which layers' statistics differ by speaker, and by how much against everything else?
+
+A plan personal to a speaker needs layer statistics that differ more between speakers than between
+clips of one speaker, and enough to change the order of the layers. Every `calib` clip is measured
+alone: the median output of each layer (what `--method myqasr` ranks by) and the damage of the
+layer at 4 bits (`--method measured`). Logarithms of both, less the clip's mean over layers, since
+a factor common to all layers changes no order, are split by one-way analysis of variance:
+
+- `between layers`: standard deviation of the layers' means;
+- `between speakers` and `between clips` of one speaker: a layer's variance components (Searle,
+  Casella and McCulloch, "Variance Components", 1992, section 3.6), root mean over layers;
+- `layers that differ`: those whose F test over speakers stays below 0.05 after Bonferroni.
+
+    python examples/commands/speaker_effect.py keywords/ -o examples/results/NAME.json
+"""
+
+import argparse
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from data import DATA
+from numpy.typing import NDArray
+from scipy import stats
+
+from mqtool.capture.run import capture_outputs
+from mqtool.clips import Clip, find_clips
+from mqtool.graph.folder import ModelFolder
+from mqtool.plan.measured import measure_damage
+
+LEVEL = 0.05
+SHOWN = 5
+
+
+def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
+    """Absolute median output of each layer on one clip."""
+    statistics = capture_outputs(folder, [clip], threads=1)
+    return {name: abs(values.median) for name, values in statistics.items()}
+
+
+def damages(folder: ModelFolder, clip: Clip) -> dict[str, float]:
+    """Divergence of the output with each layer at 4 bits, on one clip."""
+    damage = measure_damage(folder, [clip], "grouped", threads=1)
+    return {name: layer.probed for name, layer in damage.items()}
+
+
+MEASURES = {"median (myqasr)": medians, "damage (measured)": damages}
+
+
+def components(values: NDArray[np.float64], speakers: NDArray[np.str_]) -> dict:
+    """Variance components of each layer.
+
+    Args:
+        values: logarithms, [clips, layers].
+        speakers: of each clip.
+    """
+    groups = [values[speakers == speaker] for speaker in np.unique(speakers)]
+    sizes = np.array([len(group) for group in groups])
+    within = sum(((group - group.mean(0)) ** 2).sum(0) for group in groups)
+    within /= sizes.sum() - len(groups)
+    deviations = np.array([group.mean(0) for group in groups]) - values.mean(0)
+    between = (sizes[:, None] * deviations**2).sum(0) / (len(groups) - 1)
+    typical = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(groups) - 1)
+    p = stats.f.sf(between / within, len(groups) - 1, sizes.sum() - len(groups))
+    return {"clips": within, "speakers": np.maximum(0, (between - within) / typical), "p": p}
+
+
+def summary(values: NDArray[np.float64], speakers: NDArray[np.str_], names: list[str]) -> dict:
+    """Figures of one measure; values: positive, [clips, layers]."""
+    usable = (values > 0).all(0)
+    logs = np.log(values[:, usable])
+    kept = [name for name, use in zip(names, usable, strict=True) if use]
+    logs -= logs.mean(1, keepdims=True)
+    parts = components(logs, speakers)
+    share = parts["speakers"] / (parts["speakers"] + parts["clips"])
+    largest = np.argsort(-share)[:SHOWN]
+    return {
+        "layers": len(kept),
+        "left_out_at_zero": [name for name in names if name not in kept],
+        "deviation_between_layers": float(logs.mean(0).std(ddof=1)),
+        "deviation_between_speakers": float(np.sqrt(parts["speakers"].mean())),
+        "deviation_between_clips": float(np.sqrt(parts["clips"].mean())),
+        "layers_that_differ": int((parts["p"] < LEVEL / len(kept)).sum()),
+        "median_share_of_speaker": float(np.median(share)),
+        "largest_share_of_speaker": {kept[i]: round(float(share[i]), 3) for i in largest},
+    }
+
+
+def markdown(result: dict) -> list[str]:
+    """Lines of the table."""
+    lines = [
+        f"`{result['command']}`, {result['date']}",
+        "",
+        f"{result['clips']} clips of {result['speakers']} speakers. Standard deviations of natural",
+        "logarithms, so that 0.1 is about 10 %.",
+        "",
+        "| statistic | between layers | between speakers | between clips of a speaker "
+        "| layers that differ by speaker |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in result["measures"].items():
+        deviations = (row[f"deviation_between_{of}"] for of in ("layers", "speakers", "clips"))
+        cells = [name, *(f"{value:.2f}" for value in deviations)]
+        lines.append(
+            "| " + " | ".join(cells) + f" | {row['layers_that_differ']} of {row['layers']} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="float model folder")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with manifest.csv")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    folder = ModelFolder.open(options.model)
+    clips = find_clips([options.data / "manifest.csv"], split="calib")
+    speakers = np.array([clip.speaker for clip in clips])
+    names = [layer.name for layer in folder.layers]
+    measures = {}
+    for measure, of in MEASURES.items():
+        rows = [of(folder, clip) for clip in clips]
+        values = np.array([[row[name] for name in names] for row in rows])
+        measures[measure] = summary(values, speakers, names)
+        print(measure, json.dumps(measures[measure], indent=1), flush=True)
+    result = {
+        "command": "python " + " ".join(sys.argv),
+        "date": date.today().isoformat(),
+        "clips": len(clips),
+        "speakers": len(np.unique(speakers)),
+        "measures": measures,
+    }
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    options.output.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
