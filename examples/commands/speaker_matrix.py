@@ -7,7 +7,8 @@ model's (mean Kullback-Leibler divergence in millinats), which moves long before
 
 `own` is each clip heard by its speaker's model, `others` the mean over the other speakers' models
 on the same clip. Intervals are 95 % bootstrap intervals over clips, those of the differences
-paired. JSON has all matrices (row: calibrated on, column: tested on).
+paired. JSON has all matrices (row: calibrated on, column: tested on). `uniform compensated`
+shares no bits out by speaker but rounds for the speaker; `measured` does both, `myqasr` the first.
 
     mqtool export examples/commands/keywords -o keywords/
     python examples/commands/speaker_matrix.py keywords/ -o examples/results/speakers-keywords.json
@@ -33,14 +34,16 @@ from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import interval, paired_interval
 from mqtool.evaluate.score import score_clips
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import Allocation, allocate, default_rounding, fit_plan
+from mqtool.plan.make import allocate, default_rounding, fit_plan
 from mqtool.plan.measured import OutputDivergence
 from mqtool.plan.plan_file import Plan
-from mqtool.plan.size import PackOptions, SizeModel, size_table
-from mqtool.quantize.rounding import is_grouping
+from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
+from mqtool.quantize.prepare import Prepared, prepare
+from mqtool.quantize.rounding import Rounding, is_compensating
 
 FIGURES = {"error": 100.0, "divergence": 1000.0}  # to percent; to millinats
-UNIFORM = ("uniform", "uniform grouped")
+UNIFORM = "uniform"  # hears nobody; what the others are compared with
+METHODS = ("uniform compensated", "measured", "myqasr")
 
 
 class Watched:
@@ -88,10 +91,14 @@ class Bench:
         self.float = listen(folder.path, dev, threads)
         self._divergences = [OutputDivergence(logits) for logits in self.float.logits]
 
-    def figures(self, plan: Plan) -> NDArray[np.float64]:
+    def figures(self, plan: Plan, prepared: Prepared | None) -> NDArray[np.float64]:
         """Of each clip: words misunderstood and divergence from the float model, [2, clips]."""
         with tempfile.TemporaryDirectory() as scratch:
-            pack(self._folder, plan, Path(scratch) / "packed")
+            if prepared is None:
+                pack(self._folder, plan, Path(scratch) / "packed")
+            else:
+                inputs = prepared.inputs
+                pack(prepared.folder, plan, Path(scratch) / "packed", inputs=inputs)
             heard = listen(Path(scratch) / "packed", self._dev, self._threads)
         divergences = [
             divergence(logits)
@@ -114,12 +121,17 @@ def difference_of(values: NDArray[np.float64], others: NDArray[np.float64], scal
 
 
 def compare(
-    table: NDArray[np.float64], tested: NDArray[np.str_], speakers: list[str], scale: float
+    table: NDArray[np.float64],
+    uniform: NDArray[np.float64],
+    tested: NDArray[np.str_],
+    speakers: list[str],
+    scale: float,
 ) -> dict:
-    """Own against other speakers' models.
+    """Own against other speakers' models, and against the uniform one.
 
     Args:
         table: a figure of each clip with each speaker's model, [speakers, clips].
+        uniform: the same of each clip with the uniform model.
         tested: speaker of each clip.
         speakers: in the order of the table's rows.
         scale: to the figure's unit.
@@ -132,7 +144,7 @@ def compare(
         "own": mean_of(own, scale),
         "others": mean_of(others, scale),
         "own_minus_others": difference_of(own, others, scale),
-        "per_clip_own": own.tolist(),
+        "own_minus_uniform": difference_of(own, uniform, scale),
         "matrix": [[round(float(value), 4) for value in row] for row in matrix],
     }
 
@@ -157,10 +169,34 @@ def plans_apart(plans: list[Plan]) -> dict:
     }
 
 
-def control(folder: ModelFolder, name: str) -> Allocation:
-    """The allocation that hears nobody, rounded like myqasr's models or like measured's."""
-    rounding = "grouped" if name.endswith("grouped") else "nearest"
-    return allocate(folder, [], method="uniform", rounding=rounding)
+class Calibrated:
+    """One speaker's calibration, good for any budget.
+
+    Args:
+        folder: the float model.
+        clips: of the speaker; none for `UNIFORM`.
+        name: `UNIFORM` or one of `METHODS`.
+        threads: of onnxruntime.
+    """
+
+    def __init__(self, folder: ModelFolder, clips: list[Clip], name: str, threads: int) -> None:
+        method, _, given = name.partition(" ")
+        rounding: Rounding = given or default_rounding(method)
+        compensating = is_compensating(rounding)
+        self.prepared = prepare(folder, clips, threads=threads) if compensating else None
+        self._sizes = size_model(folder, PackOptions(), rounding)
+        self._allocation = allocate(
+            folder,
+            clips,
+            method=method,
+            rounding=rounding,
+            prepared=self.prepared,
+            threads=threads,
+        )
+
+    def plan(self, budget: int) -> Plan:
+        """The plan at a budget in bytes."""
+        return fit_plan(self._sizes, self._allocation, budget)
 
 
 def write(path: Path, result: dict) -> None:
@@ -211,7 +247,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="float model folder")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with manifest.csv")
     parser.add_argument("--bits", default="5,4,3", help="average widths of the uniform models")
-    parser.add_argument("--methods", default="measured,myqasr")
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -234,38 +270,29 @@ def main() -> None:
         "float": mean_of(bench.float.errors, FIGURES["error"]),
         "rows": [],
     }
-    uniform: dict[tuple[str, str], NDArray[np.float64]] = {}
-    for method in (*UNIFORM, *options.methods.split(",")):
-        if method in UNIFORM:
-            allocations = [control(folder, method)]
-        else:
-            allocations = [
-                allocate(
-                    folder,
-                    [clip for clip in calib if clip.speaker == speaker],
-                    method=method,
-                    rounding=default_rounding(method),
-                    threads=options.threads,
-                )
-                for speaker in speakers
-            ]
-        grouped = is_grouping(allocations[0].rounding)
-        sizes = SizeModel(folder, PackOptions(grouped=grouped))
+    uniform = {}
+    for method in (UNIFORM, *options.methods.split(",")):
+        own_clips = [[clip for clip in calib if clip.speaker == speaker] for speaker in speakers]
+        heard = [[]] if method == UNIFORM else own_clips
+        calibrated = [Calibrated(folder, clips, method, options.threads) for clips in heard]
         for bits in options.bits.split(","):
             budget = int(np.interp(float(bits), widths, [table[width] for width in widths]))
-            plans = [fit_plan(sizes, allocation, budget) for allocation in allocations]
-            figures = np.stack([bench.figures(plan) for plan in plans], axis=1)
+            plans = [one.plan(budget) for one in calibrated]
+            figures = np.stack(
+                [
+                    bench.figures(plan, one.prepared)
+                    for plan, one in zip(plans, calibrated, strict=True)
+                ],
+                axis=1,
+            )
             row = {"method": method, "bits": float(bits), "bytes": plans[0].planned_bytes}
             for (name, scale), values in zip(FIGURES.items(), figures, strict=True):
-                if method in UNIFORM:
-                    uniform[method, f"{bits} {name}"] = values[0]
+                if method == UNIFORM:
+                    uniform[bits, name] = values[0]
                     row[name] = {"own": mean_of(values[0], scale)}
-                    continue
-                row[name] = compare(values, tested, speakers, scale)
-                own = np.array(row[name].pop("per_clip_own"))
-                beside = uniform[UNIFORM[grouped], f"{bits} {name}"]
-                row[name]["own_minus_uniform"] = difference_of(own, beside, scale)
-            if method not in UNIFORM:
+                else:
+                    row[name] = compare(values, uniform[bits, name], tested, speakers, scale)
+            if method != UNIFORM:
                 row["plans"] = plans_apart(plans)
             result["rows"].append(row)
             write(options.output, result)
