@@ -1,0 +1,93 @@
+"""What watching a model's layers costs: time beside plain inference, memory as clips grow in number.
+
+Time: capture and transcription of the same clips take turns in one process; the ratio of medians is
+printed. Memory: the peak of a process that captures 8 clips, and of one that captures 64. `outputs`
+are the statistics behind the paper's sensitivities, `moments` what compensated rounding needs.
+
+    python examples/benchmarks/capture.py MODEL/ --manifest M.csv
+        --json examples/results/capture-whisper-tiny.en.json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+from mqruntime.recognizer import Recognizer
+from mqtool.capture.moments import capture_moments
+from mqtool.capture.run import capture_outputs
+from mqtool.clips import Clip, find_clips
+from mqtool.graph.folder import ModelFolder
+
+CAPTURES: dict[str, Callable[..., object]] = {
+    "outputs": capture_outputs,
+    "moments": capture_moments,
+}
+FEW, MANY = 8, 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--split", default="calib")
+    parser.add_argument("--timed-clips", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # capture and number of clips
+    options = parser.parse_args()
+    clips = find_clips([options.manifest], split=options.split)
+    folder = ModelFolder.open(options.model)
+    if options.peak:
+        name, count = options.peak
+        CAPTURES[name](folder, clips[: int(count)], threads=options.threads)
+        print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        return
+    result: dict[str, object] = {"command": " ".join(sys.argv), "date": date.today().isoformat()}
+    for name in CAPTURES:
+        few, many = (peak_mb(name, count) for count in (FEW, min(MANY, len(clips))))
+        timed = in_turn(folder, name, clips[: options.timed_clips], options)
+        result[name] = {f"peak_mb_{FEW}_clips": few, f"peak_mb_{len(clips[:MANY])}_clips": many}
+        result[name] |= {"peak_ratio": many / few, **timed}
+        print(name, result[name], flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def peak_mb(name: str, count: int) -> float:
+    """Largest resident set of a process that captures so many clips."""
+    command = [sys.executable, *sys.argv, "--peak", name, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) / 1000
+
+
+def in_turn(
+    folder: ModelFolder, name: str, clips: list[Clip], options: argparse.Namespace
+) -> dict[str, float]:
+    """Median seconds of capture and of plain transcription."""
+    seconds: dict[str, list[float]] = {"capture": [], "inference": []}
+    for _ in range(options.runs):
+        start = time.perf_counter()
+        with Recognizer.open(folder.path, threads=options.threads) as recognizer:
+            for clip in clips:
+                recognizer.transcribe(clip.pcm())
+        middle = time.perf_counter()
+        CAPTURES[name](folder, clips, threads=options.threads)
+        seconds["inference"].append(middle - start)
+        seconds["capture"].append(time.perf_counter() - middle)
+    capture, inference = (median(seconds[part]) for part in ("capture", "inference"))
+    return {
+        "capture_seconds": capture,
+        "inference_seconds": inference,
+        "time_ratio": capture / inference,
+    }
+
+
+if __name__ == "__main__":
+    main()
