@@ -1,8 +1,9 @@
-"""What watching a model's layers costs: time beside plain inference, memory as clips grow in number.
+"""What watching a model's layers costs: time beside plain inference, memory as clips add up.
 
-Time: capture and transcription of the same clips take turns in one process; the ratio of medians is
-printed. Memory: the peak of a process that captures 8 clips, and of one that captures 64. `outputs`
-are the statistics behind the paper's sensitivities, `moments` what compensated rounding needs.
+Time: capture and transcription of the same clips take turns in one process; the ratio of medians
+is printed. Memory: the peak of a process that captures 8 clips, and of one that captures 64.
+`outputs` are the statistics behind the paper's sensitivities, `moments` what compensated rounding
+needs.
 
     python examples/benchmarks/capture.py MODEL/ --manifest M.csv
         --json examples/results/capture-whisper-tiny.en.json
