@@ -110,12 +110,10 @@ def test_diagonals_alone_weigh_the_search_for_scales():
     assert diagonal.error(weighed - weight) < diagonal.error(plain - weight)
 
 
-def test_a_table_that_is_also_a_head_counts_its_lookups():
+def test_tables_are_rounded_by_themselves_and_layers_of_one_input_share_it():
     moments = correlated(32)
     table = Layer("embed", "embedding", "model", "embed.weight", (50, 32))
-    linear = layer_of(50, 32)
-    inputs = layer_inputs([table], {"embed": moments})["embed"].moments
-    assert layer_inputs([linear], {"layer": moments})["layer"].moments is moments
-    added = inputs.second[0] - moments.second[0]
-    np.testing.assert_allclose(added, np.eye(32) * added[0, 0], atol=1e-4)
-    assert added[0, 0] > 0.5 * moments.diagonal.mean()
+    twins = [Layer(name, "linear", "model", f"{name}.weight", (50, 32)) for name in ("q", "k")]
+    inputs = layer_inputs([table, *twins], dict.fromkeys(("embed", "q", "k"), moments))
+    assert inputs.keys() == {"q", "k"}
+    assert inputs["q"] is inputs["k"]

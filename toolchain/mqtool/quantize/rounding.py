@@ -84,36 +84,15 @@ def layer_inputs(
 ) -> dict[str, LayerInput]:
     """By layer name; layers that share their moments share the work of inverting them.
 
-    A table that is also an output head is read as well as multiplied: an error of any of its
-    values then counts by itself, so that much is added to every column's mean square.
+    Tables have none, even where they are output heads too: rounding that suits the few words of
+    the recordings as a head would be paid for wherever another word is looked up.
     """
-    shared: dict[int, LayerInput] = {}
-    inputs = {}
-    for layer in layers:
-        if layer.name not in moments:
-            continue
-        found = moments[layer.name]
-        if id(found) not in shared:
-            shared[id(found)] = LayerInput(_with_lookups(found) if _is_table(layer) else found)
-        inputs[layer.name] = shared[id(found)]
-    return inputs
-
-
-def _is_table(layer: Layer) -> bool:
-    return layer.op == "embedding"
-
-
-LOOKUP_SHARE = 1.0
-"""How much of a table's error the lookups feel, against its error as an output head."""
-
-
-def _with_lookups(moments: InputMoments) -> InputMoments:
-    mean_square = moments.diagonal.mean()
-    added = np.float32(LOOKUP_SHARE * mean_square)
-    second = moments.second + added * (
-        np.eye(moments.second.shape[-1], dtype=np.float32) if moments.is_matrix else np.float32(1)
-    )
-    return replace(moments, second=second)
+    shared = {id(found): LayerInput(found) for found in moments.values()}
+    return {
+        layer.name: shared[id(moments[layer.name])]
+        for layer in layers
+        if layer.name in moments and layer.op != "embedding"
+    }
 
 
 def quantize_weight(
@@ -135,7 +114,7 @@ def quantize_weight(
             smaller scales and keeps the one with the least squared error; "grouped" does so with
             a multiplier for every 32 weights of a row where a part has them; "compensated" does
             that and rounds with `mqtool.quantize.compensate`.
-        inputs: for "compensated"; None where nothing is multiplied by the layer.
+        inputs: for "compensated"; None for a table.
     """
     codes = np.zeros(weight.shape, np.int32)
     scale = np.ones(layer.rows, np.float32)
