@@ -72,7 +72,7 @@ print(json.dumps({"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1),
 def run_python(script: str, *arguments: object) -> str:
     """Run a script in a process of its own and return what it prints last."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
