@@ -63,6 +63,19 @@ def test_losses_are_those_of_the_slow_reference(objective):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_cosine_distances_far_below_float32_are_told_apart():
+    """Candidates that are 1e-4 and 1e-5 off differ by a factor of a hundred: 1e-10 is not noise."""
+    rng = np.random.default_rng(2)
+    target, noise = rng.normal(0, 1, (2, 6, 500)).astype(np.float32)
+    outputs = np.stack([target + noise * np.float32(size) for size in (1e-4, 1e-5)])
+    found = losses(outputs, target, "cosine")
+    assert found[0] == pytest.approx(0.5e-8, rel=0.2)
+    assert found[1] == pytest.approx(0.5e-10, rel=0.2)
+    nothing = np.zeros((2, 3, 4), np.float32)
+    assert losses(nothing.copy(), nothing[0], "cosine").tolist() == [0, 0]
+    assert losses(nothing.copy(), nothing[0] + 1, "cosine").tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_one_range_is_the_best_of_all_candidates(objective, groups):
