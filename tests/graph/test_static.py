@@ -10,10 +10,11 @@ import pytest
 
 from mqruntime.session import Session
 from mqtool.graph.activations import ActivationRange
+from mqtool.graph.equalize import equalize
 from mqtool.graph.files import load_graph, save_graph, saved_bytes
 from mqtool.graph.folder import layer_weight
 from mqtool.graph.layers import Layer, find_layers
-from mqtool.graph.static import read_ranges
+from mqtool.graph.static import blank_ranges, read_ranges
 from mqtool.graph.weights import encode_weight
 from mqtool.plan.size import PackOptions, packed_graph
 from mqtool.quantize.rounding import quantize_weight
@@ -209,3 +210,21 @@ def test_twin_ranges_in_integers_equal_the_float_result_exactly(source, tmp_path
         np.testing.assert_array_equal(found["logits"], expected)
         in_float = given.quantize(found["hidden"]).astype(np.float64) @ whole.T.astype(np.float64)
         np.testing.assert_array_equal(found["logits"], in_float)
+
+
+def test_two_ranges_are_found_through_shapes_and_equalizers():
+    model, layer = linear("gelu")
+    equalize(model.graph, [layer], {"l": np.full(COLUMNS, 2.0, np.float32)})
+    assert "Mul" in [node.op_type for node in model.graph]
+    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split == "sign"
+    assert blank_ranges(model.graph, [layer], 8, twin=False)["l"].split is None
+
+    model, layer = linear("softmax")
+    node = next(node for node in model.graph if node.op_type == "MatMul")
+    source = node.inputs[0]
+    turned = ir.node("Transpose", [source], attributes={"perm": [0, 2, 1]})
+    model.graph.insert_before(node, turned)
+    node.replace_input_with(0, turned.outputs[0])
+    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split == "magnitude"
+    model, layer = linear("plain")
+    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split is None
