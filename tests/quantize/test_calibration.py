@@ -10,6 +10,7 @@ import soundfile
 
 from mqruntime.session import Session
 from mqtool.bundle.pack import pack
+from mqtool.capture import inputs
 from mqtool.capture.inputs import capture_inputs
 from mqtool.clips import Clip
 from mqtool.errors import ClipsError
@@ -109,6 +110,12 @@ def test_captured_extremes_are_those_of_all_values(folder, clips, tmp_path):
         values = np.concatenate([run[value].reshape(-1) for run in runs])
         assert samples[layer].low == pytest.approx(values.min(), rel=1e-6)
         assert samples[layer].high == pytest.approx(values.max(), rel=1e-6)
+
+
+def test_clips_from_which_nothing_is_kept_are_no_mistake(folder, clips, monkeypatch):
+    """A wide convolution keeps few positions: fewer than there are clips."""
+    monkeypatch.setattr(inputs, "SAMPLE_ROWS", 2)
+    assert [len(sample.rows) for sample in capture_inputs(folder, clips).values()] == [2] * 5
 
 
 def test_inputs_that_stay_float_need_no_clips(folder):

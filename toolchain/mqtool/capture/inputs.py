@@ -171,12 +171,13 @@ def _positions(
         return len(rows), rows.shape[-1], lambda chosen: rows[chosen]
     windows = conv_windows(floats, window)
     places = windows.shape[: windows.ndim - 2 - len(window.kernel)]
+    width = prod(windows.shape[len(places) :])
 
     def pick(chosen: NDArray[np.int64]) -> Float:
         picked: Float = windows[np.unravel_index(chosen, places)]
-        return picked.reshape(len(chosen), window.groups, -1)
+        return picked.reshape(len(chosen), window.groups, width // window.groups)
 
-    return prod(places), prod(windows.shape[len(places) :]), pick
+    return prod(places), width, pick
 
 
 class Reservoir:
