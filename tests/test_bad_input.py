@@ -309,7 +309,7 @@ def test_compensated_rounding_wants_the_recordings_of_the_plan(capsys, top):
         (["--act-bits", "few"], "'few' is not a valid integer", 2),
         (["--activations", "static", "--act-bits", "20"], "--act-bits 20 is not possible", 1),
         (["--activations", "float", "--act-bits", "8"], "--act-bits 8 does not go with", 1),
-        (["--activations", "static"], "calibration minmax needs recordings; give --calib CLIPS", 1),
+        (["--activations", "static"], "calibration cosine needs recordings; give --calib CLIPS", 1),
         (["--activations", "float", "--twin-ranges"], "--twin-ranges does not go with", 1),
         (["--calibration", "cosine"], "--calibration cosine needs --activations static", 2),
         (["--calibration", "best"], "'best' is not one of", 2),

@@ -50,7 +50,7 @@ CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosi
 @click.option(
     "--calibration",
     type=click.Choice(CALIBRATIONS),
-    help="How static ranges are chosen.  [default: minmax]",
+    help="How static ranges are chosen.  [default: cosine]",
 )
 @click.option(
     "--used-plan",
@@ -126,7 +126,7 @@ def pack(
             folder,
             packed_plan,
             clips,
-            calibration or "minmax",  # type: ignore[arg-type]
+            calibration or "cosine",  # type: ignore[arg-type]
             inputs,
             language=language,
             threads=threads,
