@@ -81,14 +81,7 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
         _Part(graph, data, layer, index, is_table, *_stored_shape(graph, source))
         for index, source in enumerate(sources)
     ]
-    stored = {
-        tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.weight/")
-    }
-    stored |= {
-        tensor.split("/")[1] for tensor in graph.tensors if tensor.startswith(f"{layer}.groups/")
-    }
-    if stored != set(map(str, range(len(parts)))):
-        raise ValueError(f"{layer}: parts {sorted(stored)} are stored, {len(parts)} are used")
+    _check_all_used(graph, layer, len(parts))
     codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
     row = 0
     for part in parts:
@@ -100,6 +93,17 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
                 target[lines] = block
         row += part.rows
     return codes
+
+
+def _check_all_used(graph: Graph, layer: str, parts: int) -> None:
+    """Refuse a layer with stored parts beyond those that its codes are put together from."""
+    for kind in ("weight", "groups"):
+        prefix = f"{layer}.{kind}/"
+        for name in graph.tensors:
+            if name.startswith(prefix):
+                index = name.removeprefix(prefix).partition("/")[0]
+                if index not in map(str, range(parts)):
+                    raise ValueError(f"{name} is stored, but {layer} is made of {parts} parts")
 
 
 def _stored_shape(graph: Graph, source: str) -> tuple[int, int]:

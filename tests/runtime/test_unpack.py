@@ -154,6 +154,19 @@ def test_files_for_onnxruntime_itself(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["layer.q.weight/2/0:4", "layer.q.groups/7", "layer.q.weight/1:32"]
+)
+def test_stored_parts_that_are_not_used_are_left_to_onnxruntime(name, tmp_path):
+    path = packed_toy(tmp_path / "toy.onnx", 4)
+    assert unpack_model(map_file(path)) is not None
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(288, np.uint8), name))
+    onnx.save(model, path)
+    assert unpack_model(map_file(path)) is None
+    assert Session(path).run({"pcm": PCM})["logits"].shape[0] == 2
+
+
 def test_no_optimization_means_the_nodes_of_the_graph(tmp_path, monkeypatch):
     path = packed_toy(tmp_path / "toy.onnx", 4)
     monkeypatch.delattr("mqruntime.session.unpack_model")
