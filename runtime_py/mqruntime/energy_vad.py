@@ -86,7 +86,9 @@ class EnergyVad:
         if self.speaking:
             pcm = np.concatenate([*(frame for _, frame in self._frames), self._rest])
             yield Utterance(self._at, pcm)
-        self.__init__(round(self._frame / FRAME_SECONDS), self.settings)  # type: ignore[misc]
+        self.speaking = False
+        self._frames.clear()
+        self._rest = self._rest[:0]
 
     def _take(self, frame: np.ndarray) -> Iterator[Utterance]:
         level = _level_db(frame)

@@ -3,6 +3,7 @@
 `mqruntime/bundle.py` describes the files.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,18 +15,21 @@ from mqruntime.bundle import GOLDEN_FOLDER
 from mqruntime.manifest import canonical_json
 from mqruntime.recognizer import Recognizer
 
-__all__ = ["write_golden"]
+__all__ = ["CLIPS", "write_golden"]
 
-_CLIPS = ("1.flac", "2.flac")
+CLIPS = ("1.flac", "2.flac")
 _SECONDS = 2
 
 
-def write_golden(folder: Path, target: Path) -> dict[str, Path]:
+def write_golden(
+    folder: Path, target: Path, advance: Callable[[], None] = lambda: None
+) -> dict[str, Path]:
     """Run a model on the clips.
 
     Args:
         folder: model folder.
         target: folder to write `golden/` in.
+        advance: called after every clip.
 
     Returns:
         Files by entry name, golden.json first.
@@ -38,7 +42,7 @@ def write_golden(folder: Path, target: Path) -> dict[str, Path]:
     expected = []
     with Recognizer.open(folder, threads=1) as recognizer:
         rate = recognizer.manifest.sample_rate
-        for number, clip in enumerate(_CLIPS, 1):
+        for number, clip in enumerate(CLIPS, 1):
             with (files("mqtool.bundle") / "clips" / clip).open("rb") as file:
                 pcm, source_rate = soundfile.read(file, dtype="float32")
             name = f"{GOLDEN_FOLDER}{number}.wav"
@@ -46,6 +50,7 @@ def write_golden(folder: Path, target: Path) -> dict[str, Path]:
             short = np.clip(wav.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
             soundfile.write(listed[name], short, rate, subtype="PCM_16")
             expected.append(selftest.hear(recognizer, wav.load(listed[name], rate), name))
+            advance()
     golden = selftest.Golden(expected)
     next(iter(listed.values())).write_bytes(canonical_json(golden.to_json()))
     return listed

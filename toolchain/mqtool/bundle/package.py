@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ def package(
     private_key: Path | None = None,
     calibration_hash: bool = True,
     golden: bool = True,
+    advance: Callable[[], None] = lambda: None,
 ) -> PackageReport:
     """Write a model folder as a bundle, which appears only when it has been opened and checked.
 
@@ -62,6 +63,7 @@ def package(
         private_key: PEM file of an Ed25519 key to sign with.
         calibration_hash: whether the bundle says which recordings the plan was made from.
         golden: whether it holds golden vectors for `mqruntime selftest`.
+        advance: called after every golden clip.
 
     Raises:
         ModelError: the folder cannot be read or run.
@@ -88,7 +90,7 @@ def package(
             if (data := data_path(folder / name)).is_file():
                 files[data.name] = data
         model_bytes = sum(path.stat().st_size for path in files.values())
-        vectors = write_golden(folder, made) if golden else {}
+        vectors = write_golden(folder, made, advance) if golden else {}
         files |= vectors
         manifest = BundleManifest(
             model=model,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mqtool.cli.common import json_option, write_json
+from mqtool.cli.progress import progress_bars
 
 __all__ = ["package"]
 
@@ -53,6 +54,7 @@ def package(
       mqtool package packed/ -o app.mqz --sign key.pem
       mqtool package packed/ --android android_demo/
     """
+    from mqtool.bundle.golden import CLIPS
     from mqtool.bundle.package import android_asset
     from mqtool.bundle.package import package as write_package
 
@@ -61,13 +63,15 @@ def package(
     if not outputs:
         raise click.UsageError("give -o FILE or --android DIR")
     for path in outputs:
-        report = write_package(
-            packed,
-            path,
-            private_key=private_key,
-            calibration_hash=not no_calibration_hash,
-            golden=not no_golden,
-        )
+        with progress_bars() as progress:
+            report = write_package(
+                packed,
+                path,
+                private_key=private_key,
+                calibration_hash=not no_calibration_hash,
+                golden=not no_golden,
+                advance=progress("Running the clips of the self-test", len(CLIPS)),
+            )
         click.echo(
             f"{path}: {report.bytes:,} bytes, the model's {report.model_bytes:,} and "
             f"{report.bytes - report.model_bytes:,} of manifest and self-test"
