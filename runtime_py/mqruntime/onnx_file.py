@@ -22,13 +22,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DAMAGED", "UINT8", "Graph", "Model", "Node", "Tensor", "external_files", "map_file"]
+__all__ = [
+    "DAMAGED",
+    "INT8",
+    "UINT8",
+    "Graph",
+    "Model",
+    "Node",
+    "Tensor",
+    "external_files",
+    "map_file",
+]
 
 DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
 """What reading a damaged file may raise."""
 
 UINT8 = 2
-_INT8 = 3
+INT8 = 3
 _EXTERNAL = 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -133,7 +143,8 @@ class Graph:
     def with_external(self, shapes: Mapping[str, Sequence[int]]) -> list[bytes | memoryview]:
         """Serialized fields in which the values `shapes` are external INT8 initializers.
 
-        The nodes and initializers that nothing else uses are left out.
+        They may be made by nodes, or stored here until now. The nodes and initializers that
+        nothing else uses are left out.
         """
         needed, unused = set(self._outputs), set()
         for index, node in reversed(self._nodes.items()):  # makers come before users
@@ -141,7 +152,11 @@ class Graph:
                 unused.add(index)
             else:
                 needed |= node.uses
-        unused |= {index for index, tensor in self._stored.items() if tensor.name not in needed}
+        unused |= {
+            index
+            for index, tensor in self._stored.items()
+            if tensor.name not in needed or tensor.name in shapes
+        }
         kept = [field.span for index, field in enumerate(self._fields) if index not in unused]
         return [*kept, *(_message(5, _external_tensor(*item)) for item in shapes.items())]
 
@@ -286,7 +301,7 @@ def _integer(number: int, value: int) -> bytes:
 
 def _external_tensor(name: str, shape: Sequence[int]) -> bytes:
     """An INT8 TensorProto; onnxruntime wants to see a file's name, but is given the data."""
-    tensor = b"".join(_integer(1, length) for length in shape) + _integer(2, _INT8)
+    tensor = b"".join(_integer(1, length) for length in shape) + _integer(2, INT8)
     tensor += _message(8, name.encode()) + _integer(14, _EXTERNAL)
     for key, value in (("location", name), ("offset", "0"), ("length", str(prod(shape)))):
         tensor += _message(13, _message(1, key.encode()) + _message(2, value.encode()))

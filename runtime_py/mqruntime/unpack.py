@@ -6,21 +6,27 @@ intermediate tensor lives until the folding ends. Here the chain that makes `{la
 int8 weight of a MatMulInteger, is cut out, and the same tensor is computed block by block.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mqruntime.onnx_file import DAMAGED, UINT8, Graph, Model
+from mqruntime.onnx_file import DAMAGED, INT8, UINT8, Graph, Model
 
 __all__ = ["UnpackedModel", "unpack_model"]
 
 Codes = NDArray[np.int8]
 
 _CODES_SUFFIX = ".codes"
+_WHOLE = re.compile(r".+\.weight/0/0:8")
+"""The only plane of a layer's only part, which is the weight as the graph uses it."""
+
 _GROUP_SIZE = 32
 _MULTIPLIER_BITS = 4
+_LARGE = 1 << 16
 _BLOCK = 1 << 16
 """About how many weights are decoded at a time: temporaries stay in the cache."""
 
@@ -31,7 +37,8 @@ class UnpackedModel:
 
     Attributes:
         skeleton: serialized ModelProto in which the weights are external initializers.
-        codes: int8 weights by initializer name, for `SessionOptions.add_external_initializers`.
+        codes: int8 weights by initializer name, for `SessionOptions.add_external_initializers`;
+            decoded, or, where 8 bits are stored as they are used, views of the file.
     """
 
     skeleton: bytes
@@ -57,9 +64,12 @@ def unpack_model(
         graph = model.graph
         names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
-        if not names or not locations <= data.keys():
+        if not locations <= data.keys():
             return None
         codes = {name: _decode_layer(graph, name, data) for name in names}
+        codes |= _stored_codes(graph)
+        if not codes:
+            return None
         skeleton = model.with_external({name: array.shape for name, array in codes.items()})
     except DAMAGED:
         return None
@@ -93,6 +103,18 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
                 target[lines] = block
         row += part.rows
     return codes
+
+
+def _stored_codes(graph: Graph) -> dict[str, Codes]:
+    """Large layers of 8 bits, as they lie in the file: a skeleton with them would be a copy."""
+    return {
+        name: tensor.bytes({}).view(np.int8).reshape(tensor.shape)
+        for name, tensor in graph.tensors.items()
+        if _WHOLE.fullmatch(name)
+        and tensor.data_type == INT8
+        and tensor.location is None
+        and prod(tensor.shape) >= _LARGE
+    }
 
 
 def _check_all_used(graph: Graph, layer: str, parts: int) -> None:

@@ -121,6 +121,22 @@ def test_only_what_lookups_need_stays_packed(tmp_path, monkeypatch):
     assert made.isdisjoint(INTEGER_LAYERS)
 
 
+def test_layers_of_eight_bits_are_handed_over_as_they_lie_in_the_file(tmp_path):
+    path = packed_toy(tmp_path / "toy.onnx", 8, scale=12)
+    content = map_file(path)
+    unpacked = unpack_model(content)
+    stored = {f"{layer}.weight/0/0:8" for layer in ("embed", "layer.q", "layer.k")}
+    assert unpacked.codes.keys() == {"embed.codes", *stored}
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    for name in stored:
+        assert 0 < unpacked.codes[name].ctypes.data - start < len(content)
+    assert len(unpacked.skeleton) < path.stat().st_size - 2 * 288 * 288
+    ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
+    np.testing.assert_array_equal(
+        ours.run({"pcm": PCM})["logits"], stock.run({"pcm": PCM})["logits"]
+    )
+
+
 def test_values_that_only_a_subgraph_reads_are_kept(tmp_path):
     path = packed_toy(tmp_path / "toy.onnx", 4)
     model = onnx.load(path)
