@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from statistics import median
 
@@ -104,7 +105,12 @@ def main() -> None:
         if figures["cache_bytes"]:
             print(f"  {'cache_bytes':<26}{figures['cache_bytes']:>13,.0f}")
     if arguments.json:
-        content = {"command": " ".join(sys.argv), "bits": arguments.bits, "runs": arguments.runs}
+        content = {
+            "command": " ".join(sys.argv),
+            "date": date.today().isoformat(),
+            "bits": arguments.bits,
+            "runs": arguments.runs,
+        }
         arguments.json.write_text(json.dumps({**content, "medians": result}, indent=1) + "\n")
 
 
