@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +410,7 @@ class Experiment:
             "model": self.folder.sha256,
             "clips": None if clips is None else clips.sha256,
             "version": __version__,
+            "onnxruntime": version("onnxruntime"),
             **options,
         }
 
