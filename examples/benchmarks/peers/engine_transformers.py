@@ -55,7 +55,7 @@ class _Engine:
     def encode(self, pcm: np.ndarray) -> None:
         """PCM to the encoder's output for 30 s (cross-attention projections come later)."""
         features = self._features(pcm, sampling_rate=16000, return_tensors="pt").input_features
-        self._encoded = self._model.get_encoder()(features)
+        self._encoded = self._model.get_encoder()(features, attention_mask=None)
 
     @torch.inference_mode()
     def decode(self, tokens: int) -> None:
