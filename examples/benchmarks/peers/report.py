@@ -1,5 +1,6 @@
 """The table and the plot: errors against bytes, time against bytes."""
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -72,15 +73,21 @@ def write(
         rows.append(row)
     facts = {"command": "python " + " ".join(sys.argv), "date": date.today().isoformat()}
     target.parent.mkdir(exist_ok=True)
-    target.with_suffix(".json").write_text(
+    _beside(target, ".json").write_text(
         json.dumps(facts | {"model": model, "clips": len(clips), "rows": rows}, indent=1) + "\n"
     )
     table = _table(rows)
-    target.with_suffix(".csv").write_text("\n".join(",".join(line) for line in table) + "\n")
+    with _beside(target, ".csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(table)
     markdown = ["| " + " | ".join(line) + " |" for line in table]
     markdown.insert(1, "|---" * len(table[0]) + "|")
-    target.with_suffix(".md").write_text("\n".join(markdown) + "\n")
-    _plot(model, rows, target.with_suffix(".png"))
+    _beside(target, ".md").write_text("\n".join(markdown) + "\n")
+    _plot(model, rows, _beside(target, ".png"))
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """The file with this suffix; a model's name may hold a dot."""
+    return target.with_name(target.name + suffix)
 
 
 def _outcomes(clips: Sequence[Clip], texts: dict[str, str]) -> Outcomes:
@@ -137,7 +144,7 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [[*head, "load ms", "peak RSS MB", "of it imports"]]
     for row in sorted(rows, key=lambda row: -row["bytes"]):
         scores = row["all"]
-        cells = [row["name"], str(row["bytes"]), str(scores["clips"])]
+        cells = [row["name"], f"{row['bytes']:,}", str(scores["clips"])]
         if scores["clips"]:
             low, high = scores["wer_interval"]
             cells.append(f"{scores['wer']:.1f} ({low:.1f} to {high:.1f})")
