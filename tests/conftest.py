@@ -53,6 +53,32 @@ def demo_clips() -> Path:
     return ROOT / "examples" / "clips" / "manifest.csv"
 
 
+COMMANDS_MODELS = {name: ROOT / "examples" / "commands" / name for name in ("keywords", "ctc")}
+"""The embedded default: small trained models that are part of this repository."""
+
+
+def _exported_commands(name: str, factory: pytest.TempPathFactory) -> Path:
+    if find_spec("torch") is None:
+        _missing("export needs torch; run: pip install 'mqtool[export]'")
+    from mqtool.export import export_model
+
+    folder = factory.mktemp("exported") / name
+    export_model(str(COMMANDS_MODELS[name]), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_keywords(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float model folder of examples/commands/keywords (Conformer), exported once for all tests."""
+    return _exported_commands("keywords", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float model folder of examples/commands/ctc (Wav2Vec2), exported once for all tests."""
+    return _exported_commands("ctc", tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-tiny.en, exported once for all tests."""
