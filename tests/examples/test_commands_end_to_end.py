@@ -38,7 +38,7 @@ def made(request, demo_clips, tmp_path_factory):
     start = time.process_time()
     plan, packed = folder / "plan.json", folder / "packed"
     run("plan", model, "--budget-kb", budget_kb, *calib, "--threads", 1, "-o", plan)
-    run("pack", model, "--plan", plan, "-o", packed)
+    run("pack", model, "--plan", plan, *calib, "-o", packed)
     heard = ("--clips", demo_clips, "--split", "dev", "--threads", 1)
     checks = ("--plan", plan, "--json", folder / "checks.json")
     run("validate", packed, "--reference", model, *heard, *checks)
@@ -98,7 +98,7 @@ def test_five_bits_for_one_speaker(exported_keywords, speech, tmp_path):
     plan, packed = tmp_path / "plan.json", tmp_path / "packed"
     calib = ("--calib", manifest, "--split", "calib", "--group", CALIBRATION_SPEAKER)
     run("plan", exported_keywords, "--budget-kb", budget_kb, *calib, "--threads", 1, "-o", plan)
-    run("pack", exported_keywords, "--plan", plan, "-o", packed)
+    run("pack", exported_keywords, "--plan", plan, *calib, "-o", packed)
     clips = find_clips([manifest], split="dev")
     expected, got = (
         evaluate_model(folder, clips, threads=1).result()["accuracy"]
