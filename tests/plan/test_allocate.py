@@ -191,3 +191,12 @@ def test_minmax_passes_through_the_mapping(values, one, other):
         assert above or below
         met = met or bits == mapped
     assert met
+
+
+def test_marginal_steps_leave_the_last_bits_for_last():
+    """A layer that looks free stops at three bits until the dearest is there too."""
+    layers = layers_of({"free": 100, "dear": 100})
+    harm = {"free": 0.0, "dear": 1.0}
+    steps = list(marginal_steps(layers, lambda name, bits: harm[name] * 4.0**-bits, 3))
+    assert steps.index(("free", 2)) > steps.index(("dear", 3)) > steps.index(("free", 3))
+    assert steps[-4:] == [("free", 2), ("dear", 2), ("free", 1), ("dear", 1)]

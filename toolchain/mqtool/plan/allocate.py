@@ -110,27 +110,31 @@ def minmax_steps(targets: Mapping[str, float]) -> Iterator[Step]:
         yield name, width
 
 
-def marginal_steps(layers: Sequence[Layer], damage: Callable[[str, int], float]) -> Iterator[Step]:
+def marginal_steps(
+    layers: Sequence[Layer], damage: Callable[[str, int], float], least: int = 1
+) -> Iterator[Step]:
     """Steps in ascending order of added damage per byte saved, the greedy knapsack.
 
     Args:
         layers: the model's layers.
         damage: expected harm of holding a layer (by name) at a width, any consistent unit. For
             the steps to be optimal at each size it should fall convexly with the width.
+        least: below this width layers go down one bit together, whatever the damage.
     """
     sizes = {layer.name: layer.params for layer in layers}
 
-    def price(name: str, width_index: int) -> tuple[float, float, str, int]:
+    def price(name: str, width_index: int) -> tuple[int, float, float, str, int]:
         lower, upper = WIDTHS[width_index - 1], WIDTHS[width_index]
         added = damage(name, lower) - damage(name, upper)
         saved = sizes[name] * (upper - lower)
         # Equal prices (all zero at high widths) go widest first, so that widths stay level.
-        return max(added, 0.0) / saved, -upper, name, width_index - 1
+        below = max(least - lower, 0)
+        return below, max(added, 0.0) / saved, -upper, name, width_index - 1
 
     queue = [price(layer.name, len(WIDTHS) - 1) for layer in layers]
     heapq.heapify(queue)
     while queue:
-        _, _, name, width_index = heapq.heappop(queue)
+        _, _, _, name, width_index = heapq.heappop(queue)
         yield name, WIDTHS[width_index]
         if width_index > 0:
             heapq.heappush(queue, price(name, width_index))

@@ -20,7 +20,7 @@ from mqtool.plan.allocate import (
     uniform_steps,
 )
 from mqtool.plan.fit import check_budget, fit_budget
-from mqtool.plan.measured import measure_damage
+from mqtool.plan.measured import LEAST_BITS, measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
 from mqtool.plan.size import PackOptions, SizeModel, Widths, size_model
@@ -255,7 +255,7 @@ def allocate(
         advance=progress("Probing layers", len(folder.layers)),
     )
     probed = {name: layer.probed for name, layer in damage.items()}
-    steps = marginal_steps(folder.layers, lambda name, bits: damage[name].at(bits))
+    steps = marginal_steps(folder.layers, lambda name, bits: damage[name].at(bits), LEAST_BITS)
     return Allocation(method, rounding, list(steps), probed, heard, "kl")
 
 

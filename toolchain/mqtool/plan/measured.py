@@ -25,12 +25,16 @@ from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
 from mqtool.quantize.rounding import LayerInput, Rounding, quantize_weight
 
-__all__ = ["PROBE_BITS", "Damage", "OutputDivergence", "measure_damage"]
+__all__ = ["LEAST_BITS", "PROBE_BITS", "Damage", "OutputDivergence", "measure_damage"]
 
 Float = NDArray[np.float32]
 
 PROBE_BITS = 4
 """Low enough that one layer's damage stands out of float32 noise, high enough to stay small."""
+
+LEAST_BITS = 3
+"""Below this no layer loses a bit while another has more: one that a few short clips hardly use
+looks free, and then long clips fail for want of it."""
 
 PROBE_SECONDS = 10.0
 """How much of each clip is heard while probing."""

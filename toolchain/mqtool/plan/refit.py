@@ -13,7 +13,7 @@ from mqtool.graph.folder import ModelFolder
 from mqtool.graph.layers import Layer
 from mqtool.plan.allocate import Step, algorithm_1, marginal_steps
 from mqtool.plan.fit import check_budget, fit_budget
-from mqtool.plan.measured import PROBE_BITS
+from mqtool.plan.measured import LEAST_BITS, PROBE_BITS
 from mqtool.plan.plan_file import Plan, average_bits, paper_bytes
 from mqtool.plan.size import PackOptions, size_model
 from mqtool.quantize.rounding import is_grouping
@@ -92,6 +92,8 @@ def _way_down(layers: list[Layer], plan: Plan) -> Iterator[Step]:
     sensitivity = {entry.name: entry.sensitivity or 0.0 for entry in plan.layers}
     if plan.method == "measured":
         return marginal_steps(
-            layers, lambda name, bits: sensitivity[name] * 4.0 ** (PROBE_BITS - min(bits, 17))
+            layers,
+            lambda name, bits: sensitivity[name] * 4.0 ** (PROBE_BITS - min(bits, 17)),
+            LEAST_BITS,
         )
     return algorithm_1(sensitivity)
