@@ -1,0 +1,295 @@
+package mqruntime
+
+import java.io.File
+import java.io.IOException
+import java.io.RandomAccessFile
+import java.nio.ByteBuffer
+import java.nio.channels.FileChannel
+import java.security.GeneralSecurityException
+import java.security.KeyFactory
+import java.security.MessageDigest
+import java.security.NoSuchAlgorithmException
+import java.security.PublicKey
+import java.security.Signature
+import java.security.spec.X509EncodedKeySpec
+import java.util.Base64
+import java.util.Locale
+import java.util.zip.CRC32
+
+/** An entry: its name, length in bytes and SHA-256 in lowercase hexadecimal. */
+data class BundledFile(val name: String, val length: Long, val sha256: String)
+
+/**
+ * An input or output of a graph.
+ *
+ * @property dtype as ONNX spells it in lower case: float, int64, ...
+ * @property shape lengths; names stand for lengths that may vary.
+ */
+data class ValueInterface(val name: String, val dtype: String, val shape: List<Any>)
+
+/** What a graph takes and gives, and the versions a runtime must know to read it. */
+data class GraphInterface(
+    val opset: Int,
+    val irVersion: Int,
+    val inputs: List<ValueInterface>,
+    val outputs: List<ValueInterface>,
+)
+
+/** The contents of manifest.json; fields are described at the top of `mqruntime/bundle.py`. */
+data class BundleManifest(
+    val model: Manifest,
+    val graphs: Map<String, GraphInterface>,
+    val files: List<BundledFile>,
+    val modelBytes: Long,
+    val budgetBytes: Long?,
+    val planSha256: String?,
+    val calibrationSha256: String?,
+    val golden: String?,
+    val tool: String,
+    /** The JSON value of `model`. */
+    internal val modelJson: Any?,
+) {
+    companion object {
+        /**
+         * Read and check the entry's bytes.
+         *
+         * @throws IllegalArgumentException not JSON, another format, or a field that is missing,
+         *     unknown or wrong.
+         */
+        fun parse(content: ByteArray): BundleManifest {
+            val value = parseJson(content)
+            val format = (value as? Map<*, *>)?.get("format")
+            require(format == Bundle.FORMAT) { "its format is $format, this version reads ${Bundle.FORMAT}" }
+            val fields = Fields(value)
+            val manifest = BundleManifest(
+                Manifest.of(fields.fields("model")),
+                fields.fieldsMap("graphs").mapValues { graphInterface(it.value) },
+                fields.fieldsList("files").map(::bundledFile),
+                fields.long("model_bytes"),
+                fields.optionalLong("budget_bytes"),
+                fields.optionalString("plan_sha256"),
+                fields.optionalString("calibration_sha256"),
+                fields.optionalString("golden"),
+                fields.string("tool"),
+                value["model"],
+            )
+            fields.long("format")
+            fields.done()
+            return manifest
+        }
+
+        private fun bundledFile(fields: Fields) =
+            BundledFile(fields.string("name"), fields.long("length"), fields.string("sha256")).also { fields.done() }
+
+        private fun graphInterface(fields: Fields) = GraphInterface(
+            fields.int("opset"),
+            fields.int("ir_version"),
+            fields.fieldsList("inputs").map(::valueInterface),
+            fields.fieldsList("outputs").map(::valueInterface),
+        ).also { fields.done() }
+
+        private fun valueInterface(fields: Fields) =
+            ValueInterface(fields.string("name"), fields.string("dtype"), fields.lengths("shape")).also { fields.done() }
+    }
+}
+
+/**
+ * A bundle whose every byte has been checked: a model folder in one file, app.mqz, which
+ * `mqruntime/bundle.py` describes. Made by [open].
+ *
+ * @property path the file.
+ * @property manifest its manifest.json.
+ * @property signed whether it carries a signature (which [open] checks only against a key).
+ */
+class Bundle private constructor(
+    val path: File,
+    val manifest: BundleManifest,
+    entries: List<StoredZip.Entry>,
+) {
+    private val entries = entries.associateBy { it.name }
+    val signed: Boolean get() = SIGNATURE_NAME in entries
+
+    /** Of all entries. */
+    val names: List<String> get() = entries.keys.toList()
+
+    /**
+     * An entry's data: mapped from the file, not on the heap.
+     *
+     * @throws BundleError there is no such entry, or the file cannot be read any more.
+     */
+    fun read(name: String): ByteBuffer {
+        val entry = entries[name] ?: throw BundleError("$path: holds no '$name'; package the model again")
+        try {
+            return RandomAccessFile(path, "r").use {
+                it.channel.map(FileChannel.MapMode.READ_ONLY, entry.data, entry.length)
+            }
+        } catch (error: IOException) {
+            throw BundleError("$path: cannot be read (${firstLine(error)})")
+        }
+    }
+
+    /** A small entry's data. */
+    fun bytes(name: String): ByteArray = read(name).let { buffer -> ByteArray(buffer.remaining()).also(buffer::get) }
+
+    companion object {
+        const val FORMAT = 1L
+        const val MANIFEST_NAME = "manifest.json"
+        const val SIGNATURE_NAME = "manifest.sig"
+        private const val MAX_MANIFEST = 1 shl 20
+        private const val SIGNATURE_LENGTH = 64
+        private const val CHUNK = 1 shl 20
+        private val NAME = Regex("(golden/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+        private val PEM = Regex("-----BEGIN PUBLIC KEY-----(.*)-----END PUBLIC KEY-----", RegexOption.DOT_MATCHES_ALL)
+
+        /**
+         * Check a bundle and open it.
+         *
+         * @param path the .mqz file.
+         * @param publicKey PEM text of the Ed25519 key it must be signed with; null does not look at
+         *     the signature.
+         * @param onProgress called with the bytes checked so far and their total; may throw to stop.
+         * @throws BundleError it cannot be read, or anything in it is not as it was written.
+         * @throws SignatureError it is not signed with that key, or that cannot be told here.
+         */
+        fun open(path: File, publicKey: String? = null, onProgress: (Long, Long) -> Unit = { _, _ -> }): Bundle {
+            try {
+                return RandomAccessFile(path, "r").use { file ->
+                    val entries = StoredZip.readEntries(file)
+                    checkNames(entries)
+                    val manifest = checkedManifest(path, file, entries, publicKey)
+                    checkFiles(file, entries, manifest, onProgress)
+                    checkModel(file, entries, manifest)
+                    Bundle(path, manifest, entries)
+                }
+            } catch (error: IOException) {
+                throw BundleError("$path: cannot be read (${firstLine(error)})")
+            } catch (error: IllegalArgumentException) {
+                throw BundleError("$path: ${firstLine(error)}; copy or package it again")
+            }
+        }
+
+        /** Whether an entry may be called so. */
+        fun isEntryName(name: String): Boolean = NAME.matches(name)
+
+        private fun checkNames(entries: List<StoredZip.Entry>) {
+            val seen = HashSet<String>()
+            for (entry in entries) {
+                require(isEntryName(entry.name)) { "an entry is named '${entry.name}'" }
+                require(seen.add(entry.name.lowercase(Locale.ROOT))) { "the entry '${entry.name}' is there twice" }
+            }
+            require(entries[0].name == MANIFEST_NAME) { "its first entry is '${entries[0].name}', not $MANIFEST_NAME" }
+            require(entries[0].length <= MAX_MANIFEST) { "its manifest has ${entries[0].length} bytes, over $MAX_MANIFEST" }
+        }
+
+        private fun checkedManifest(
+            path: File,
+            file: RandomAccessFile,
+            entries: List<StoredZip.Entry>,
+            publicKey: String?,
+        ): BundleManifest {
+            val content = readWithCrc(file, entries[0])
+            var signature: ByteArray? = null
+            if (isSigned(entries)) {
+                require(entries[1].length == SIGNATURE_LENGTH.toLong()) {
+                    "its signature has ${entries[1].length} bytes"
+                }
+                signature = readWithCrc(file, entries[1])
+            }
+            if (publicKey != null) checkSignature(path, content, signature, publicKey)
+            return try {
+                BundleManifest.parse(content)
+            } catch (error: IllegalArgumentException) {
+                throw IllegalArgumentException("$MANIFEST_NAME: ${firstLine(error)}", error)
+            }
+        }
+
+        private fun checkSignature(path: File, content: ByteArray, signature: ByteArray?, publicKey: String) {
+            if (signature == null) {
+                throw SignatureError("$path: is not signed; package it with --sign, or give no key")
+            }
+            try {
+                val verifier = Signature.getInstance("Ed25519")
+                verifier.initVerify(key(publicKey))
+                verifier.update(content)
+                if (verifier.verify(signature)) return
+            } catch (error: NoSuchAlgorithmException) {
+                throw SignatureError("$path: its signature cannot be checked, this system lacks Ed25519; give no key")
+            } catch (error: GeneralSecurityException) {
+                throw SignatureError("$path: its signature cannot be checked (${firstLine(error)})")
+            }
+            throw SignatureError("$path: is not signed with the given key, or was changed; do not use it")
+        }
+
+        private fun key(pem: String): PublicKey {
+            val body = PEM.find(pem)?.groupValues?.get(1)
+                ?: throw SignatureError("the key is not a public key in PEM; make one with mqtool keygen")
+            val encoded = try {
+                Base64.getMimeDecoder().decode(body)
+            } catch (error: IllegalArgumentException) {
+                throw SignatureError("the key is not a public key in PEM (${firstLine(error)})")
+            }
+            return KeyFactory.getInstance("Ed25519").generatePublic(X509EncodedKeySpec(encoded))
+        }
+
+        private fun checkFiles(
+            file: RandomAccessFile,
+            entries: List<StoredZip.Entry>,
+            manifest: BundleManifest,
+            onProgress: (Long, Long) -> Unit,
+        ) {
+            val stored = entries.drop(if (isSigned(entries)) 2 else 1)
+            require(stored.map { it.name to it.length } == manifest.files.map { it.name to it.length }) {
+                "its entries are not the files that its manifest lists"
+            }
+            val total = stored.sumOf { it.length }
+            var checked = 0L
+            for ((entry, listed) in stored.zip(manifest.files)) {
+                val sha256 = sha256(file, entry) {
+                    checked += it
+                    onProgress(checked, total)
+                }
+                require(sha256 == listed.sha256) { "the data of ${entry.name} is damaged: its SHA-256 is another" }
+            }
+        }
+
+        private fun checkModel(file: RandomAccessFile, entries: List<StoredZip.Entry>, manifest: BundleManifest) {
+            val byName = entries.associateBy { it.name }
+            for (name in listOf(Manifest.NAME) + manifest.model.files + listOfNotNull(manifest.golden)) {
+                require(name in byName) { "it holds no $name" }
+            }
+            require(manifest.graphs.keys == manifest.model.graphs.keys) {
+                "its manifest describes the graphs ${manifest.graphs.keys.sorted()}"
+            }
+            val entry = byName.getValue(Manifest.NAME)
+            require(entry.length <= MAX_MANIFEST) { "${Manifest.NAME} has ${entry.length} bytes" }
+            require(parseJson(readWithCrc(file, entry)) == manifest.modelJson) {
+                "${Manifest.NAME} and the manifest's `model` differ"
+            }
+        }
+
+        private fun isSigned(entries: List<StoredZip.Entry>) = entries.size > 1 && entries[1].name == SIGNATURE_NAME
+
+        private fun readWithCrc(file: RandomAccessFile, entry: StoredZip.Entry): ByteArray {
+            val content = StoredZip.read(file, entry.data, entry.length.toInt())
+            require(CRC32().apply { update(content) }.value == entry.crc32) {
+                "the data of ${entry.name} is damaged: its CRC-32 is another"
+            }
+            return content
+        }
+
+        private fun sha256(file: RandomAccessFile, entry: StoredZip.Entry, onRead: (Int) -> Unit): String {
+            val digest = MessageDigest.getInstance("SHA-256")
+            val chunk = ByteArray(CHUNK)
+            var left = entry.length
+            file.seek(entry.data)
+            while (left > 0) {
+                val count = file.read(chunk, 0, minOf(left, CHUNK.toLong()).toInt())
+                require(count > 0) { "it is cut off" }
+                digest.update(chunk, 0, count)
+                left -= count
+                onRead(count)
+            }
+            return digest.digest().joinToString("") { "%02x".format(Locale.ROOT, it) }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+package mqruntime
+
+import java.io.File
+
+/**
+ * Token ids and limits that Whisper's decoding loop needs.
+ *
+ * @property window samples the encoder sees at once (480000, 30 s).
+ * @property maxTokens length of the decoder's position table, prompt included (448).
+ * @property languages ISO code -> token id; empty for English-only models.
+ * @property transcribe task token, null for English-only models.
+ * @property suppress token ids never produced.
+ * @property suppressAtBegin token ids not produced as the first token after the prompt.
+ */
+data class WhisperSettings(
+    val window: Int,
+    val maxTokens: Int,
+    val startOfTranscript: Int,
+    val endOfText: Int,
+    val noTimestamps: Int,
+    val timestampBegin: Int,
+    val noSpeech: Int?,
+    val transcribe: Int?,
+    val translate: Int?,
+    val languages: Map<String, Int>,
+    val suppress: List<Int>,
+    val suppressAtBegin: List<Int>,
+) {
+    /** Every token id that is named here. */
+    val tokens: List<Int>
+        get() = listOfNotNull(
+            startOfTranscript, endOfText, noTimestamps, timestampBegin, noSpeech, transcribe, translate,
+        ) + languages.values + suppress + suppressAtBegin
+
+    /** Check what the types do not say; throws IllegalArgumentException. */
+    fun check() {
+        require(window in 320..48000 * 60 && window % 320 == 0) {
+            "whisper.window is $window, not a multiple of 320 to a minute's"
+        }
+        require(maxTokens in 1..(1 shl 16)) { "whisper.max_tokens is $maxTokens, not 1 to ${1 shl 16}" }
+        require(tokens.min() >= 0) { "whisper names the token ${tokens.min()}" }
+        require(languages.isEmpty() || transcribe != null) { "whisper.transcribe is null, but there are languages" }
+    }
+
+    companion object {
+        internal fun of(fields: Fields) = WhisperSettings(
+            fields.int("window"),
+            fields.int("max_tokens"),
+            fields.int("start_of_transcript"),
+            fields.int("end_of_text"),
+            fields.int("no_timestamps"),
+            fields.int("timestamp_begin"),
+            fields.optionalInt("no_speech"),
+            fields.optionalInt("transcribe"),
+            fields.optionalInt("translate"),
+            fields.intMap("languages"),
+            fields.ints("suppress"),
+            fields.ints("suppress_at_begin"),
+        ).also { fields.done() }
+    }
+}
+
+/** Blank token id and the token that stands for a space between words (null: no words). */
+data class CtcSettings(val blank: Int, val wordDelimiter: Int?) {
+    companion object {
+        internal fun of(fields: Fields) =
+            CtcSettings(fields.int("blank"), fields.optionalInt("word_delimiter")).also { fields.done() }
+    }
+}
+
+/**
+ * What a model is and how to run it: `model.json`, described in `mqruntime/manifest.py`.
+ *
+ * @property family transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, ...).
+ * @property task `transcribe`, `ctc` or `keywords`.
+ * @property graphs role (encoder, decoder, model) -> file name.
+ * @property vocabulary file name of the token table; null for keyword models.
+ * @property labels keyword models: label i of the logits.
+ * @property minSamples shortest input the graphs take; shorter PCM is padded with zeros.
+ * @property source name, licence and revision of the model this was made from (free text values).
+ * @property packed null for a float model; for a packed one what it was packed by.
+ */
+data class Manifest(
+    val family: String,
+    val task: String,
+    val sampleRate: Int,
+    val graphs: Map<String, String>,
+    val vocabulary: String?,
+    val labels: List<String>,
+    val minSamples: Int,
+    val whisper: WhisperSettings?,
+    val ctc: CtcSettings?,
+    val source: Map<String, String>,
+    val packed: Map<*, *>?,
+) {
+    /** Files that the manifest names; external data of graphs comes on top. */
+    val files: List<String> get() = graphs.values + listOfNotNull(vocabulary)
+
+    /** Check what the types do not say; throws IllegalArgumentException. */
+    fun check() {
+        val roles = ROLES.getValue(task)
+        require(graphs.keys == roles) { "task '$task' has graphs ${graphs.keys.sorted()}, not $roles" }
+        require(sampleRate in 8000..48000) { "sample_rate is $sampleRate, not 8000 to 48000" }
+        require(minSamples in 1..60 * sampleRate) { "min_samples is $minSamples, not 1 to a minute's" }
+        require((task == "transcribe") == (whisper != null)) { "task '$task' and field `whisper` do not go together" }
+        require((task == "ctc") == (ctc != null)) { "task '$task' and field `ctc` do not go together" }
+        require((task == "keywords") == labels.isNotEmpty()) {
+            "task '$task' and ${labels.size} labels do not go together"
+        }
+        require((task == "keywords") == (vocabulary == null)) { "task '$task' and vocabulary $vocabulary do not fit" }
+        whisper?.check()
+        require(ctc == null || ctc.blank >= 0 && (ctc.wordDelimiter ?: 0) >= 0) { "ctc holds a negative token id" }
+    }
+
+    companion object {
+        const val FORMAT = 1L
+        const val NAME = "model.json"
+
+        /** Roles of a task's graphs. */
+        val ROLES = mapOf(
+            "transcribe" to setOf("encoder", "decoder"),
+            "ctc" to setOf("model"),
+            "keywords" to setOf("model"),
+        )
+
+        /**
+         * Read and check the bytes of a `model.json`.
+         *
+         * @param content the file.
+         * @param name what to call it in errors.
+         * @throws ManifestError not JSON, another format, or a field that is missing, unknown or of
+         *     the wrong type or range.
+         */
+        fun parse(content: ByteArray, name: String): Manifest {
+            val value = try {
+                parseJson(content)
+            } catch (error: IllegalArgumentException) {
+                throw ManifestError("$name: not valid JSON (${firstLine(error)}); export or pack again")
+            }
+            val format = (value as? Map<*, *>)?.get("format")
+            if (format != FORMAT) throw ManifestError("$name: format $format, this version reads $FORMAT")
+            return try {
+                of(Fields(value))
+            } catch (error: IllegalArgumentException) {
+                throw ManifestError("$name: ${firstLine(error)}; export or pack again")
+            }
+        }
+
+        /**
+         * Read and check `folder/model.json`.
+         *
+         * @throws ManifestError no such folder or file, a file it names is not there, or see [parse].
+         */
+        fun read(folder: File): Manifest {
+            val path = File(folder, NAME)
+            if (!path.isFile) {
+                throw ManifestError("$folder: no $NAME here; give a folder made by mqtool export or pack")
+            }
+            val manifest = parse(path.readBytes(), path.toString())
+            for (name in manifest.files) {
+                if (File(name).name != name || !File(folder, name).isFile) {
+                    throw ManifestError("$path: names '$name', which is not a file beside it")
+                }
+            }
+            return manifest
+        }
+
+        /** From the JSON object; throws IllegalArgumentException. */
+        internal fun of(fields: Fields): Manifest {
+            val manifest = Manifest(
+                fields.string("family"),
+                fields.choice("task", ROLES.keys),
+                fields.int("sample_rate"),
+                fields.stringMap("graphs"),
+                if (fields.has("vocabulary")) fields.optionalString("vocabulary") else null,
+                if (fields.has("labels")) fields.strings("labels") else emptyList(),
+                if (fields.has("min_samples")) fields.int("min_samples") else 1,
+                if (fields.has("whisper")) fields.optionalFields("whisper")?.let(WhisperSettings::of) else null,
+                if (fields.has("ctc")) fields.optionalFields("ctc")?.let(CtcSettings::of) else null,
+                if (fields.has("source")) fields.stringMap("source") else emptyMap(),
+                if (fields.has("packed")) fields.optionalMap("packed") else null,
+            )
+            require(fields.long("format") == FORMAT) { "format is not $FORMAT" }
+            fields.done()
+            manifest.check()
+            return manifest
+        }
+    }
+}

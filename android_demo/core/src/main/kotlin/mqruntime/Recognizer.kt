@@ -1,0 +1,264 @@
+package mqruntime
+
+import java.io.File
+
+/**
+ * What was heard.
+ *
+ * @property text the transcript, or the keyword.
+ * @property tokens token ids, without prompt and end; of a keyword model the label's index.
+ * @property language ISO code, null where the model does not say.
+ * @property seconds length of the recording.
+ * @property timings seconds of work by stage: `encoder` and `decoder`, or `model`.
+ * @property score keyword models: probability of the label.
+ */
+data class Result(
+    val text: String,
+    val tokens: List<Int>,
+    val language: String?,
+    val seconds: Double,
+    val timings: Map<String, Double> = emptyMap(),
+    val score: Double? = null,
+)
+
+/**
+ * A stretch of a recording.
+ *
+ * @property start seconds from the beginning of the recording.
+ * @property end likewise.
+ * @property text the label.
+ * @property score its probability.
+ */
+data class Segment(val start: Double, val end: Double, val text: String, val score: Double)
+
+/**
+ * A model folder or bundle, opened: PCM in, text out.
+ *
+ * @param manifest what the model is.
+ * @param graphs a graph for each of the manifest's roles; any [Graph], so that a caller can watch every
+ *     call that recognition makes.
+ * @param vocabulary the token table; null for keyword models.
+ * @throws ManifestError the manifest lacks what its task needs.
+ */
+class Recognizer(
+    val manifest: Manifest,
+    val graphs: Map<String, Graph>,
+    val vocabulary: Vocabulary?,
+) : AutoCloseable {
+    init {
+        val missing = Manifest.ROLES[manifest.task].orEmpty() - graphs.keys
+        if (manifest.task !in Manifest.ROLES || missing.isNotEmpty()) {
+            throw ManifestError("task '${manifest.task}' lacks ${missing.sorted()}; export again")
+        }
+        if (manifest.task != "keywords" && vocabulary == null) {
+            throw ManifestError("task '${manifest.task}' needs a vocabulary; export again")
+        }
+    }
+
+    /**
+     * Recognize one recording.
+     *
+     * Whisper takes recordings of any length, cut into windows of 30 s without regard to words; the
+     * language of the first window holds for all. CTC and keyword models take the recording as a whole.
+     *
+     * @param pcm mono at the manifest's `sampleRate`, in [-1, 1].
+     * @param language ISO code; null lets a multilingual Whisper model detect it.
+     * @param onText called with the text so far as it grows; may throw to stop.
+     * @throws AudioError `pcm` is empty, or holds NaN or infinity.
+     * @throws ModelError the model does not know `language`, or a graph failed.
+     */
+    fun transcribe(pcm: FloatArray, language: String? = null, onText: (String) -> Unit = {}): Result {
+        check(pcm)
+        val seconds = pcm.size.toDouble() / manifest.sampleRate
+        val padded = if (pcm.size < manifest.minSamples) pcm.copyOf(manifest.minSamples) else pcm
+        return when (manifest.task) {
+            "transcribe" -> whisper(padded, language, seconds, onText)
+            "ctc" -> ctc(padded, seconds)
+            else -> keyword(padded, seconds)
+        }
+    }
+
+    /**
+     * Find a keyword model's labels in a recording of any length.
+     *
+     * @param pcm as of [transcribe].
+     * @param threshold least probability.
+     * @param window seconds the model hears at once.
+     * @param hop seconds from one window to the next.
+     * @param ignored labels that mean that no keyword was said.
+     * @return a segment for each run of windows with the same label; they overlap.
+     * @throws ModelError this is not a keyword model, or a graph failed.
+     * @throws AudioError as of [transcribe].
+     */
+    fun keywords(
+        pcm: FloatArray,
+        threshold: Double = 0.5,
+        window: Double = 1.0,
+        hop: Double = 0.25,
+        ignored: Set<String> = NO_KEYWORDS,
+    ): List<Segment> {
+        if (manifest.task != "keywords") throw ModelError("the model's task is '${manifest.task}'; it knows no keywords")
+        check(pcm)
+        val rate = manifest.sampleRate
+        val found = Keywords.sliding(
+            ::labelLogits,
+            pcm,
+            maxOf(Math.rint(window * rate).toInt(), manifest.minSamples),
+            maxOf(Math.rint(hop * rate).toInt(), 1),
+            threshold,
+            manifest.labels.indices.filter { manifest.labels[it] in ignored }.toSet(),
+        )
+        return found.map {
+            Segment(it.start.toDouble() / rate, it.end.toDouble() / rate, manifest.labels[it.label], it.probability)
+        }
+    }
+
+    /** Recognize live audio; arguments as of [Stream]. */
+    fun stream(
+        language: String? = null,
+        vad: VadSettings = VadSettings(),
+        partialSeconds: Double? = 1.0,
+        onStep: () -> Unit = {},
+    ): Stream = Stream(this, language, vad, partialSeconds, onStep)
+
+    /** Free the graphs' memory. */
+    override fun close() {
+        for (graph in graphs.values) if (graph is Session) graph.close()
+    }
+
+    private fun whisper(pcm: FloatArray, language: String?, seconds: Double, onText: (String) -> Unit): Result {
+        val settings = manifest.whisper ?: throw ManifestError("a transcribe model needs `whisper`")
+        if (settings.languages.isEmpty() && language != null && language != "en") {
+            throw ModelError("language '$language': this model knows English only; leave it out")
+        }
+        val timings = hashMapOf("encoder" to 0.0, "decoder" to 0.0)
+        val tokens = ArrayList<Int>()
+        var text = ""
+        var spoken = language
+        for (window in Whisper.windows(settings, pcm)) {
+            val before = text
+            val (heard, found) = whisperWindow(settings, window, spoken, timings) {
+                onText(joined(before, bpeText(settings, it)))
+            }
+            spoken = heard
+            tokens += found
+            text = joined(before, bpeText(settings, found))
+        }
+        return Result(text, tokens, spoken, seconds, timings)
+    }
+
+    private fun whisperWindow(
+        settings: WhisperSettings,
+        pcm: FloatArray,
+        language: String?,
+        timings: MutableMap<String, Double>,
+        onToken: (List<Int>) -> Unit,
+    ): Pair<String, List<Int>> {
+        val decoder = graphs.getValue("decoder")
+        val start = System.nanoTime()
+        return Whisper.encode(graphs.getValue("encoder"), settings, pcm).use { cross ->
+            val encoded = System.nanoTime()
+            val spoken = language
+                ?: if (settings.languages.isEmpty()) "en" else Whisper.detectLanguage(decoder, settings, cross)
+            val prompt = Whisper.promptTokens(settings, spoken)
+            val tokens = Whisper.generate(decoder, settings, cross, prompt, onToken)
+            timings["encoder"] = timings.getValue("encoder") + (encoded - start) / 1e9
+            timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
+            spoken to tokens
+        }
+    }
+
+    private fun bpeText(settings: WhisperSettings, tokens: List<Int>): String =
+        vocabulary!!.bpeText(tokens.filter { it < settings.endOfText }).trim()
+
+    private fun ctc(pcm: FloatArray, seconds: Double): Result {
+        val settings = manifest.ctc ?: throw ManifestError("a ctc model needs `ctc`")
+        val start = System.nanoTime()
+        val logits = run(pcm) { it.getValue("logits").rows() }
+        val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
+        if (logits.any { it.size > vocabulary!!.tokens.size }) {
+            throw ManifestError(
+                "the vocabulary has ${vocabulary!!.tokens.size} tokens, the model ${logits[0].size}; export again",
+            )
+        }
+        val tokens = Ctc.greedy(logits, settings.blank)
+        val text = vocabulary!!.ctcText(tokens, settings.wordDelimiter)
+        return Result(words(text), tokens, null, seconds, timings)
+    }
+
+    private fun keyword(pcm: FloatArray, seconds: Double): Result {
+        val start = System.nanoTime()
+        val (index, score) = Keywords.bestLabel(labelLogits(pcm))
+        val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
+        return Result(manifest.labels[index], listOf(index), null, seconds, timings, score)
+    }
+
+    private fun labelLogits(pcm: FloatArray): FloatArray {
+        val logits = run(pcm) { it.getValue("logits").floats() }
+        if (logits.size != manifest.labels.size) {
+            throw ManifestError("there are ${manifest.labels.size} labels, the model has ${logits.size}; export again")
+        }
+        return logits
+    }
+
+    private fun <T> run(pcm: FloatArray, read: (Outputs) -> T): T =
+        Session.tensor(pcm, 1, pcm.size.toLong()).use { fed ->
+            graphs.getValue("model").run(mapOf("pcm" to fed)).use(read)
+        }
+
+    companion object {
+        private val NO_KEYWORDS = setOf("_silence_", "_unknown_", "silence", "unknown")
+
+        /**
+         * Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
+         *
+         * @param path an .mqz file, or a folder that holds model.json and the files it names.
+         * @param threads threads inside an operator; 0 lets onnxruntime choose.
+         * @param optimize onnxruntime's graph optimization on or off.
+         * @throws ModelError the bundle or folder, its manifest or a graph cannot be used.
+         */
+        fun open(path: File, threads: Int = 0, optimize: Boolean = true): Recognizer =
+            if (path.isDirectory) openFolder(path, threads, optimize)
+            else openBundle(Bundle.open(path), threads, optimize)
+
+        /** Open a bundle's model; arguments as of [open]. */
+        fun openBundle(bundle: Bundle, threads: Int = 0, optimize: Boolean = true): Recognizer {
+            val manifest = bundle.manifest.model
+            val vocabulary = manifest.vocabulary?.let { Vocabulary.parse(bundle.bytes(it), "${bundle.path}/$it") }
+            return withGraphs(manifest, vocabulary) { name ->
+                Session(File(bundle.path, name), bundle.read(name), threads, optimize)
+            }
+        }
+
+        private fun openFolder(folder: File, threads: Int, optimize: Boolean): Recognizer {
+            val manifest = Manifest.read(folder)
+            val vocabulary = manifest.vocabulary?.let { Vocabulary.read(File(folder, it)) }
+            return withGraphs(manifest, vocabulary) { name ->
+                Session(File(folder, name), threads = threads, optimize = optimize)
+            }
+        }
+
+        /** If one graph cannot be opened, those before it are closed. */
+        private fun withGraphs(manifest: Manifest, vocabulary: Vocabulary?, open: (String) -> Session): Recognizer {
+            val graphs = LinkedHashMap<String, Session>()
+            try {
+                for ((role, name) in manifest.graphs) graphs[role] = open(name)
+                return Recognizer(manifest, graphs, vocabulary)
+            } catch (error: MqError) {
+                graphs.values.forEach(Session::close)
+                throw error
+            }
+        }
+
+        private fun check(pcm: FloatArray) {
+            if (pcm.isEmpty()) throw AudioError("PCM holds no samples; give a recording that is not empty")
+            if (pcm.any { !it.isFinite() }) {
+                throw AudioError("PCM holds NaN or infinite samples; repair the recording")
+            }
+        }
+
+        private fun joined(before: String, text: String) = listOf(before, text).filter(String::isNotEmpty).joinToString(" ")
+
+        private fun words(text: String) = text.split(' ').filter(String::isNotEmpty).joinToString(" ")
+    }
+}

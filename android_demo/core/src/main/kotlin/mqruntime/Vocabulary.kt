@@ -1,0 +1,86 @@
+package mqruntime
+
+import java.io.ByteArrayInputStream
+import java.io.ByteArrayOutputStream
+import java.io.File
+import java.io.IOException
+import java.util.zip.GZIPInputStream
+
+/**
+ * The token table of a model.
+ *
+ * @param tokens entry i is token i.
+ */
+class Vocabulary(val tokens: List<String>) {
+    /** Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD. */
+    fun bpeText(tokens: Iterable<Int>): String {
+        val bytes = ByteArrayOutputStream()
+        for (token in tokens) for (unit in this.tokens[token]) BYTES[unit]?.let(bytes::write)
+        return String(bytes.toByteArray(), Charsets.UTF_8)
+    }
+
+    /** Text of CTC tokens; the word delimiter becomes a space. */
+    fun ctcText(tokens: Iterable<Int>, wordDelimiter: Int?): String =
+        tokens.joinToString("") { if (it == wordDelimiter) " " else this.tokens[it] }
+
+    companion object {
+        /** Of the unpacked JSON: twenty times Whisper's, and little enough to unpack anything. */
+        const val MAX_BYTES = 1 shl 24
+
+        /**
+         * Read the bytes of a `vocabulary.json.gz`.
+         *
+         * @param content the file.
+         * @param name what to call it in errors.
+         * @throws ModelError not gzip, not JSON, not an array of strings, or over [MAX_BYTES].
+         */
+        fun parse(content: ByteArray, name: String): Vocabulary {
+            val value = try {
+                parseJson(unpack(content))
+            } catch (error: IOException) {
+                throw ModelError("$name: cannot be read (${firstLine(error)}); export or pack again")
+            } catch (error: IllegalArgumentException) {
+                throw ModelError("$name: cannot be read (${firstLine(error)}); export or pack again")
+            }
+            val tokens = (value as? List<*>)?.map { it as? String }
+            if (tokens == null || null in tokens) {
+                throw ModelError("$name: is not an array of strings; export or pack again")
+            }
+            return Vocabulary(tokens.filterNotNull())
+        }
+
+        /** Read the file `vocabulary.json.gz`; see [parse]. */
+        fun read(path: File): Vocabulary = try {
+            parse(path.readBytes(), path.toString())
+        } catch (error: IOException) {
+            throw ModelError("$path: cannot be read (${firstLine(error)})")
+        }
+
+        private fun unpack(content: ByteArray): ByteArray {
+            val unpacked = ByteArrayOutputStream()
+            val chunk = ByteArray(1 shl 16)
+            GZIPInputStream(ByteArrayInputStream(content)).use { stream ->
+                while (true) {
+                    val count = stream.read(chunk)
+                    if (count < 0) return unpacked.toByteArray()
+                    unpacked.write(chunk, 0, count)
+                    require(unpacked.size() <= MAX_BYTES) { "it has more than $MAX_BYTES bytes" }
+                }
+            }
+        }
+
+        private val BYTES = byteUnits()
+
+        /**
+         * Byte-level BPE writes every byte as one visible character (GPT-2's `vocab.json`).
+         *
+         * Bytes that print in Latin-1 stand for themselves; the others, in order, are U+0100 and up.
+         */
+        private fun byteUnits(): Map<Char, Int> {
+            val visible = ('!'..'~') + ('¡'..'ÿ') - '\u00ad'
+            val hidden = (0..255).filter { it.toChar() !in visible }
+            return visible.associateWith { it.code } +
+                hidden.withIndex().associate { (position, byte) -> (256 + position).toChar() to byte }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+package mqruntime
+
+import ai.onnxruntime.OnnxTensor
+
+/**
+ * Whisper's greedy decoding loop over two graphs.
+ *
+ * The encoder graph turns PCM into the cross-attention keys and values of every decoder layer; the
+ * decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime/manifest.py`).
+ * The loop follows Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
+ * (2022), section 2.3, without timestamps.
+ */
+object Whisper {
+    private const val SAMPLES_PER_FRAME = 320 // one encoder position: a hop of 160 samples, then a stride of 2
+
+    /**
+     * Tokens that come before the text.
+     *
+     * English-only models: startOfTranscript, noTimestamps. Multilingual ones: startOfTranscript,
+     * language, transcribe, noTimestamps.
+     *
+     * @param language ISO code; ignored by English-only models ([Recognizer] checks it before).
+     * @throws ModelError a multilingual model does not know `language`.
+     */
+    fun promptTokens(settings: WhisperSettings, language: String?): List<Int> {
+        if (settings.languages.isEmpty()) return listOf(settings.startOfTranscript, settings.noTimestamps)
+        val token = settings.languages[language]
+        if (token == null || settings.transcribe == null) {
+            val known = settings.languages.keys.sorted().joinToString(" ")
+            throw ModelError("language '$language' is not one of the model's: $known")
+        }
+        return listOf(settings.startOfTranscript, token, settings.transcribe, settings.noTimestamps)
+    }
+
+    /** The least context, in samples, that holds so many samples (see [encode]). */
+    fun paddedLength(samples: Int): Int = (samples + SAMPLES_PER_FRAME - 1) / SAMPLES_PER_FRAME * SAMPLES_PER_FRAME
+
+    /** Cut PCM into pieces the encoder can see at once; at least one, maybe empty. */
+    fun windows(settings: WhisperSettings, pcm: FloatArray): List<FloatArray> =
+        (0 until maxOf(pcm.size, 1) step settings.window).map {
+            pcm.copyOfRange(it, minOf(pcm.size, it + settings.window))
+        }
+
+    /**
+     * Cross-attention keys and values of one window.
+     *
+     * @param pcm at most `settings.window` samples; padded with zeros up to the context.
+     * @param context samples the encoder sees, a multiple of 320; null for the whole window, which
+     *     is what the model was trained on.
+     * @return `cross_key_{i}` and `cross_value_{i}`, float32 [1, heads, frames, headSize], for the
+     *     caller to close.
+     */
+    fun encode(encoder: Graph, settings: WhisperSettings, pcm: FloatArray, context: Int? = null): Outputs {
+        val samples = context ?: settings.window
+        require(samples % SAMPLES_PER_FRAME == 0 && pcm.size <= samples && samples <= settings.window) {
+            "context $samples for ${pcm.size} samples, window ${settings.window}"
+        }
+        return Session.tensor(pcm.copyOf(samples), 1, samples.toLong()).use { encoder.run(mapOf("pcm" to it)) }
+    }
+
+    /** Self-attention keys and values before the first token: `past_*` of length 0. */
+    fun emptyCache(cross: Map<String, OnnxTensor>): Cache {
+        val tensors = cross.filterKeys { it.startsWith("cross_") }.entries.associate { (name, values) ->
+            val (batch, heads, _, headSize) = values.info.shape
+            name.replaceFirst("cross_", "past_") to Session.tensor(FloatArray(0), batch, heads, 0, headSize)
+        }
+        return Cache(tensors) { tensors.values.forEach(OnnxTensor::close) }
+    }
+
+    /** Self-attention keys and values of the tokens so far, by the decoder's input names. */
+    class Cache(val tensors: Map<String, OnnxTensor>, private val owner: AutoCloseable) : AutoCloseable by owner
+
+    /**
+     * Run the decoder over `tokens`, which follow the ones already in `cache`; `cache` is closed.
+     *
+     * @return logits [tokens, vocabulary] and the cache with `tokens` in it.
+     */
+    fun decode(
+        decoder: Graph,
+        tokens: List<Int>,
+        cross: Map<String, OnnxTensor>,
+        cache: Cache,
+    ): Pair<Array<FloatArray>, Cache> = cache.use {
+        val ids = LongArray(tokens.size) { tokens[it].toLong() }
+        val outputs = Session.tensor(ids, 1, ids.size.toLong()).use { fed ->
+            decoder.run(cross.filterKeys { it.startsWith("cross_") } + cache.tensors + ("tokens" to fed))
+        }
+        val grown = cache.tensors.mapValues { (name, _) -> outputs.getValue(name.replaceFirst("past_", "present_")) }
+        outputs.getValue("logits").rows() to Cache(grown, outputs)
+    }
+
+    /** The likeliest language: the best language token straight after startOfTranscript. */
+    fun detectLanguage(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): String {
+        val (logits, cache) = decode(decoder, listOf(settings.startOfTranscript), cross, emptyCache(cross))
+        cache.close()
+        return settings.languages.maxBy { (_, token) -> logits.last()[token] }.key
+    }
+
+    /**
+     * The likeliest next token, again and again.
+     *
+     * Ends at endOfText, which is not returned, or when prompt and tokens together fill the decoder's
+     * `maxTokens` positions.
+     *
+     * @param cross from [encode].
+     * @param prompt from [promptTokens].
+     * @param onToken called with all tokens so far after each; may throw to end the loop.
+     */
+    fun generate(
+        decoder: Graph,
+        settings: WhisperSettings,
+        cross: Map<String, OnnxTensor>,
+        prompt: List<Int>,
+        onToken: (List<Int>) -> Unit = {},
+    ): List<Int> {
+        val tokens = ArrayList<Int>()
+        var cache = emptyCache(cross)
+        var fed = prompt
+        try {
+            while (prompt.size + tokens.size < settings.maxTokens) {
+                val (logits, grown) = decode(decoder, fed, cross, cache)
+                cache = grown
+                val scores = logits.last()
+                for (token in settings.suppress) scores[token] = Float.NEGATIVE_INFINITY
+                if (tokens.isEmpty()) for (token in settings.suppressAtBegin) scores[token] = Float.NEGATIVE_INFINITY
+                val token = scores.indexOfMax()
+                if (token == settings.endOfText) break
+                tokens.add(token)
+                onToken(tokens)
+                fed = listOf(token)
+            }
+        } finally {
+            cache.close()
+        }
+        return tokens
+    }
+}

@@ -1,0 +1,69 @@
+package mqruntime
+
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import java.io.ByteArrayOutputStream
+import java.util.zip.GZIPOutputStream
+
+class DecodingTest {
+    @Test
+    fun repeatsMergeUnlessABlankIsBetween() {
+        assertEquals(listOf(1, 2, 2), Ctc.collapse(intArrayOf(0, 1, 1, 0, 2, 0, 2, 2), 0))
+        assertEquals(emptyList<Int>(), Ctc.collapse(intArrayOf(), 0))
+        assertEquals(listOf(1), Ctc.greedy(arrayOf(floatArrayOf(0f, 1f), floatArrayOf(3f, 3f)), 0))
+    }
+
+    @Test
+    fun bestLabelIsASoftmax() {
+        val (index, score) = Keywords.bestLabel(floatArrayOf(0f, 1f, 1000f))
+        assertEquals(2, index)
+        assertEquals(1.0, score)
+        assertEquals(1 / (1 + Math.E), Keywords.bestLabel(floatArrayOf(1f, 0f)).let { 1 - it.second }, 1e-9)
+    }
+
+    @Test
+    fun byteLevelUnitsAreBytes() {
+        val vocabulary = Vocabulary(listOf("Ġhello", "Ġw", "Ã¶", "rld", "ĉ", "Ã", "<|x|>"))
+        assertEquals(" hello wörld\t", vocabulary.bpeText(listOf(0, 1, 2, 3, 4)))
+        assertEquals("\uFFFD", vocabulary.bpeText(listOf(5)))
+    }
+
+    @Test
+    fun wordDelimiterIsASpace() {
+        assertEquals("a b", Vocabulary(listOf("a", "|", "b")).ctcText(listOf(0, 1, 2), 1))
+        assertEquals("a|b", Vocabulary(listOf("a", "|", "b")).ctcText(listOf(0, 1, 2), null))
+    }
+
+    @Test
+    fun vocabularyIsReadStrictly() {
+        assertEquals(listOf("a", "ü"), Vocabulary.parse(gzip("[\"a\",\"ü\"]"), "v").tokens)
+        for (text in listOf("{}", "[1]", "[\"a\"", "", "[\"a\"] x", "['a']", "[NaN]")) {
+            val error = assertThrows(ModelError::class.java, { Vocabulary.parse(gzip(text), "v.gz") }, text)
+            assertTrue(error.message.startsWith("v.gz: "), error.message)
+        }
+        assertThrows(ModelError::class.java) { Vocabulary.parse("no gzip".toByteArray(), "v") }
+        val bomb = assertThrows(ModelError::class.java) { Vocabulary.parse(gzip(" ".repeat(1 shl 25)), "v") }
+        assertTrue("more than" in bomb.message)
+    }
+
+    @Test
+    fun jsonIsReadStrictly() {
+        assertEquals(mapOf("a" to listOf(1L, 2.5, null, true, "é")), parseJson("{\"a\":[1,2.5,null,true,\"é\"]}".toByteArray()))
+        val wrong = listOf(
+            "", "{\"a\":1,\"a\":2}", "[1,]", "{a:1}", "NaN", "[Infinity]", "[1]1", "// c\n1", "[01]", "\"\u0001\"",
+            "[123456789012345678901234567890]", "[".repeat(100_000),
+        )
+        for (text in wrong) {
+            assertThrows(IllegalArgumentException::class.java, { parseJson(text.toByteArray()) }, text.take(40))
+        }
+        assertThrows(IllegalArgumentException::class.java) { parseJson(byteArrayOf('"'.code.toByte(), -1, '"'.code.toByte())) }
+    }
+
+    private fun gzip(text: String): ByteArray {
+        val bytes = ByteArrayOutputStream()
+        GZIPOutputStream(bytes).use { it.write(text.toByteArray()) }
+        return bytes.toByteArray()
+    }
+}

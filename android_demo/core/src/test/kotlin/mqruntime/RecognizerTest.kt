@@ -1,0 +1,150 @@
+package mqruntime
+
+import ai.onnxruntime.OnnxTensor
+import org.junit.jupiter.api.Assertions.assertArrayEquals
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertNull
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.params.ParameterizedTest
+import org.junit.jupiter.params.provider.ValueSource
+import java.io.File
+
+/** Real bundles in the real onnxruntime: what Python hears is what the phone hears. */
+class RecognizerTest {
+    @ParameterizedTest
+    @ValueSource(
+        strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-ctc", "toy-keywords"],
+    )
+    fun hearsWhatPythonHears(name: String) {
+        Recognizer.open(TestData.bundle(name), threads = 1).use { recognizer ->
+            for (expected in TestData.heard(name)) {
+                val pcm = Wav.load(expected.clip, recognizer.manifest.sampleRate)
+                val result = recognizer.transcribe(pcm)
+                assertEquals(expected.text, result.text, expected.clip.name)
+                assertEquals(expected.tokens, result.tokens)
+                assertEquals(expected.language, result.language)
+                if (expected.score == null) assertNull(result.score)
+                else assertEquals(expected.score, result.score!!, 0.01)
+                assertEquals(pcm.size / 16000.0, result.seconds)
+                assertTrue(result.timings.values.all { it > 0 })
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-ctc"])
+    fun passesItsSelftest(name: String) {
+        val bundle = Bundle.open(TestData.bundle(name))
+        Recognizer.openBundle(bundle, threads = 1).use { recognizer ->
+            val checked = Selftest.run(bundle, recognizer).toList()
+            assertEquals(2, checked.size)
+            for (clip in checked) assertTrue(clip.passed, "${clip.expected.pcm}: ${clip.heard}, worst ${clip.worst}")
+        }
+    }
+
+    @Test
+    fun unzippedBundleIsAModelFolder() {
+        val folder = File(System.getProperty("java.io.tmpdir"), "mqruntime-folder-${System.nanoTime()}")
+        val bundle = Bundle.open(TestData.bundle("toy-ctc"))
+        folder.mkdir()
+        try {
+            for (name in bundle.names.filter { '/' !in it }) File(folder, name).writeBytes(bundle.bytes(name))
+            Recognizer.open(folder, optimize = false).use {
+                assertEquals("hello phone", it.transcribe(Wav.load(TestData.clip("toy.wav"))).text)
+            }
+        } finally {
+            folder.deleteRecursively()
+        }
+    }
+
+    @Test
+    fun textGrowsAndStopsWhenAsked() {
+        Recognizer.open(TestData.bundle("random-whisper"), threads = 1).use { recognizer ->
+            val clip = TestData.heard("random-whisper").first()
+            val pcm = Wav.load(clip.clip)
+            val texts = ArrayList<String>()
+            recognizer.transcribe(pcm, onText = texts::add)
+            assertEquals(clip.tokens.size, texts.size)
+            assertEquals(clip.text, texts.last())
+            val error = assertThrows(InterruptedException::class.java) {
+                recognizer.transcribe(pcm) { throw InterruptedException("stop") }
+            }
+            assertEquals("stop", error.message)
+            assertEquals(clip.text, recognizer.transcribe(pcm).text)
+        }
+    }
+
+    @Test
+    fun longRecordingsAreCutIntoWindows() {
+        Recognizer.open(TestData.bundle("random-whisper"), threads = 1).use { recognizer ->
+            val window = recognizer.manifest.whisper!!.window
+            val once = FloatArray(window) { kotlin.math.sin(it * 0.05f) * 0.5f }
+            val single = recognizer.transcribe(once)
+            val double = recognizer.transcribe(once + once)
+            assertEquals(single.tokens + single.tokens, double.tokens)
+            assertEquals("${single.text} ${single.text}", double.text)
+        }
+    }
+
+    @Test
+    fun refusesWhatItCannotHear() {
+        Recognizer.open(TestData.bundle("random-whisper")).use { recognizer ->
+            val empty = assertThrows(AudioError::class.java) { recognizer.transcribe(FloatArray(0)) }
+            assertTrue("no samples" in empty.message)
+            val broken = assertThrows(AudioError::class.java) { recognizer.transcribe(floatArrayOf(0f, Float.NaN)) }
+            assertTrue("NaN" in broken.message)
+            val unknown = assertThrows(ModelError::class.java) { recognizer.transcribe(FloatArray(100), "xx") }
+            assertEquals("language 'xx' is not one of the model's: en fr", unknown.message)
+        }
+    }
+
+    @Test
+    fun shortClipsAreFilledUp() {
+        Recognizer.open(TestData.bundle("toy-ctc")).use { assertEquals("", it.transcribe(FloatArray(1)).text) }
+    }
+
+    @Test
+    fun closedRecognizerSaysSo() {
+        val recognizer = Recognizer.open(TestData.bundle("toy-ctc"))
+        recognizer.close()
+        val error = assertThrows(ModelError::class.java) { recognizer.transcribe(FloatArray(320)) }
+        assertTrue("is closed; open it again" in error.message)
+    }
+
+    @Test
+    fun modelIsNotReadIntoTheJavaHeap() {
+        val file = TestData.bundle("whisper-tiny.en")
+        val before = usedHeap()
+        Recognizer.open(file, threads = 1).use { recognizer ->
+            val grown = usedHeap() - before
+            assertTrue(file.length() > 20_000_000, "${file.length()}")
+            // The vocabulary is on the heap: 52,000 strings.
+            assertTrue(grown < 8_000_000, "$grown bytes of heap for a bundle of ${file.length()}")
+            assertFalse(recognizer.vocabulary!!.tokens.isEmpty())
+        }
+    }
+
+    @Test
+    fun zeroLengthCacheIsAllowed() {
+        val cross = mapOf<String, OnnxTensor>("cross_key_0" to Session.tensor(FloatArray(24), 1, 2, 3, 4))
+        Whisper.emptyCache(cross).use {
+            assertArrayEquals(longArrayOf(1, 2, 0, 4), it.tensors.getValue("past_key_0").info.shape)
+        }
+    }
+
+    @Test
+    fun runtimeHoldsNoTelemetry() {
+        assertTrue(Session.version.startsWith("1.27.") || Session.version.startsWith("1.28."), Session.version)
+    }
+
+    private fun usedHeap(): Long {
+        repeat(3) {
+            System.gc()
+            Thread.sleep(20)
+        }
+        return Runtime.getRuntime().let { it.totalMemory() - it.freeMemory() }
+    }
+}

@@ -1,0 +1,56 @@
+package mqruntime
+
+import org.junit.jupiter.api.Assumptions.assumeTrue
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** What tools/make_test_bundles.py made, and the answers that Python gave. */
+object TestData {
+    val folder = File(System.getProperty("mqtool.test.bundles"))
+    private val expected: Map<*, *> = parseJson(
+        File(folder, "expected.json").also {
+            check(it.isFile) { "$it is missing; run: python android_demo/tools/make_test_bundles.py" }
+        }.readBytes(),
+    ) as Map<*, *>
+
+    /** What Python heard in a clip. */
+    class Heard(val clip: File, val text: String, val tokens: List<Int>, val language: String?, val score: Double?)
+
+    class Mutant(val file: File, val refused: Boolean)
+
+    class Resampled(val clip: File, val rate: Int, val samples: FloatArray)
+
+    fun bundle(name: String): File = File(folder, entry(name)["file"] as String)
+
+    fun heard(name: String): List<Heard> = (entry(name)["clips"] as Map<*, *>).map { (clip, value) ->
+        val result = value as Map<*, *>
+        Heard(
+            clip(clip as String),
+            result["text"] as String,
+            (result["tokens"] as List<*>).map { (it as Long).toInt() },
+            result["language"] as String?,
+            (result["score"] as Number?)?.toDouble(),
+        )
+    }
+
+    fun clip(name: String) = File(folder, "clips/$name")
+
+    val mutants: List<Mutant> = (expected["mutants"] as List<*>).map { it as Map<*, *> }
+        .map { Mutant(File(folder, it["file"] as String), it["refused"] as Boolean) }
+
+    val resampled: List<Resampled> = (expected["resampled"] as Map<*, *>).map { (name, value) ->
+        val fields = value as Map<*, *>
+        val bytes = ByteBuffer.wrap(clip(fields["samples"] as String).readBytes()).order(ByteOrder.LITTLE_ENDIAN)
+        val samples = FloatArray(bytes.remaining() / 4).also(bytes.asFloatBuffer()::get)
+        Resampled(clip(name as String), (fields["rate"] as Long).toInt(), samples)
+    }
+
+    /** Skips the test where a model was not at hand, and fails it where all data must be (CI). */
+    private fun entry(name: String): Map<*, *> {
+        val entry = (expected["bundles"] as Map<*, *>)[name] as Map<*, *>?
+        check(entry != null || System.getenv("MQTOOL_REQUIRE_DATA") != "1") { "no bundle $name (MQTOOL_REQUIRE_DATA=1)" }
+        assumeTrue(entry != null, "no bundle $name: make_test_bundles.py said why")
+        return entry!!
+    }
+}

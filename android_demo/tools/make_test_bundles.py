@@ -1,0 +1,261 @@
+"""Make the bundles and clips that the JVM tests use, with the answers that Python gives.
+
+    python android_demo/tools/make_test_bundles.py [-o work/android]
+
+Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), a random
+multilingual Whisper, the trained commands models (where they are) and two toys, `clips/`,
+`mutants/`, and `expected.json`:
+
+    bundles   {name: {file, clips: {clip: {text, tokens, language, score}}}}: what
+              mqruntime.Recognizer.transcribe hears, one thread
+    resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.wav.load reads
+    mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
+
+Nothing is done again while the sources are the same.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+WHISPER = "whisper-tiny.en"
+WHISPER_BUDGET_KB, COMMANDS_BUDGET_KB = 24000, 4000
+SPEECH = ("02", "05", "11")
+"""Of examples/clips: what the Whisper models hear."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "work" / "android")
+    parser.add_argument("--force", action="store_true", help="do it again all the same")
+    arguments = parser.parse_args()
+    output: Path = arguments.output
+    stamp, key = output / "made.txt", sources_key()
+    if not arguments.force and stamp.is_file() and stamp.read_text() == key:
+        return 0
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as name:
+        make(Path(name))
+        (Path(name) / stamp.name).write_text(key)
+        Path(name).chmod(0o755)
+        shutil.copytree(name, output)
+    return 0
+
+
+def make(output: Path) -> None:
+    """Everything, in a new folder."""
+    clips = write_clips(output / "clips")
+    bundles = {}
+    for name, folder, heard in models(output / "made"):
+        say(f"{name}: packaging it, and what it hears in {len(heard)} clips")
+        bundles[name] = expectations(folder, output / f"{name}.mqz", output / "clips", heard)
+    shutil.rmtree(output / "made")
+    expected = {
+        "bundles": bundles,
+        "resampled": resampled(output / "clips", clips),
+        "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
+    }
+    (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
+
+
+def models(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """Name, model folder, and clips for it."""
+    import speaking
+
+    yield "toy-ctc", speaking.reader_folder(folder / "toy-ctc"), ["toy.wav"]
+    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), ["toy.wav", "loud.wav"]
+    yield "random-whisper", random_whisper(folder / "random-whisper"), [f"{SPEECH[0]}.wav"]
+    weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
+    if (weights / "model.bin").is_file():
+        spoken = [f"{name}.wav" for name in SPEECH]
+        yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken
+    else:
+        say(f"{WHISPER}: no weights in {weights}; run `make weights`")
+    for name in ("keywords", "ctc"):
+        source = ROOT / "examples" / "commands" / name
+        if (source / "model.safetensors").is_file():
+            packed = exported(source, folder / name, COMMANDS_BUDGET_KB)
+            yield f"commands-{name}", packed, ["word.wav"]
+        else:
+            say(f"commands-{name}: {source} holds no trained model yet")
+
+
+def random_whisper(folder: Path) -> Path:
+    """A small multilingual Whisper with random weights, packed to about 4 bits."""
+    from export import random_sources
+
+    random_sources.whisper_folder(folder / "source")
+    return exported(folder / "source", folder, None)
+
+
+def exported(source: Path, folder: Path, budget_kb: int | None) -> Path:
+    """Export and pack; without a budget, to what a uniform 4 bits take."""
+    from mqtool.bundle.pack import pack
+    from mqtool.export import export_model
+    from mqtool.graph.folder import ModelFolder
+    from mqtool.plan.make import make_plan
+    from mqtool.plan.size import PackOptions, SizeModel, size_table
+
+    say(f"{folder.name}: exporting and packing it")
+    folder.mkdir(exist_ok=True)
+    export_model(str(source), folder / "float")
+    model = ModelFolder.open(folder / "float")
+    options = PackOptions("dynamic", 25)
+    budget = (budget_kb or 0) * 1024 or size_table(SizeModel(model, options))[4]
+    plan = make_plan(model, [], budget, method="uniform", options=options, rounding="grouped")
+    (folder / "plan.json").write_bytes(plan.to_bytes())
+    pack(model, plan, folder / "packed")
+    return folder / "packed"
+
+
+def expectations(folder: Path, bundle: Path, clips: Path, heard: list[str]) -> dict[str, Any]:
+    """Package a model; what Python hears with it."""
+    from mqruntime.recognizer import Recognizer
+    from mqruntime.wav import load
+    from mqtool.bundle.package import package
+
+    package(folder, bundle)
+    texts = {}
+    with Recognizer.open(bundle, threads=1) as recognizer:
+        for clip in heard:
+            result = recognizer.transcribe(load(clips / clip, recognizer.manifest.sample_rate))
+            texts[clip] = {
+                "text": result.text,
+                "tokens": result.tokens,
+                "language": result.language,
+                "score": result.score,
+            }
+    return {"file": bundle.name, "clips": texts}
+
+
+def write_clips(folder: Path) -> dict[str, int]:
+    """WAV files of many kinds; name -> rate of those worth resampling."""
+    import speaking
+
+    folder.mkdir(parents=True)
+    for name in SPEECH:
+        speech, rate = soundfile.read(ROOT / "examples" / "clips" / f"{name}.flac", dtype="float32")
+        soundfile.write(folder / f"{name}.wav", speech, rate, subtype="PCM_16")
+    soundfile.write(folder / "toy.wav", speaking.spell("hello phone"), 16000, subtype="FLOAT")
+    rng = np.random.default_rng(7)
+    soundfile.write(folder / "loud.wav", rng.uniform(-1, 1, 16000), 16000, subtype="PCM_16")
+    write_word(folder / "word.wav")
+    kinds = {
+        "8000-mono-u8.wav": (8000, 1, "PCM_U8", "WAV"),
+        "11025-stereo-16.wav": (11025, 2, "PCM_16", "WAV"),
+        "22050-mono-24.wav": (22050, 1, "PCM_24", "WAVEX"),
+        "44100-stereo-32.wav": (44100, 2, "PCM_32", "WAV"),
+        "48000-mono-float.wav": (48000, 1, "FLOAT", "WAV"),
+        "96000-six-double.wav": (96000, 6, "DOUBLE", "WAVEX"),
+    }
+    for name, (rate, channels, subtype, container) in kinds.items():
+        samples = rng.uniform(-0.9, 0.9, (rate // 8 + 3, channels))
+        soundfile.write(folder / name, samples, rate, subtype=subtype, format=container)
+    return {name: rate for name, (rate, *_) in kinds.items()}
+
+
+def write_word(path: Path) -> None:
+    """A second of a recorded command word, or of noise where there are no recordings."""
+    data = Path(os.environ.get("MQTOOL_TEST_DATA", ROOT.parent / "shared" / "data")) / "commands"
+    words = sorted(data.rglob("dev/**/*.flac")) or sorted(data.rglob("*.flac"))
+    if words:
+        samples, rate = soundfile.read(words[0], dtype="float32")
+    else:
+        samples, rate = np.random.default_rng(3).normal(0, 0.1, 16000), 16000
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+
+
+def resampled(folder: Path, clips: dict[str, int]) -> dict[str, Any]:
+    """What Python reads from the clips of other rates."""
+    from mqruntime.wav import load
+
+    read = {}
+    for name, rate in clips.items():
+        samples = f"{name}.f32"
+        (folder / samples).write_bytes(load(folder / name).astype("<f4").tobytes())
+        read[name] = {"rate": rate, "samples": samples}
+    return read
+
+
+def mutants(bundle: Path, folder: Path) -> list[dict[str, Any]]:
+    """Wrong copies of a bundle, with Python's verdict on each."""
+    from mqruntime.bundle import Bundle
+    from mqruntime.errors import BundleError
+
+    folder.mkdir()
+    verdicts = []
+    for number, content in enumerate(changed(bundle.read_bytes())):
+        path = folder / f"{number:03}.mqz"
+        path.write_bytes(content)
+        try:
+            Bundle.open(path)
+            refused = False
+        except BundleError:
+            refused = True
+        verdicts.append({"file": f"{folder.name}/{path.name}", "refused": refused})
+    return verdicts
+
+
+def changed(content: bytes) -> Iterator[bytes]:
+    """Bit flips, cuts, insertions, and edited fields of the zip's headers."""
+    rng = np.random.default_rng(11)
+    yield content
+    for cut in (0, 1, 21, 64, len(content) // 2, len(content) - 22, len(content) - 1):
+        yield content[:cut]
+    yield content + b"\0"
+    yield b"\0" + content
+    for at in rng.integers(0, len(content), 120):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        yield bytes(flipped)
+    for at in rng.integers(0, len(content), 20):
+        yield content[:at] + bytes(rng.bytes(3)) + content[at:]
+        yield content[:at] + content[at + 5 :]
+    end = len(content) - 22
+    (start,) = struct.unpack_from("<I", content, end + 16)
+    for at in range(start, len(content)):  # every byte of the list of entries
+        for value in (0, 255):
+            edited = bytearray(content)
+            edited[at] = value
+            yield bytes(edited)
+
+
+def sources_key() -> str:
+    """Hash of what the result depends on."""
+    digest = hashlib.sha256()
+    sources = [*ROOT.glob("toolchain/**/*.py"), *ROOT.glob("runtime_py/**/*.py")]
+    sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/export/*.py")]
+    sources += [Path(__file__), *ROOT.glob("examples/clips/*")]
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    for path in [
+        Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER,
+        *(ROOT / "examples" / "commands" / name for name in ("keywords", "ctc")),
+    ]:
+        digest.update(repr(sorted((p.name, p.stat().st_size) for p in path.glob("*"))).encode())
+    return digest.hexdigest()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
