@@ -4,7 +4,7 @@
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), a random
 multilingual Whisper, the trained commands models (where they are) and two toys, `clips/`,
-`mutants/`, and `expected.json`:
+`mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
 
     bundles   {name: {file, clips: {clip: {text, tokens, language, score}}}}: what
               mqruntime.Recognizer.transcribe hears, one thread
@@ -72,6 +72,7 @@ def make(output: Path) -> None:
         "resampled": resampled(output / "clips", clips),
         "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
     }
+    shutil.copy(ROOT / "tests" / "bundle" / "mutants.json.gz", output)
     (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
 
 
@@ -80,8 +81,8 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
     import speaking
 
     yield "toy-ctc", speaking.reader_folder(folder / "toy-ctc"), ["toy.wav"]
-    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), ["toy.wav", "loud.wav"]
-    yield "random-whisper", random_whisper(folder / "random-whisper"), [f"{SPEECH[0]}.wav"]
+    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), ["02.wav", "loud.wav"]
+    yield "random-whisper", random_whisper(folder / "random-whisper"), ["short.wav"]
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
         spoken = [f"{name}.wav" for name in SPEECH]
@@ -153,6 +154,8 @@ def write_clips(folder: Path) -> dict[str, int]:
     for name in SPEECH:
         speech, rate = soundfile.read(ROOT / "examples" / "clips" / f"{name}.flac", dtype="float32")
         soundfile.write(folder / f"{name}.wav", speech, rate, subtype="PCM_16")
+    # The random Whisper's window is 2 s; of longer recordings Python takes timestamps, core/ not.
+    soundfile.write(folder / "short.wav", speech[: int(1.9 * rate)], rate, subtype="PCM_16")
     soundfile.write(folder / "toy.wav", speaking.spell("hello phone"), 16000, subtype="FLOAT")
     rng = np.random.default_rng(7)
     soundfile.write(folder / "loud.wav", rng.uniform(-1, 1, 16000), 16000, subtype="PCM_16")
@@ -242,7 +245,7 @@ def sources_key() -> str:
     digest = hashlib.sha256()
     sources = [*ROOT.glob("toolchain/**/*.py"), *ROOT.glob("runtime_py/**/*.py")]
     sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/export/*.py")]
-    sources += [Path(__file__), *ROOT.glob("examples/clips/*")]
+    sources += [Path(__file__), *ROOT.glob("tests/bundle/*.gz"), *ROOT.glob("examples/clips/*")]
     for path in sorted(sources):
         digest.update(path.read_bytes())
     for path in [

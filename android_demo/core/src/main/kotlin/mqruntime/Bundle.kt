@@ -135,6 +135,7 @@ class Bundle private constructor(
         const val FORMAT = 1L
         const val MANIFEST_NAME = "manifest.json"
         const val SIGNATURE_NAME = "manifest.sig"
+        const val GOLDEN_FOLDER = "golden/"
         private const val MAX_MANIFEST = 1 shl 20
         private const val SIGNATURE_LENGTH = 64
         private const val CHUNK = 1 shl 20
@@ -254,8 +255,12 @@ class Bundle private constructor(
 
         private fun checkModel(file: RandomAccessFile, entries: List<StoredZip.Entry>, manifest: BundleManifest) {
             val byName = entries.associateBy { it.name }
-            for (name in listOf(Manifest.NAME) + manifest.model.files + listOfNotNull(manifest.golden)) {
-                require(name in byName) { "it holds no $name" }
+            val needed = setOf(Manifest.NAME) + manifest.model.files + listOfNotNull(manifest.golden)
+            for (name in needed.sorted()) require(name in byName) { "it holds no $name" }
+            for ((name) in manifest.files) {
+                val isGolden = manifest.golden != null && name.startsWith(GOLDEN_FOLDER)
+                val isData = name.removeSuffix(".data") in manifest.model.graphs.values
+                require(name in needed || isGolden || isData) { "it holds $name, which belongs to nothing" }
             }
             require(manifest.graphs.keys == manifest.model.graphs.keys) {
                 "its manifest describes the graphs ${manifest.graphs.keys.sorted()}"

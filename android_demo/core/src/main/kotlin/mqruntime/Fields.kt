@@ -22,7 +22,9 @@ fun parseJson(content: ByteArray): Any? {
         .onMalformedInput(CodingErrorAction.REPORT)
         .onUnmappableCharacter(CodingErrorAction.REPORT)
     try {
-        val reader = JsonReader(StringReader(decoder.decode(ByteBuffer.wrap(content)).toString()))
+        val text = decoder.decode(ByteBuffer.wrap(content)).toString()
+        require(!text.startsWith('\uFEFF')) { "it begins with a byte order mark" }
+        val reader = JsonReader(StringReader(text))
         reader.strictness = Strictness.STRICT
         val value = readValue(reader)
         require(reader.peek() == JsonToken.END_DOCUMENT) { "something follows the value" }
@@ -175,7 +177,7 @@ class Fields(value: Any?, private val name: String = "") {
 
     private fun integer(value: Any?, path: String): Int {
         val number = longInteger(value, path)
-        require(number in Int.MIN_VALUE..Int.MAX_VALUE) { "$path is $number, too large" }
+        require(number == number.toInt().toLong()) { "$path is $number, too large" }
         return number.toInt()
     }
 

@@ -213,13 +213,16 @@ class Recognizer(
          * Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
          *
          * @param path an .mqz file, or a folder that holds model.json and the files it names.
+         * @param publicKey PEM text of the key a bundle must be signed with ([Bundle.open]).
          * @param threads threads inside an operator; 0 lets onnxruntime choose.
          * @param optimize onnxruntime's graph optimization on or off.
          * @throws ModelError the bundle or folder, its manifest or a graph cannot be used.
          */
-        fun open(path: File, threads: Int = 0, optimize: Boolean = true): Recognizer =
-            if (path.isDirectory) openFolder(path, threads, optimize)
-            else openBundle(Bundle.open(path), threads, optimize)
+        fun open(path: File, publicKey: String? = null, threads: Int = 0, optimize: Boolean = true): Recognizer {
+            if (!path.isDirectory) return openBundle(Bundle.open(path, publicKey), threads, optimize)
+            if (publicKey != null) throw SignatureError("$path: is a folder, which cannot be signed; give an .mqz")
+            return openFolder(path, threads, optimize)
+        }
 
         /** Open a bundle's model; arguments as of [open]. */
         fun openBundle(bundle: Bundle, threads: Int = 0, optimize: Boolean = true): Recognizer {

@@ -50,7 +50,7 @@ class Session(
             throw ModelError("$path: no such graph; export or pack the model again")
         }
         if (content != null && OnnxFile.hasExternalData(content)) {
-            throw ModelError("$path: its data is in another file; package the model again")
+            throw ModelError("$path: its data is in another file, which this runtime does not open; use a smaller model")
         }
         session = try {
             OrtSession.SessionOptions().use { options ->

@@ -6,6 +6,8 @@ import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
+import org.junit.jupiter.params.ParameterizedTest
+import org.junit.jupiter.params.provider.ValueSource
 import java.io.File
 
 /** Only bundles that are exactly as they were written are opened. */
@@ -30,6 +32,28 @@ class BundleTest {
         }
         assertTrue(refused > 500, "$refused refused")
         assertTrue(refused < TestData.mutants.size)
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = [false, true])
+    fun sameVerdictAsPythonOnTheVectorsOfItsSuite(withKey: Boolean, @TempDir folder: File) {
+        val vectors = TestData.vectors
+        var refused = 0
+        for (mutant in vectors.mutants) {
+            val file = File(folder, "mutant.mqz").also { it.writeBytes(mutant.bundle) }
+            val verdict = if (withKey) mutant.verdictWithKey else mutant.verdict
+            try {
+                val key = if (withKey) vectors.publicKey else null
+                val text = Recognizer.open(file, key, threads = 1).use { it.transcribe(vectors.pcm).text }
+                assertEquals("text", verdict, "${mutant.what} was opened, Python refuses it")
+                assertEquals(vectors.text, text, mutant.what)
+            } catch (error: ModelError) {
+                assertEquals("refused", verdict, "${mutant.what}: ${error.message}; Python opens it")
+                assertFalse('\n' in error.message)
+                refused += 1
+            }
+        }
+        assertTrue(refused > 200 && refused < vectors.mutants.size, "$refused of ${vectors.mutants.size} refused")
     }
 
     @Test

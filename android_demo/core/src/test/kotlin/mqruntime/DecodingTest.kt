@@ -52,7 +52,7 @@ class DecodingTest {
     fun jsonIsReadStrictly() {
         assertEquals(mapOf("a" to listOf(1L, 2.5, null, true, "é")), parseJson("{\"a\":[1,2.5,null,true,\"é\"]}".toByteArray()))
         val wrong = listOf(
-            "", "{\"a\":1,\"a\":2}", "[1,]", "{a:1}", "NaN", "[Infinity]", "[1]1", "// c\n1", "[01]", "\"\u0001\"",
+            "", "{\"a\":1,\"a\":2}", "[1,]", "{a:1}", "NaN", "[Infinity]", "[1]1", "// c\n1", "[01]", "\"\u0001\"", "\uFEFF1",
             "[123456789012345678901234567890]", "[".repeat(100_000),
         )
         for (text in wrong) {

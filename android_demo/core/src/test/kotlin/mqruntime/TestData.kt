@@ -4,6 +4,7 @@ import org.junit.jupiter.api.Assumptions.assumeTrue
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.util.zip.GZIPInputStream
 
 /** What tools/make_test_bundles.py made, and the answers that Python gave. */
 object TestData {
@@ -45,6 +46,32 @@ object TestData {
         val samples = FloatArray(bytes.remaining() / 4).also(bytes.asFloatBuffer()::get)
         Resampled(clip(name as String), (fields["rate"] as Long).toInt(), samples)
     }
+
+    /** Of the Python suite: tests/mutants.py describes the file. */
+    class Vectors(val pcm: FloatArray, val text: String, val publicKey: String, val mutants: List<VectorMutant>)
+
+    class VectorMutant(val what: String, val bundle: ByteArray, val verdict: String, val verdictWithKey: String)
+
+    val vectors: Vectors by lazy {
+        val file = File(folder, "mutants.json.gz")
+        val fields = parseJson(GZIPInputStream(file.inputStream()).use { it.readBytes() }) as Map<*, *>
+        val pcm = ByteBuffer.wrap(bytes(fields["pcm"])).order(ByteOrder.LITTLE_ENDIAN).asShortBuffer()
+        Vectors(
+            FloatArray(pcm.remaining()) { pcm[it] / 32768f },
+            fields["text"] as String,
+            String(bytes(fields["public_key"])),
+            (fields["mutants"] as List<*>).map { it as Map<*, *> }.map {
+                VectorMutant(
+                    it["what"] as String,
+                    bytes(it["bundle"]),
+                    it["verdict"] as String,
+                    it["verdict_with_key"] as String,
+                )
+            },
+        )
+    }
+
+    private fun bytes(digits: Any?): ByteArray = (digits as String).chunked(2).map { it.toInt(16).toByte() }.toByteArray()
 
     /** Skips the test where a model was not at hand, and fails it where all data must be (CI). */
     private fun entry(name: String): Map<*, *> {
