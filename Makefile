@@ -1,6 +1,7 @@
 # make demo     a real Whisper, made small for one speaker; CLIPS=folder uses your recordings
 # make test     every test; downloads Whisper weights first (once, 220 MB)
 # make check    ruff, types and the tests that take no time
+# make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
 # make docs     the generated parts of the documentation
 # make weights  what the tests download
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUDGET_KB ?= 20000
 
-.PHONY: demo test check lint docs weights clean
+.PHONY: demo test check lint android docs weights clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
@@ -26,6 +27,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+android: $(INSTALLED) weights
+	HF_HUB_OFFLINE=1 $(BIN)/python -W ignore android_demo/tools/make_test_bundles.py -o work/android
+	mvn -q -B -f android_demo/pom.xml verify
 
 docs: $(INSTALLED)
 	$(BIN)/python toolchain/write_docs.py
