@@ -36,13 +36,11 @@ class ScreenshotsTest {
 
     @Test
     @Config(qualifiers = "w393dp-h760dp-night-xhdpi")
-    fun comparisonByNight() {
-        val demo = demo("random-whisper", "whisper-tiny.en")
-        demo.show(R.id.tab_compare)
-        demo.state.openRecording("05.wav", Purpose.COMPARE) { Demo.clip("05.wav").inputStream() }
+    fun transcriptByNight() {
+        val demo = demo("whisper-tiny.en")
+        demo.state.openRecording("11.wav", Purpose.TRANSCRIBE) { Demo.clip("11.wav").inputStream() }
         demo.idle()
-        demo.click(R.id.run)
-        draw(demo, "compare-night")
+        draw(demo, "transcribe-night")
     }
 
     @Test
