@@ -76,7 +76,8 @@ object TestData {
     /** Skips the test where a model was not at hand, and fails it where all data must be (CI). */
     private fun entry(name: String): Map<*, *> {
         val entry = (expected["bundles"] as Map<*, *>)[name] as Map<*, *>?
-        check(entry != null || System.getenv("MQTOOL_REQUIRE_DATA") != "1") { "no bundle $name (MQTOOL_REQUIRE_DATA=1)" }
+        val mayBeMissing = System.getenv("MQTOOL_REQUIRE_DATA") != "1" || name in expected["not_trained_yet"] as List<*>
+        check(entry != null || mayBeMissing) { "no bundle $name (MQTOOL_REQUIRE_DATA=1)" }
         assumeTrue(entry != null, "no bundle $name: make_test_bundles.py said why")
         return entry!!
     }
