@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
 
 test: $(INSTALLED) weights
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 check: lint
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not weights and not data and not slow"
