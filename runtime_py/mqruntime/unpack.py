@@ -6,7 +6,6 @@ intermediate tensor lives until the folding ends. Here the chain that makes `{la
 int8 weight of a MatMulInteger, is cut out, and the same tensor is computed block by block.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -21,8 +20,8 @@ __all__ = ["UnpackedModel", "unpack_model"]
 Codes = NDArray[np.int8]
 
 _CODES_SUFFIX = ".codes"
-_WHOLE = re.compile(r".+\.weight/0/0:8")
-"""The only plane of a layer's only part, which is the weight as the graph uses it."""
+_WHOLE_SUFFIX = ".weight/0/0:8"
+"""The first plane of a layer; if there is no other, it is the weight as the graph uses it."""
 
 _GROUP_SIZE = 32
 _MULTIPLIER_BITS = 4
@@ -67,7 +66,7 @@ def unpack_model(
         if not locations <= data.keys():
             return None
         codes = {name: _decode_layer(graph, name, data) for name in names}
-        codes |= _stored_codes(graph)
+        codes |= _stored_codes(graph, {name.removesuffix(_CODES_SUFFIX) for name in names})
         if not codes:
             return None
         skeleton = model.with_external({name: array.shape for name, array in codes.items()})
@@ -105,12 +104,16 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
     return codes
 
 
-def _stored_codes(graph: Graph) -> dict[str, Codes]:
-    """Large layers of 8 bits, as they lie in the file: a skeleton with them would be a copy."""
+def _stored_codes(graph: Graph, decoded: set[str]) -> dict[str, Codes]:
+    """Large layers of 8 bits, as they lie in the file: a skeleton with them would be a copy.
+
+    Not those of `decoded` layers, which a plane of 8 bits is only a part of.
+    """
     return {
         name: tensor.bytes({}).view(np.int8).reshape(tensor.shape)
         for name, tensor in graph.tensors.items()
-        if _WHOLE.fullmatch(name)
+        if name.endswith(_WHOLE_SUFFIX)
+        and name.removesuffix(_WHOLE_SUFFIX) not in decoded
         and tensor.data_type == INT8
         and tensor.location is None
         and prod(tensor.shape) >= _LARGE

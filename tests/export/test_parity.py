@@ -29,7 +29,14 @@ def doubler(tmp_path):
         logits = Reshape (twice, shape)
     }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
-    manifest = Manifest("wav2vec2", "ctc", 16000, {"model": "model.onnx"}, ctc=CtcSettings(0, None))
+    manifest = Manifest(
+        "wav2vec2",
+        "ctc",
+        16000,
+        {"model": "model.onnx"},
+        vocabulary="vocabulary.json.gz",
+        ctc=CtcSettings(0, None),
+    )
     (tmp_path / "model.json").write_bytes(manifest.to_bytes())
     return tmp_path
 

@@ -1,5 +1,6 @@
 """What transformers' own Whisper answers, as parity cases."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,17 +36,20 @@ def _case(model: "WhisperForConditionalGeneration", pcm: np.ndarray) -> Case:
     limit = min(_TOKENS, model.config.max_target_positions)
     tokens = torch.full((len(pcm), 1), model.config.decoder_start_token_id)
     parts: list[torch.Tensor] = []
-    cache = None
+    cache: Any = None
+    # transformers 5.24 renamed it.
+    parameters = inspect.signature(type(model).forward).parameters
+    argument = "cache" if "cache" in parameters else "past_key_values"
     with torch.no_grad(), _audio_context(model, features.shape[2] // 2):
         encoded = model.model.encoder(features)
         while len(parts) < limit:
             output = model(
                 encoder_outputs=encoded,
                 decoder_input_ids=tokens[:, len(parts) :],
-                past_key_values=cache,
                 use_cache=True,
+                **{argument: cache},
             )
-            cache = output.past_key_values
+            cache = output[1]
             parts.append(output.logits)
             tokens = torch.cat([tokens, output.logits.argmax(-1)], 1)
     return Case(pcm, tokens[:, :limit].numpy(), torch.cat(parts, 1).numpy())
