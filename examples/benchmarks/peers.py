@@ -13,6 +13,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peers import measure, report
@@ -39,15 +41,25 @@ def main() -> None:
         candidates = [(peer, folder) for peer, folder in candidates if folder.is_dir()]
         if "score" in options.steps:
             for peer, folder in candidates:
-                print(f"{model}: scoring {peer.name}", file=sys.stderr, flush=True)
-                measure.score(peer, folder, model, places, clips, options.nice)
+                with _going_on(f"{model}: scoring {peer.name}"):
+                    measure.score(peer, folder, model, places, clips, options.nice)
         if "time" in options.steps:
             for peer, folder in candidates:
-                print(f"{model}: timing {peer.name}", file=sys.stderr, flush=True)
-                _time(peer, folder, model, places, clips, options)
+                with _going_on(f"{model}: timing {peer.name}"):
+                    _time(peer, folder, model, places, clips, options)
         if "report" in options.steps:
             all_clips = _clips(places, model, None)
             report.write(model, candidates, places, all_clips, RESULTS / f"peers-{model}")
+
+
+@contextmanager
+def _going_on(task: str) -> Iterator[None]:
+    """Say what is done; a peer that ends too early does not end the run."""
+    print(task, file=sys.stderr, flush=True)
+    try:
+        yield
+    except RuntimeError as error:
+        print(f"{task} failed: {error}", file=sys.stderr, flush=True)
 
 
 def _options() -> argparse.Namespace:
