@@ -14,7 +14,7 @@ All other fields are passed on as they are. `external_files` looks everywhere a 
 """
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -140,18 +140,26 @@ class Graph:
         """Every value that is read here."""
         return self._outputs.union(*(node.uses for node in self._nodes.values()))
 
+    def needed(self, given: Collection[str]) -> set[str]:
+        """Every value that is still read when the values `given` come from outside."""
+        needed, outside = set(self._outputs), set(given)
+        for node in reversed(self._nodes.values()):  # makers come before users
+            if not needed.isdisjoint(node.outputs) and outside.isdisjoint(node.outputs):
+                needed |= node.uses
+        return needed
+
     def with_external(self, shapes: Mapping[str, Sequence[int]]) -> list[bytes | memoryview]:
         """Serialized fields in which the values `shapes` are external INT8 initializers.
 
         They may be made by nodes, or stored here until now. The nodes and initializers that
         nothing else uses are left out.
         """
-        needed, unused = set(self._outputs), set()
-        for index, node in reversed(self._nodes.items()):  # makers come before users
-            if needed.isdisjoint(node.outputs) or not shapes.keys().isdisjoint(node.outputs):
-                unused.add(index)
-            else:
-                needed |= node.uses
+        needed = self.needed(shapes)
+        unused = {
+            index
+            for index, node in self._nodes.items()
+            if needed.isdisjoint(node.outputs) or not shapes.keys().isdisjoint(node.outputs)
+        }
         unused |= {
             index
             for index, tensor in self._stored.items()

@@ -66,7 +66,7 @@ def unpack_model(
         if not locations <= data.keys():
             return None
         codes = {name: _decode_layer(graph, name, data) for name in names}
-        codes |= _stored_codes(graph, {name.removesuffix(_CODES_SUFFIX) for name in names})
+        codes |= _stored_codes(graph, graph.needed(codes))
         if not codes:
             return None
         skeleton = model.with_external({name: array.shape for name, array in codes.items()})
@@ -104,16 +104,16 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
     return codes
 
 
-def _stored_codes(graph: Graph, decoded: set[str]) -> dict[str, Codes]:
+def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:
     """Large layers of 8 bits, as they lie in the file: a skeleton with them would be a copy.
 
-    Not those of `decoded` layers, which a plane of 8 bits is only a part of.
+    Only those `needed` beside the decoded layers, whose planes are read no more.
     """
     return {
         name: tensor.bytes({}).view(np.int8).reshape(tensor.shape)
         for name, tensor in graph.tensors.items()
         if name.endswith(_WHOLE_SUFFIX)
-        and name.removesuffix(_WHOLE_SUFFIX) not in decoded
+        and name in needed
         and tensor.data_type == INT8
         and tensor.location is None
         and prod(tensor.shape) >= _LARGE

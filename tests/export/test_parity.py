@@ -1,5 +1,6 @@
 """The parity check passes what agrees and names the figure for what does not."""
 
+import gzip
 import re
 
 import numpy as np
@@ -37,6 +38,7 @@ def doubler(tmp_path):
         vocabulary="vocabulary.json.gz",
         ctc=CtcSettings(0, None),
     )
+    (tmp_path / "vocabulary.json.gz").write_bytes(gzip.compress(b'["a", "b"]'))
     (tmp_path / "model.json").write_bytes(manifest.to_bytes())
     return tmp_path
 
