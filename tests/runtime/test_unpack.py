@@ -261,7 +261,7 @@ def open_peak(path: Path, *, unpack: bool = True) -> int:
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("bits", [2, 5, 7])
 def test_peak_memory(bits, opset, tmp_path):
-    """10.9 M weights, beside which fixed costs are small; the table is looked up, and its head decoded."""
+    """10.9 M weights: fixed costs are small. The table is looked up, and its head decoded."""
     packed = packed_toy(tmp_path / "toy.onnx", bits, opset=opset, rounding="grouped", scale=64)
     eight = packed_toy(tmp_path / "eight.onnx", 8, opset=opset, scale=64)
     bound = 3 * packed.stat().st_size + open_peak(eight, unpack=False)
@@ -299,7 +299,7 @@ def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_pa
 
 @pytest.mark.parametrize("lower", [0, 40])
 def test_large_layers_of_8_bits_whole_or_split(lower, tmp_path):
-    """A plane of 8 bits that is only a part of a layer is decoded with the rest, not handed over."""
+    """A plane that is only a part of its layer is decoded with the rest, not handed over."""
     path = packed_toy(tmp_path / "toy.onnx", 8, lower=lower, scale=24)
     ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
     pcm = {"pcm": np.random.default_rng(0).normal(0, 0.1, (1, 400)).astype(np.float32)}
