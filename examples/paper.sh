@@ -1,24 +1,48 @@
 #!/usr/bin/env bash
 # The paper's figures and tables on real models and speech, into examples/results/paper/.
 #
-#   examples/paper.sh DATA [NAME...]        NAME: language, gender, tables; all without one
+#   examples/paper.sh DATA [NAME...]        all without a NAME, the cheap ones first:
+#                                           speakers, tables-ctc, tables, gender, language
 #
-# DATA holds librispeech/ and prompts/ with a manifest.csv each; work/base and work/tiny are float
-# models made by `mqtool export`. Everything goes on where it stopped when it is run again. One
-# thread, so that other work goes on beside it: hours, most of them for the language matrix.
+# DATA holds commands/, librispeech/ and prompts/ with a manifest.csv each; work/base and work/tiny
+# are whisper-base and whisper-tiny.en from `mqtool export`. Everything goes on where it stopped when
+# it is run again. One thread, so that other work goes on beside it: the two commands models take
+# minutes, the Whispers hours, most of them the language matrix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-data=${1:?usage: examples/paper.sh DATA [language] [gender] [tables]}
+data=${1:?usage: examples/paper.sh DATA [NAME...]}
 shift
-wanted=${*:-language gender tables}
+wanted=${*:-speakers tables-ctc tables gender language}
 python=${PYTHON:-.venv/bin/python}
 mqtool=("$python" -m mqtool.cli)
 results=examples/results/paper
 mkdir -p "$results" work/cache
 
+export_commands() {
+    if [[ ! -d work/$1-float ]]; then
+        "${mqtool[@]}" export "examples/commands/$1" -o "work/$1-float"
+    fi
+    # Speech Commands holds some recordings twice, under two names.
+    "$python" examples/distinct_rows.py "$data/commands/manifest.csv" work/commands.csv
+}
+
 for name in $wanted; do
     case $name in
+    speakers)
+        # Figure 5. Seven to ten calibration clips a speaker.
+        export_commands keywords
+        "${mqtool[@]}" matrix work/keywords-float --manifest work/commands.csv --by speaker \
+            --methods myqasr,myqasr-cosine,measured --bits 3,4,5 --threads 1 \
+            --cache work/cache/keywords -o "$results/speakers-keywords"
+        ;;
+    tables-ctc)
+        # Tables 1 to 5 on words spelled by the CTC model; all speakers are one group.
+        export_commands ctc
+        "${mqtool[@]}" ablate work/ctc-float --manifest work/commands.csv --by language --bits 4 \
+            --clip-counts 4,8,16,32,64 --threads 1 --cache work/cache/ctc \
+            -o "$results/tables-ctc"
+        ;;
     language)
         # Figure 4. Some Spanish transcripts lack accents and some Italian ones hold broken letters.
         "${mqtool[@]}" matrix work/base --manifest "$data/prompts/manifest.csv" --by language \
@@ -38,7 +62,7 @@ for name in $wanted; do
             -o "$results/tables-whisper-tiny.en"
         ;;
     *)
-        echo "$name: not one of language, gender, tables" >&2
+        echo "$name: not one of speakers, tables-ctc, tables, gender, language" >&2
         exit 2
         ;;
     esac
