@@ -251,9 +251,13 @@ print((peak_kb() - before) * 1024)
 
 
 def open_peak(path: Path, *, unpack: bool = True) -> int:
-    """Bytes by which opening a graph raises the peak memory of a process."""
+    """Bytes by which opening a graph raises the peak memory of a process, the least of three.
+
+    Beside other work the same opening was seen to take up to 3 % more.
+    """
     command = [sys.executable, "-c", PEAK, str(path), str(int(unpack))]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    return min(int(done.stdout) for done in runs)
 
 
 @pytest.mark.slow
