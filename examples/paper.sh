@@ -30,10 +30,11 @@ export_commands() {
 for name in $wanted; do
     case $name in
     speakers)
-        # Figure 5. Seven to ten calibration clips a speaker.
+        # Figure 5. Seven to ten calibration clips a speaker. At a whole number of bits Algorithm 1
+        # gives every layer the same width, whatever the recordings: so half a bit between.
         export_commands keywords
         "${mqtool[@]}" matrix work/keywords-float --manifest work/commands.csv --by speaker \
-            --methods myqasr,myqasr-cosine,measured --bits 3,4,5 --threads 1 \
+            --methods myqasr,myqasr-cosine,measured --bits 3.5,4.5 --threads 1 \
             --cache work/cache/keywords -o "$results/speakers-keywords"
         ;;
     tables-ctc)
@@ -44,9 +45,9 @@ for name in $wanted; do
             -o "$results/tables-ctc"
         ;;
     language)
-        # Figure 4. Some Spanish transcripts lack accents and some Italian ones hold broken letters.
+        # Figure 4, at sizes between whole bits. Some Spanish transcripts lack accents and some Italian ones hold broken letters.
         "${mqtool[@]}" matrix work/base --manifest "$data/prompts/manifest.csv" --by language \
-            --bits 4,5 --test-clips "${TEST_CLIPS:-40}" --remove-diacritics --threads 1 \
+            --bits 4.3,4.7 --test-clips "${TEST_CLIPS:-40}" --remove-diacritics --threads 1 \
             --cache work/cache/base -o "$results/language-whisper-base"
         ;;
     gender)

@@ -214,6 +214,6 @@ def _image(figure: "Figure", kind: str) -> bytes:
 
     target = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "mqtool", "svg.fonttype": "path"}):
-        figure.savefig(target, format=kind, dpi=144, bbox_inches="tight", metadata=metadata)
+    with matplotlib.rc_context({"svg.hashsalt": "mqtool", "svg.fonttype": "none"}):
+        figure.savefig(target, format=kind, dpi=110, bbox_inches="tight", metadata=metadata)
     return target.getvalue()
