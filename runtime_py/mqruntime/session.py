@@ -105,6 +105,8 @@ class Session:
         if data and isinstance(model, bytes):
             lengths = [len(content) for content in data.values()]
             getattr(options, _HAND_OVER)(list(data), list(data.values()), lengths)
+        # What was read of a mapped file counts as memory of the process for as long as it is open.
+        del stored
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]

@@ -251,13 +251,9 @@ print((peak_kb() - before) * 1024)
 
 
 def open_peak(path: Path, *, unpack: bool = True) -> int:
-    """Bytes by which opening a graph raises the peak memory of a process, the least of three.
-
-    Beside other work the same opening was seen to take up to 3 % more.
-    """
+    """Bytes by which opening a graph raises the peak memory of a process."""
     command = [sys.executable, "-c", PEAK, str(path), str(int(unpack))]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
-    return min(int(done.stdout) for done in runs)
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.slow
@@ -265,9 +261,9 @@ def open_peak(path: Path, *, unpack: bool = True) -> int:
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("bits", [2, 5, 7])
 def test_peak_memory(bits, opset, tmp_path):
-    """10.9 M weights: fixed costs are small. The table is looked up, and its head decoded."""
-    packed = packed_toy(tmp_path / "toy.onnx", bits, opset=opset, rounding="grouped", scale=64)
-    eight = packed_toy(tmp_path / "eight.onnx", 8, opset=opset, scale=64)
+    """5.4 M weights; the table is looked up, and its head decoded."""
+    packed = packed_toy(tmp_path / "toy.onnx", bits, opset=opset, rounding="grouped", scale=45)
+    eight = packed_toy(tmp_path / "eight.onnx", 8, opset=opset, scale=45)
     bound = 3 * packed.stat().st_size + open_peak(eight, unpack=False)
     assert open_peak(packed) <= bound < open_peak(packed, unpack=False)
 
