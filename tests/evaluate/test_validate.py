@@ -11,6 +11,7 @@ from mqruntime.recognizer import Recognizer, Result
 from mqtool.bundle.pack import pack
 from mqtool.clips import find_clips
 from mqtool.errors import ClipsError, ModelError, PlanError
+from mqtool.evaluate import validate as validation
 from mqtool.evaluate.validate import validate
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import make_plan
@@ -134,6 +135,33 @@ def test_answers_that_depend_on_the_optimizer_fail(toy, clips, monkeypatch):
     failed = _failed(result)
     assert set(failed) == {"transcripts without optimizer", "logits without optimizer"}
     assert failed["transcripts without optimizer"].endswith(f"0 of {CLIPS} as with it")
+
+
+@pytest.mark.parametrize(("shift", "passes"), [(0.01, True), (0.05, False)])
+def test_roundings_that_fall_otherwise_pass_and_logits_that_all_move_fail(
+    toy, clips, monkeypatch, shift, passes
+):
+    real = validation._logits
+
+    def moved(recognizer, pcm, result):
+        logits = real(recognizer, pcm, result)
+        reach = np.ptp(logits)
+        if recognizer in plain:
+            logits = logits + np.where(np.indices(logits.shape).sum(0) % 2, shift, -shift) * reach
+            logits.flat[0] += 0.04 * reach
+        return logits
+
+    plain, real_open = [], Recognizer.open
+
+    def remember(folder, *, threads=0, optimize=True):
+        recognizer = real_open(folder, threads=threads, optimize=optimize)
+        plain.extend([] if optimize else [recognizer])
+        return recognizer
+
+    monkeypatch.setattr(Recognizer, "open", remember)
+    monkeypatch.setattr(validation, "_logits", moved)
+    result = validate(toy / "packed8", toy / "model", clips)
+    assert ("logits without optimizer" not in _failed(result)) == passes
 
 
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):

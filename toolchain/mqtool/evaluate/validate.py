@@ -30,10 +30,11 @@ from mqtool.plan.plan_file import Plan
 __all__ = ["Check", "HeardClip", "Validation", "validate"]
 
 LOGITS_LIMIT = 0.02
-"""Largest difference of logits between optimizer on and off, relative to the range of the logits.
+"""Mean difference of logits between optimizer on and off, relative to the range of the logits.
 
-Measured on packed whisper-tiny.en: below 1e-6. A value that falls on the other side of a rounding
-moves them more; a node that is fused wrongly, by about the range itself."""
+Measured on packed whisper-tiny.en: 0 on most clips; where an activation falls on the other side of
+a rounding, all after it move, at 4 bits by up to 0.009 (one logit by 0.04). A node that is fused
+wrongly moves them by about the range itself."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class HeardClip:
         packed_text: the packed model.
         unoptimized_text: the packed model without onnxruntime's graph optimization; None if that
             was not run.
-        logits_difference: between the latter two on the same tokens, max |difference| / range.
+        logits_difference: between the latter two on the same tokens, mean |difference| / range.
     """
 
     path: Path
@@ -259,7 +260,7 @@ def _listen_without_optimizer(
             pcm = clip.pcm()
             result = plain.transcribe(pcm, clip.language)
             logits = _logits(optimized, pcm, result)
-            difference = float(np.abs(_logits(plain, pcm, result) - logits).max())
+            difference = float(np.abs(_logits(plain, pcm, result) - logits).mean())
             relative = difference / max(float(np.ptp(logits)), 1e-30)
             completed.append(
                 replace(before, unoptimized_text=result.text, logits_difference=relative)
