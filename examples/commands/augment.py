@@ -26,12 +26,16 @@ def normalize(pcm: Tensor) -> Tensor:
     return (pcm - mean) / torch.sqrt(variance + 1e-7)
 
 
-def augment(pcm: Tensor, random: torch.Generator) -> Tensor:
-    """A changed, normalized copy of float clips, shape = (batch, samples)."""
-    pcm = _shift(pcm, random)
+def augment(pcm: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A changed, normalized copy of float clips, shape = (batch, samples).
+
+    Returns:
+        The clips, and the sample of the given clip that each now starts with, shape = (batch,).
+    """
+    pcm, start = _shift(pcm, random)
     pcm = _filter(normalize(pcm), random)
     pcm = _add_noise(normalize(pcm), random)
-    return normalize(_mask_time(pcm, random))
+    return normalize(_mask_time(pcm, random)), start
 
 
 def mix(pcm: Tensor, part: float, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,12 +57,12 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, random: torch.Gene
     return low + (high - low) * torch.rand(shape, generator=random)
 
 
-def _shift(pcm: Tensor, random: torch.Generator) -> Tensor:
+def _shift(pcm: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Move each clip by up to `MAX_SHIFT` samples; silence comes in."""
     batch, samples = pcm.shape
     start = torch.randint(0, 2 * MAX_SHIFT + 1, (batch, 1), generator=random)
     padded = torch.nn.functional.pad(pcm, (MAX_SHIFT, MAX_SHIFT))
-    return padded.gather(1, start + torch.arange(samples))
+    return padded.gather(1, start + torch.arange(samples)), (start - MAX_SHIFT)[:, 0]
 
 
 def _mel_axis(bins: int) -> Tensor:

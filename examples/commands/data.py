@@ -16,8 +16,8 @@ __all__ = [
     "Clips",
     "change_speed",
     "fit",
+    "held_out",
     "read_clips",
-    "split_speakers",
 ]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "commands"
@@ -73,12 +73,11 @@ def read_clips(data: Path, split: str) -> Clips:
     return Clips(pcm, labels, np.array([row["speaker"] for row in rows]))
 
 
-def split_speakers(clips: Clips, fraction: float, seed: int) -> tuple[Clips, Clips]:
-    """Clips of most speakers, and of a random `fraction` of the speakers; no speaker in both."""
+def held_out(clips: Clips, fraction: float, seed: int) -> np.ndarray:
+    """Which clips are of a random `fraction` of the speakers; bool, shape = (clips,)."""
     speakers = np.unique(clips.speakers)
     held = np.random.default_rng(seed).permutation(speakers)[: round(fraction * len(speakers))]
-    is_held = np.isin(clips.speakers, held)
-    return clips[~is_held], clips[is_held]
+    return np.isin(clips.speakers, held)
 
 
 def change_speed(pcm: np.ndarray, speed: float) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Train the keyword model or the CTC model on the commands set.
 
-    python examples/commands/train.py keywords
-    python examples/commands/train.py ctc
+    python examples/commands/teacher.py work/weights/whisper-base -o work/teacher.npy
+    python examples/commands/train.py keywords --teacher work/teacher.npy
+    python examples/commands/train.py ctc --teacher work/teacher.npy
 
 Each run writes one Hugging Face folder (fp16 safetensors) and reports the accuracy on training
 speakers that were held out. The `dev` and `calib` speakers are never read here.
@@ -12,17 +13,20 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from augment import augment, mix
-from data import DATA, RATE, VOCABULARY, WORDS, Clips, change_speed, read_clips, split_speakers
-from torch import Tensor
+from data import DATA, RATE, VOCABULARY, WORDS, Clips, change_speed, held_out, read_clips
+from teacher import Teacher
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import (
+    PreTrainedConfig,
     PreTrainedModel,
     Wav2Vec2Config,
     Wav2Vec2ConformerConfig,
@@ -37,11 +41,11 @@ from evaluate import is_correct, load
 HERE = Path(__file__).resolve().parent
 SPEEDS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.15, 1.25)
 
-# One frame every 40 ms. The first layer spans 12.5 ms and steps by 2.5 ms.
+# The first layer spans 12.5 ms and steps by 2.5 ms. A frame is 40 ms, for CTC 20 ms: the letters of
+# "three" need six, with the blank between its two last ones.
 CONVOLUTIONS = {
     "conv_dim": [96, 128, 128, 128, 128],
     "conv_kernel": [200, 4, 4, 4, 4],
-    "conv_stride": [40, 2, 2, 2, 2],
     "conv_bias": True,
     "feat_extract_norm": "group",
 }
@@ -67,6 +71,7 @@ def keyword_model() -> Wav2Vec2ConformerForSequenceClassification:
     config = Wav2Vec2ConformerConfig(
         **CONVOLUTIONS,
         **REGULARIZATION,
+        conv_stride=[40, 2, 2, 2, 2],
         hidden_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
@@ -87,6 +92,7 @@ def ctc_model() -> Wav2Vec2ForCTC:
     config = Wav2Vec2Config(
         **CONVOLUTIONS,
         **REGULARIZATION,
+        conv_stride=[40, 2, 2, 2, 1],
         do_stable_layer_norm=True,
         hidden_size=144,
         num_hidden_layers=4,
@@ -127,14 +133,54 @@ def start_as_filterbank(weight: Tensor) -> None:
         weight.copy_((gabor / gabor.norm(dim=1, keepdim=True))[:, None])
 
 
-def loss_of(model: PreTrainedModel, pcm: Tensor, labels: list[Tensor]) -> list[Tensor]:
+@dataclass(frozen=True)
+class Batch:
+    """Augmented clips and how they came about; all of shape = (batch,) but for two.
+
+    Attributes:
+        pcm: shape = (batch, samples).
+        rows: which clips they are.
+        others: which rows of the batch were added to them.
+        share: of a clip itself and of the other one in the sum, shape = (batch, 2).
+        speed: of a clip.
+        start: sample of a clip, at its speed, that it was made to start with.
+    """
+
+    pcm: Tensor
+    rows: Tensor
+    others: Tensor
+    share: Tensor
+    speed: Tensor
+    start: Tensor
+
+
+def draw(copies: Tensor, rows: Tensor, part: float, random: torch.Generator) -> Batch:
+    """Clips `rows` at random speeds, augmented, a `part` of them mixed.
+
+    copies: all clips at each of `SPEEDS`, int16, shape = (speeds, clips, samples).
+    """
+    speed = torch.randint(len(SPEEDS), rows.shape, generator=random)
+    pcm, start = augment(copies[speed, rows].float(), random)
+    pcm, others, share = mix(pcm, part, random)
+    shares = torch.stack([share, 1 - share], dim=1)
+    return Batch(pcm, rows, others, shares, torch.tensor(SPEEDS)[speed], start)
+
+
+def frame_centers(config: PreTrainedConfig) -> Tensor:
+    """Sample in the middle of each frame of a second, from `conv_kernel` and `conv_stride`."""
+    field, stride, frames = 1, 1, RATE
+    for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * stride
+        stride *= step
+        frames = (frames - kernel) // step + 1
+    return (field - 1) / 2 + stride * torch.arange(frames)
+
+
+def losses(logits: Tensor, labels: list[Tensor]) -> list[Tensor]:
     """Losses of a batch, shape = (batch,), for each of several labellings.
 
     Cross-entropy over words, or CTC over their letters, divided by their number.
     """
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(pcm).logits
-    logits = logits.float()
     if logits.ndim == 2:
         return [
             functional.cross_entropy(logits, each, label_smoothing=0.1, reduction="none")
@@ -142,6 +188,30 @@ def loss_of(model: PreTrainedModel, pcm: Tensor, labels: list[Tensor]) -> list[T
         ]
     scores = logits.log_softmax(-1).transpose(0, 1)
     return [ctc_loss(scores, [WORDS[label] for label in each]) for each in labels]
+
+
+def loss_of(
+    model: PreTrainedModel,
+    teacher: Teacher | None,
+    batch: Batch,
+    labels: Tensor,
+    teacher_weight: float,
+) -> Tensor:
+    """Mean loss of a batch; labels: of all clips, shape = (clips,)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(batch.pcm, output_hidden_states=teacher is not None)
+    own = labels[batch.rows]
+    by_label = losses(output.logits.float(), [own, own[batch.others]])
+    loss = (batch.share * torch.stack(by_label, dim=1)).sum(1)
+    if teacher:
+        # Speed is about the middle of a clip.
+        middle = RATE / 2
+        shifted = batch.start[:, None] + frame_centers(model.config)
+        heard = teacher.targets(batch.rows, (shifted - middle) * batch.speed[:, None] + middle)
+        share = batch.share[:, :, None, None]
+        targets = share[:, 0] * heard + share[:, 1] * heard[batch.others]
+        loss = loss + teacher_weight * teacher.loss(output.hidden_states[-1], targets)
+    return loss.mean()
 
 
 def ctc_loss(scores: Tensor, words: list[str]) -> Tensor:
@@ -157,9 +227,9 @@ def ctc_loss(scores: Tensor, words: list[str]) -> Tensor:
     return loss / letters
 
 
-def decay_groups(model: PreTrainedModel, decay: float) -> list[dict[str, object]]:
+def decay_groups(modules: list[nn.Module], decay: float) -> list[dict[str, object]]:
     """Weight decay for matrices and convolutions, none for biases, norms and the mask vector."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -189,15 +259,22 @@ def resume(path: Path, parts: dict[str, Any], random: torch.Generator) -> int:
     return state["epochs"]
 
 
-def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.Namespace) -> None:
+def train(
+    model: PreTrainedModel,
+    teacher: Teacher | None,
+    clips: Clips,
+    held: Clips,
+    options: argparse.Namespace,
+) -> None:
     """Train `model` in place; it ends with the moving average of its weights."""
     random = torch.Generator().manual_seed(options.seed)
     copies = torch.from_numpy(np.stack([change_speed(clips.pcm, speed) for speed in SPEEDS]))
     labels = torch.from_numpy(clips.labels)
     batches = len(clips) // options.batch
     steps, warmup = options.epochs * batches, 2 * batches
+    learners: list[nn.Module] = [model, teacher] if teacher else [model]
     optimizer = torch.optim.AdamW(
-        decay_groups(model, options.weight_decay), lr=options.rate, betas=(0.9, 0.98)
+        decay_groups(learners, options.weight_decay), lr=options.rate, betas=(0.9, 0.98)
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -210,6 +287,8 @@ def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.N
     model.base_model.feature_extractor._requires_grad = False
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    if teacher:
+        parts["teacher"] = teacher
     first = resume(options.checkpoint, parts, random) if options.checkpoint else 0
     start = time.process_time()
     for epoch in range(first, options.epochs):
@@ -217,11 +296,8 @@ def train(model: PreTrainedModel, clips: Clips, held: Clips, options: argparse.N
         total = 0.0
         order = torch.randperm(len(clips), generator=random)
         for rows in order[: batches * options.batch].view(batches, options.batch):
-            speed = torch.randint(len(SPEEDS), rows.shape, generator=random)
-            pcm = augment(copies[speed, rows].float(), random)
-            pcm, others, share = mix(pcm, options.mix, random)
-            own, other = loss_of(model, pcm, [labels[rows], labels[rows][others]])
-            loss = (share * own + (1 - share) * other).mean()
+            batch = draw(copies, rows, options.mix, random)
+            loss = loss_of(model, teacher, batch, labels, options.teacher_weight)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -264,6 +340,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with manifest.csv")
     parser.add_argument("--out", type=Path, help="default: the model's folder beside this file")
     parser.add_argument("--start", type=Path, help="folder whose convolutions to start from")
+    parser.add_argument("--teacher", type=Path, help="what teacher.py wrote; default: labels alone")
+    parser.add_argument("--teacher-weight", type=float, default=1.0)
     parser.add_argument("--checkpoint", type=Path, help="file to continue an interrupted run from")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch", type=int, default=32)
@@ -279,7 +357,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)  # noqa: NPY002, transformers draws its masks from it
 
-    clips, held = split_speakers(read_clips(options.data, "train"), options.held_out, options.seed)
+    clips = read_clips(options.data, "train")
+    is_held = held_out(clips, options.held_out, options.seed)
     model = MODELS[options.model]()
     convolutions = model.base_model.feature_extractor
     if options.start:
@@ -287,8 +366,11 @@ def main() -> None:
     else:
         start_as_filterbank(convolutions.conv_layers[0].conv.weight)
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{size:,} parameters, {len(clips)} clips to train on, {len(held)} held out", flush=True)
-    train(model, clips, held, options)
+    print(f"{size:,} parameters, {is_held.sum()} of {len(clips)} clips held out", flush=True)
+    teacher = None
+    if options.teacher:
+        teacher = Teacher(np.load(options.teacher)[~is_held], model.config.hidden_size)
+    train(model, teacher, clips[~is_held], clips[is_held], options)
     save(model, options.out or HERE / options.model)
 
 
