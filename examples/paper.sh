@@ -54,7 +54,7 @@ for name in $wanted; do
         # Figures 3 and S3 to S5.
         "${mqtool[@]}" sweep work/tiny --manifest "$data/librispeech/manifest.csv" \
             --methods uniform,myqasr,shuffled,reversed,myqasr-cosine,measured --bits 3.5,4,4.5,5,5.5,6,7,8 \
-            --threads 1 --cache work/cache/tiny -o "$results/gender-whisper-tiny.en"
+            --test-clips "${TEST_CLIPS:-25}" --threads 1 --cache work/cache/tiny -o "$results/gender-whisper-tiny.en"
         ;;
     tables)
         # Tables 1 to 5. Table 4 up to the 32 clips there are of each gender.

@@ -32,14 +32,14 @@ from mqtool.quantize.rounding import is_compensating
 class Table:
     """Rows of figures; the first one is what the others are compared with."""
 
-    def __init__(self, path: Path, clips: list[Clip]) -> None:
-        self._path, self._clips = path, clips
+    def __init__(self, path: Path, clips: list[Clip], threads: int) -> None:
+        self._path, self._clips, self._threads = path, clips, threads
         self._reference: list[Scored] = []
         self._rows: list[dict] = []
 
     def add(self, name: str, folder: Path, **facts: float) -> None:
         """Score a model folder."""
-        with Recognizer.open(folder) as recognizer:
+        with Recognizer.open(folder, threads=self._threads) as recognizer:
             scored = score_clips(recognizer, self._clips, remove_diacritics=True)
         self._reference = self._reference or scored
         groups = sorted({clip.group or "all" for clip in self._clips})
@@ -95,20 +95,28 @@ def main() -> None:
     parser.add_argument("--language")
     parser.add_argument("--bits", default="8,6,5,4.5,4")
     parser.add_argument("--methods", default="measured")
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     calibration = find_clips([options.manifest], split="calib", language=options.language)
     clips = find_clips([options.manifest], split="dev", language=options.language)
-    table = Table(options.output, clips)
+    table = Table(options.output, clips, options.threads)
     table.add("float", folder.path, bytes=folder.bytes, average_bits=32)
     plain = size_table(SizeModel(folder, PackOptions()))
     widths = [bits for bits in plain if bits <= 16]
     for method in options.methods.split(","):
         rounding = default_rounding(method)
-        prepared = prepare(folder, calibration) if is_compensating(rounding) else None
+        prepared = None
+        if is_compensating(rounding):
+            prepared = prepare(folder, calibration, threads=options.threads)
         allocation = allocate(
-            folder, calibration, method=method, rounding=rounding, prepared=prepared
+            folder,
+            calibration,
+            method=method,
+            rounding=rounding,
+            prepared=prepared,
+            threads=options.threads,
         )
         sizes = size_model(folder, PackOptions(), rounding)
         for bits in map(float, options.bits.split(",")):
