@@ -84,7 +84,7 @@ class Transcription:
 
     def _timed(self, pcm: np.ndarray) -> Iterator[Segment]:
         """One segment a phrase."""
-        step = round(self._rate * timestamps.SECONDS)
+        step, recorded = round(self._rate * timestamps.SECONDS), len(pcm) / self._rate
         at = 0  # in timestamp steps
         while not at or (at + _SHORTEST) * step < len(pcm):
             window = pcm[at * step : at * step + self._settings.window]
@@ -97,8 +97,8 @@ class Transcription:
             for phrase in found:
                 if phrase.tokens:
                     end = min(phrase.end, length)
-                    start = (at + min(phrase.start, end)) * timestamps.SECONDS
-                    end_seconds = min((at + end) * timestamps.SECONDS, len(pcm) / self._rate)
+                    start = min((at + min(phrase.start, end)) * timestamps.SECONDS, recorded)
+                    end_seconds = min((at + end) * timestamps.SECONDS, recorded)
                     yield self._segment(start, end_seconds, phrase.tokens, decoded)
             at += after if after > 0 else length
 

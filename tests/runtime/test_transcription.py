@@ -140,6 +140,9 @@ def test_times_never_exceed_the_recording():
     options = Options(timestamps=True)
     (segment,) = recognizer(say).transcribe(pcm(2.5, {0: 1.0}), options=options).segments
     assert (segment.start, segment.end) == (0, 2.5)
+    say = script({1.0: [at(0), 0, at(2.5), at(2.52), 1, at(2.6)]})
+    found = recognizer(say).transcribe(pcm(2.505, {0: 1.0}), options=options).segments
+    assert [(s.start, s.end) for s in found] == [(0, 2.5), (2.505, 2.505)]
 
 
 def test_a_phrase_without_end_lasts_to_the_end_of_its_window():
