@@ -2,12 +2,16 @@
 
     python android_demo/tools/make_test_bundles.py [-o work/android]
 
-Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), a random
-multilingual Whisper, the trained commands models (where they are) and two toys, `clips/`,
-`mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
+Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
+with 8-bit activations and, as NAME-float, without; a random multilingual Whisper; the trained
+commands models (where they are); and three toys. Writes `clips/`, `mutants/`, the Python suite's
+mutants.json.gz, and `expected.json`:
 
-    bundles   {name: {file, clips: {clip: {text, tokens, language, score}}}}: what
-              mqruntime.Recognizer.transcribe hears, one thread
+    bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
+              what mqruntime.Recognizer.transcribe hears, one thread; options are those that are
+              not the default, segments [{start, end, text, tokens, score}]
+    draws     the first numbers of numpy's generator with the seed that recognition uses
+    utterances  {clip: [[start, samples]]}: what mqruntime.EnergyVad cuts from it
     not_trained_yet  commands models that examples/commands does not hold
     resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.wav.load reads
     mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
@@ -24,8 +28,9 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -40,6 +45,22 @@ WHISPER_BUDGET_KB = 24000
 COMMANDS = ("keywords", "ctc")
 SPEECH = ("02", "05", "11")
 """Of examples/clips: what the Whisper models hear."""
+PAUSE_SECONDS = 0.4
+
+Heard = tuple[str, dict[str, Any]]
+"""A clip and options for it."""
+DECODED: list[dict[str, Any]] = [
+    {},
+    {"timestamps": False},
+    {"timestamps": False, "beams": 4},
+    {"timestamps": False, "temperatures": [0.7]},
+    {"timestamps": False, "temperatures": [0.0, 0.5, 1.0]},
+    {"timestamps": True, "beams": 4},
+    {"timestamps": True, "beams": 16, "temperatures": [0.0]},
+    {"timestamps": True, "compression_ratio_limit": 0.9, "log_probability_limit": -3.0},
+    {"timestamps": True, "log_probability_limit": -1.2, "no_speech_limit": 1.0},
+]
+"""Options for the toy Whisper: all ways to decode, and what makes it fall back or not."""
 
 
 def main() -> int:
@@ -71,6 +92,8 @@ def make(output: Path) -> None:
     shutil.rmtree(output / "made")
     expected = {
         "bundles": bundles,
+        "draws": np.random.default_rng(0).random(100).tolist(),
+        "utterances": {"live.wav": utterances(output / "clips" / "live.wav")},
         "not_trained_yet": [f"commands-{name}" for name in COMMANDS if not is_trained(name)],
         "resampled": resampled(output / "clips", clips),
         "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
@@ -79,25 +102,42 @@ def make(output: Path) -> None:
     (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
 
 
-def models(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """Name, model folder, and clips for it."""
+def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
+    """Name, model folder, and what it is to hear."""
+    import saying
     import speaking
 
-    yield "toy-ctc", speaking.reader_folder(folder / "toy-ctc"), ["toy.wav"]
-    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), ["02.wav", "loud.wav"]
-    yield "random-whisper", random_whisper(folder / "random-whisper"), ["short.wav"]
+    toys = [("toy.wav", {}), ("long-toy.wav", {})]
+    yield "toy-ctc", speaking.reader_folder(folder / "toy-ctc"), toys
+    toys = [("02.wav", {}), ("loud.wav", {})]
+    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), toys
+    said: list[Heard] = [("marks.wav", options) for options in DECODED]
+    yield "toy-whisper", saying.whisper_folder(folder / "toy-whisper"), said
+    yield "random-whisper", random_whisper(folder / "random-whisper"), [("short.wav", {})]
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
-        spoken = [f"{name}.wav" for name in SPEECH]
-        yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken
+        yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken()
+        # Times of a long recording follow the last bits of 8-bit activations, which differ between
+        # versions of onnxruntime.
+        packed = exported(weights, folder / WHISPER, WHISPER_BUDGET_KB, "float")
+        yield f"{WHISPER}-float", packed, [("long.wav", {}), ("long.wav", {"beams": 3})]
     else:
         say(f"{WHISPER}: no weights in {weights}; run `make weights`")
     for name in COMMANDS:
         if is_trained(name):
             packed = exported(trained(name), folder / name, None)
-            yield f"commands-{name}", packed, ["word.wav"]
+            yield f"commands-{name}", packed, [("word.wav", {})]
         else:
             say(f"commands-{name}: {trained(name)} holds no trained model yet")
+
+
+def spoken() -> list[Heard]:
+    """Speech for the real Whisper: as it is, with timestamps and with beams."""
+    heard: list[Heard] = []
+    for name in SPEECH:
+        clip = f"{name}.wav"
+        heard += [(clip, {}), (clip, {"timestamps": True}), (clip, {"beams": 5})]
+    return heard
 
 
 def trained(name: str) -> Path:
@@ -116,7 +156,12 @@ def random_whisper(folder: Path) -> Path:
     return exported(folder / "source", folder, None)
 
 
-def exported(source: Path, folder: Path, budget_kb: int | None) -> Path:
+def exported(
+    source: Path,
+    folder: Path,
+    budget_kb: int | None,
+    activations: Literal["dynamic", "float"] = "dynamic",
+) -> Path:
     """Export and pack; without a budget, to what a uniform 4 bits take."""
     from mqtool.bundle.pack import pack
     from mqtool.export import export_model
@@ -125,48 +170,65 @@ def exported(source: Path, folder: Path, budget_kb: int | None) -> Path:
     from mqtool.plan.size import PackOptions, SizeModel, size_table
 
     say(f"{folder.name}: exporting and packing it")
-    folder.mkdir(exist_ok=True)
-    export_model(str(source), folder / "float")
+    if not (folder / "float").is_dir():
+        folder.mkdir(exist_ok=True)
+        export_model(str(source), folder / "float")
     model = ModelFolder.open(folder / "float")
-    options = PackOptions("dynamic", 25)
+    options = PackOptions(activations, 25)
     budget = (budget_kb or 0) * 1024 or size_table(SizeModel(model, options))[4]
     plan = make_plan(model, [], budget, method="uniform", options=options, rounding="grouped")
-    (folder / "plan.json").write_bytes(plan.to_bytes())
-    pack(model, plan, folder / "packed")
-    return folder / "packed"
+    packed = folder / f"packed-{activations}"
+    pack(model, plan, packed)
+    return packed
 
 
-def expectations(folder: Path, bundle: Path, clips: Path, heard: list[str]) -> dict[str, Any]:
+def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) -> dict[str, Any]:
     """Package a model; what Python hears with it."""
+    from mqruntime.options import Options
     from mqruntime.recognizer import Recognizer
     from mqruntime.wav import load
     from mqtool.bundle.package import package
 
     package(folder, bundle)
-    texts = {}
+    expected = []
     with Recognizer.open(bundle, threads=1) as recognizer:
-        for clip in heard:
-            result = recognizer.transcribe(load(clips / clip, recognizer.manifest.sample_rate))
-            texts[clip] = {
-                "text": result.text,
-                "tokens": result.tokens,
-                "language": result.language,
-                "score": result.score,
-            }
-    return {"file": bundle.name, "clips": texts}
+        for clip, options in heard:
+            pcm = load(clips / clip, recognizer.manifest.sample_rate)
+            temperatures = options.get("temperatures")
+            chosen = {**options, "temperatures": temperatures and tuple(temperatures)}
+            result = asdict(recognizer.transcribe(pcm, options=Options(**chosen)))
+            del result["seconds"], result["timings"]
+            expected.append({"clip": clip, "options": options, **result})
+    return {"file": bundle.name, "heard": expected}
 
 
 def write_clips(folder: Path) -> dict[str, int]:
     """WAV files of many kinds; name -> rate of those worth resampling."""
+    import saying
     import speaking
 
     folder.mkdir(parents=True)
+    examples = sorted((ROOT / "examples" / "clips").glob("*.flac"))
+    speech = {path.stem: soundfile.read(path, dtype="float32")[0] for path in examples}
     for name in SPEECH:
-        speech, rate = soundfile.read(ROOT / "examples" / "clips" / f"{name}.flac", dtype="float32")
-        soundfile.write(folder / f"{name}.wav", speech, rate, subtype="PCM_16")
-    # The random Whisper's window is 2 s; of longer recordings Python takes timestamps, core/ not.
-    soundfile.write(folder / "short.wav", speech[: int(1.9 * rate)], rate, subtype="PCM_16")
+        soundfile.write(folder / f"{name}.wav", speech[name], 16000, subtype="PCM_16")
+    pause = np.zeros(round(16000 * PAUSE_SECONDS), np.float32)
+    together = np.concatenate([part for clip in speech.values() for part in (clip, pause)])
+    soundfile.write(folder / "long.wav", together, 16000, subtype="PCM_16")
+    soundfile.write(folder / "live.wav", live(speech), 16000, subtype="PCM_16")
+    # Sampling follows the last bits of the random Whisper's logits: no longer than its window.
+    soundfile.write(folder / "short.wav", speech["11"][:30400], 16000, subtype="PCM_16")
     soundfile.write(folder / "toy.wav", speaking.spell("hello phone"), 16000, subtype="FLOAT")
+    long_toy = speaking.spell(" ".join(["the quick brown fox jumps over the lazy dog"] * 18))
+    soundfile.write(folder / "long-toy.wav", long_toy, 16000, subtype="FLOAT")
+    marks = [
+        (1.8, saying.LIKELY),
+        (2.2, saying.REPEATING),
+        (2.5, saying.SILENCE),
+        (2.0, saying.GUESSING),
+        (2.305, saying.LIKELY),
+    ]
+    soundfile.write(folder / "marks.wav", saying.pcm(marks), 16000, subtype="FLOAT")
     rng = np.random.default_rng(7)
     soundfile.write(folder / "loud.wav", rng.uniform(-1, 1, 16000), 16000, subtype="PCM_16")
     write_word(folder / "word.wav")
@@ -182,6 +244,26 @@ def write_clips(folder: Path) -> dict[str, int]:
         samples = rng.uniform(-0.9, 0.9, (rate // 8 + 3, channels))
         soundfile.write(folder / name, samples, rate, subtype=subtype, format=container)
     return {name: rate for name, (rate, *_) in kinds.items()}
+
+
+def live(speech: dict[str, np.ndarray]) -> np.ndarray:
+    """Speech from the first moment to the last, one click and several, noise in the pauses."""
+    pause = np.zeros(16000, np.float32)
+    click = np.repeat(np.asarray([0.5, 0, 0], np.float32), 320)
+    parts = [speech["02"], pause, click, pause, click, click, click, click, pause, speech["05"]]
+    together = np.concatenate([*parts, pause, speech["11"], speech["03"][:20000]])
+    noise = np.random.default_rng(9).normal(0, 0.002, len(together))
+    return np.clip(together + noise, -1, 1)
+
+
+def utterances(path: Path) -> list[list[int]]:
+    """Start and length of what is cut from a recording fed in chunks of 1,000 samples."""
+    from mqruntime.energy_vad import EnergyVad
+    from mqruntime.wav import load
+
+    vad, pcm = EnergyVad(16000), load(path)
+    found = [u for at in range(0, len(pcm), 1000) for u in vad.feed(pcm[at : at + 1000])]
+    return [[u.start, len(u.pcm)] for u in [*found, *vad.finish()]]
 
 
 def write_word(path: Path) -> None:

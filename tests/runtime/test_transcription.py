@@ -4,10 +4,12 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+import saying
 from mqruntime import timestamps, whisper
 from mqruntime.errors import CancelledError, ModelError
 from mqruntime.manifest import Manifest, WhisperSettings
@@ -255,6 +257,28 @@ def test_timestamps_that_are_likelier_together_win():
     scores[2] = 1.0
     timestamps.restrict(scores, SETTINGS, [at(0.2), 3])
     assert not np.isfinite(scores[:BEGIN]).any()
+
+
+def test_a_model_of_tables_takes_every_way(tmp_path):
+    """The Android demo's tests compare with what this model says: it has to say a lot."""
+    marks = [(2, saying.LIKELY), (2, saying.REPEATING), (2, saying.SILENCE), (1, saying.GUESSING)]
+    samples = saying.pcm(marks)
+    with Recognizer.open(saying.whisper_folder(tmp_path), threads=1) as model:
+
+        def heard(**options: object) -> list[tuple[list[int], float]]:
+            result = model.transcribe(samples, options=Options(**options))
+            return [(s.tokens, s.score) for s in result.segments]
+
+        greedy = heard(timestamps=False)
+        assert len(greedy) == 4
+        beams = heard(timestamps=False, beams=8)
+        assert all(b[1] > g[1] for b, g in zip(beams, greedy, strict=True))
+        fallback = heard(timestamps=False, temperatures=(0.0, 0.5, 1.0))
+        assert [f == g for f, g in zip(fallback, greedy, strict=True)] == [True, False, True, False]
+        timed = model.transcribe(samples)
+        assert len(timed.segments) > 3
+        assert all(a.end <= b.start for a, b in pairwise(timed.segments))
+        assert not model.transcribe(saying.pcm([(5, saying.SILENCE)])).segments
 
 
 def test_cancelling_ends_the_work_from_another_thread():
