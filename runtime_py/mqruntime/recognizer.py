@@ -158,7 +158,7 @@ class Recognizer:
         """Recognize one recording. Any number of threads may do so at once.
 
         Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and
-        longer ones phrase by phrase (`mqruntime.longform`), unless `options` say otherwise; a
+        longer ones phrase by phrase (`mqruntime.transcription`), unless `options` say otherwise; a
         language detected in the first window holds for all. CTC models get long recordings in
         pieces. Keyword models give one label for the whole recording; see `keywords`.
 
