@@ -10,7 +10,7 @@ object Keywords {
     /** Softmax of logits [labels]. */
     fun probabilities(logits: FloatArray): DoubleArray {
         val highest = logits.max()
-        val exponentials = DoubleArray(logits.size) { exp((logits[it] - highest).toDouble()) }
+        val exponentials = DoubleArray(logits.size) { exp(logits[it].toDouble() - highest) }
         val sum = exponentials.sum()
         return DoubleArray(logits.size) { exponentials[it] / sum }
     }

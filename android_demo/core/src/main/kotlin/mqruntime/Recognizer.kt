@@ -3,35 +3,6 @@ package mqruntime
 import java.io.File
 
 /**
- * What was heard.
- *
- * @property text the transcript, or the keyword.
- * @property tokens token ids, without prompt and end; of a keyword model the label's index.
- * @property language ISO code, null where the model does not say.
- * @property seconds length of the recording.
- * @property timings seconds of work by stage: `encoder` and `decoder`, or `model`.
- * @property score keyword models: probability of the label.
- */
-data class Result(
-    val text: String,
-    val tokens: List<Int>,
-    val language: String?,
-    val seconds: Double,
-    val timings: Map<String, Double> = emptyMap(),
-    val score: Double? = null,
-)
-
-/**
- * A stretch of a recording.
- *
- * @property start seconds from the beginning of the recording.
- * @property end likewise.
- * @property text the label.
- * @property score its probability.
- */
-data class Segment(val start: Double, val end: Double, val text: String, val score: Double)
-
-/**
  * A model folder or bundle, opened: PCM in, text out.
  *
  * @param manifest what the model is.
@@ -58,22 +29,32 @@ class Recognizer(
     /**
      * Recognize one recording.
      *
-     * Whisper takes recordings of any length, cut into windows of 30 s without regard to words; the
-     * language of the first window holds for all. CTC and keyword models take the recording as a whole.
+     * Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and longer
+     * ones phrase by phrase ([Transcription]), unless `options` say otherwise; a language detected in
+     * the first window holds for all. CTC models get long recordings in pieces. Keyword models give one
+     * label for the whole recording; see [keywords].
      *
      * @param pcm mono at the manifest's `sampleRate`, in [-1, 1].
      * @param language ISO code; null lets a multilingual Whisper model detect it.
-     * @param onText called with the text so far as it grows; may throw to stop.
+     * @param options Whisper's decoding choices.
+     * @param onText called with the text so far before every step of the work, and with the whole text
+     *     of a Whisper model at the end; may throw to stop. What was drawn at random or followed by a
+     *     beam may be taken back again. CTC models have no text before the end.
      * @throws AudioError `pcm` is empty, or holds NaN or infinity.
      * @throws ModelError the model does not know `language`, or a graph failed.
      */
-    fun transcribe(pcm: FloatArray, language: String? = null, onText: (String) -> Unit = {}): Result {
+    fun transcribe(
+        pcm: FloatArray,
+        language: String? = null,
+        options: Options = Options(),
+        onText: (String) -> Unit = {},
+    ): Result {
         check(pcm)
         val seconds = pcm.size.toDouble() / manifest.sampleRate
         val padded = if (pcm.size < manifest.minSamples) pcm.copyOf(manifest.minSamples) else pcm
         return when (manifest.task) {
-            "transcribe" -> whisper(padded, language, seconds, onText)
-            "ctc" -> ctc(padded, seconds)
+            "transcribe" -> whisper(padded, language, seconds, options, onText)
+            "ctc" -> ctc(padded, seconds, onText)
             else -> keyword(padded, seconds)
         }
     }
@@ -109,88 +90,83 @@ class Recognizer(
             manifest.labels.indices.filter { manifest.labels[it] in ignored }.toSet(),
         )
         return found.map {
-            Segment(it.start.toDouble() / rate, it.end.toDouble() / rate, manifest.labels[it.label], it.probability)
+            val label = manifest.labels[it.label]
+            Segment(it.start.toDouble() / rate, it.end.toDouble() / rate, label, listOf(it.label), it.probability)
         }
     }
 
     /** Recognize live audio; arguments as of [Stream]. */
     fun stream(
         language: String? = null,
+        options: Options = Options(),
         vad: VadSettings = VadSettings(),
         partialSeconds: Double? = 1.0,
         onStep: () -> Unit = {},
-    ): Stream = Stream(this, language, vad, partialSeconds, onStep)
+    ): Stream = Stream(this, language, options, vad, partialSeconds, onStep)
 
     /** Free the graphs' memory. */
     override fun close() {
         for (graph in graphs.values) if (graph is Session) graph.close()
     }
 
-    private fun whisper(pcm: FloatArray, language: String?, seconds: Double, onText: (String) -> Unit): Result {
+    private fun whisper(
+        pcm: FloatArray,
+        language: String?,
+        seconds: Double,
+        options: Options,
+        onText: (String) -> Unit,
+    ): Result {
         val settings = manifest.whisper ?: throw ManifestError("a transcribe model needs `whisper`")
         if (settings.languages.isEmpty() && language != null && language != "en") {
             throw ModelError("language '$language': this model knows English only; leave it out")
         }
-        val timings = hashMapOf("encoder" to 0.0, "decoder" to 0.0)
-        val tokens = ArrayList<Int>()
-        var text = ""
-        var spoken = language
-        for (window in Whisper.windows(settings, pcm)) {
-            val before = text
-            val (heard, found) = whisperWindow(settings, window, spoken, timings) {
-                onText(joined(before, bpeText(settings, it)))
-            }
-            spoken = heard
-            tokens += found
-            text = joined(before, bpeText(settings, found))
-        }
-        return Result(text, tokens, spoken, seconds, timings)
+        val work = Transcription(graphs, settings, vocabulary!!, manifest.sampleRate, language, options, onText)
+        val segments = work.segments(pcm).toList()
+        val text = segments.map { it.text }.filter(String::isNotEmpty).joinToString(" ")
+        onText(text)
+        return Result(text, segments.flatMap { it.tokens }, work.language, seconds, work.timings, segments = segments)
     }
 
-    private fun whisperWindow(
-        settings: WhisperSettings,
-        pcm: FloatArray,
-        language: String?,
-        timings: MutableMap<String, Double>,
-        onToken: (List<Int>) -> Unit,
-    ): Pair<String, List<Int>> {
-        val decoder = graphs.getValue("decoder")
-        val start = System.nanoTime()
-        return Whisper.encode(graphs.getValue("encoder"), settings, pcm).use { cross ->
-            val encoded = System.nanoTime()
-            val spoken = language
-                ?: if (settings.languages.isEmpty()) "en" else Whisper.detectLanguage(decoder, settings, cross)
-            val prompt = Whisper.promptTokens(settings, spoken)
-            val tokens = Whisper.generate(decoder, settings, cross, prompt, onToken)
-            timings["encoder"] = timings.getValue("encoder") + (encoded - start) / 1e9
-            timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
-            spoken to tokens
-        }
-    }
-
-    private fun bpeText(settings: WhisperSettings, tokens: List<Int>): String =
-        vocabulary!!.bpeText(tokens.filter { it < settings.endOfText }).trim()
-
-    private fun ctc(pcm: FloatArray, seconds: Double): Result {
+    private fun ctc(pcm: FloatArray, seconds: Double, onText: (String) -> Unit): Result {
         val settings = manifest.ctc ?: throw ManifestError("a ctc model needs `ctc`")
+        val rate = manifest.sampleRate
         val start = System.nanoTime()
-        val logits = run(pcm) { it.getValue("logits").rows() }
+        val logits = Ctc.logitsInPieces({
+            onText("")
+            run(it) { outputs -> outputs.getValue("logits").rows() }
+        }, pcm, PIECE_SECONDS * rate, MARGIN_SECONDS * rate)
         val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
         if (logits.any { it.size > vocabulary!!.tokens.size }) {
             throw ManifestError(
                 "the vocabulary has ${vocabulary!!.tokens.size} tokens, the model ${logits[0].size}; export again",
             )
         }
-        val tokens = Ctc.greedy(logits, settings.blank)
-        val text = vocabulary!!.ctcText(tokens, settings.wordDelimiter)
-        return Result(words(text), tokens, null, seconds, timings)
+        val found = Ctc.spoken(logits, settings.blank)
+        val frame = pcm.size.toDouble() / rate / logits.size
+        val segments = Ctc.words(found, settings.wordDelimiter).map { word(it, frame, seconds) }
+        val tokens = found.map { it.token }
+        val text = words(vocabulary!!.ctcText(tokens, settings.wordDelimiter))
+        return Result(text, tokens, null, seconds, timings, segments = segments)
+    }
+
+    private fun word(spoken: List<Ctc.Spoken>, frame: Double, seconds: Double): Segment {
+        val tokens = spoken.map { it.token }
+        return Segment(
+            milliseconds(spoken.first().start * frame),
+            milliseconds(minOf(spoken.last().end * frame, seconds)),
+            vocabulary!!.ctcText(tokens, null),
+            tokens,
+            spoken.sumOf { it.probability } / spoken.size,
+        )
     }
 
     private fun keyword(pcm: FloatArray, seconds: Double): Result {
         val start = System.nanoTime()
         val (index, score) = Keywords.bestLabel(labelLogits(pcm))
         val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
-        return Result(manifest.labels[index], listOf(index), null, seconds, timings, score)
+        val label = manifest.labels[index]
+        val segments = listOf(Segment(0.0, seconds, label, listOf(index), score))
+        return Result(label, listOf(index), null, seconds, timings, score, segments)
     }
 
     private fun labelLogits(pcm: FloatArray): FloatArray {
@@ -207,6 +183,8 @@ class Recognizer(
         }
 
     companion object {
+        private const val PIECE_SECONDS = 20 // of a long recording, what a CTC model gets at once,
+        private const val MARGIN_SECONDS = 5 // and what it hears around it
         private val NO_KEYWORDS = setOf("_silence_", "_unknown_", "silence", "unknown")
 
         /**
@@ -259,8 +237,6 @@ class Recognizer(
                 throw AudioError("PCM holds NaN or infinite samples; repair the recording")
             }
         }
-
-        private fun joined(before: String, text: String) = listOf(before, text).filter(String::isNotEmpty).joinToString(" ")
 
         private fun words(text: String) = text.split(' ').filter(String::isNotEmpty).joinToString(" ")
     }

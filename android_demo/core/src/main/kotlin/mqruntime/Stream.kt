@@ -28,6 +28,7 @@ data class Heard(
  * holds one utterance.
  *
  * @param language as of [Recognizer.transcribe].
+ * @param options likewise.
  * @param vad when an utterance begins and ends.
  * @param partialSeconds null gives final texts only.
  * @param onStep called as the work goes on; may throw to end it.
@@ -35,6 +36,7 @@ data class Heard(
 class Stream internal constructor(
     private val recognizer: Recognizer,
     private val language: String?,
+    private val options: Options,
     vad: VadSettings,
     partialSeconds: Double?,
     private val onStep: () -> Unit,
@@ -69,7 +71,7 @@ class Stream internal constructor(
 
     private fun hear(utterance: Utterance, isFinal: Boolean): Heard {
         onStep()
-        val result = recognizer.transcribe(utterance.pcm, language) { onStep() }
+        val result = recognizer.transcribe(utterance.pcm, language, options) { onStep() }
         val start = utterance.start.toDouble() / rate
         val end = start + utterance.pcm.size.toDouble() / rate
         return Heard(result.text, isFinal, start, end, result.language, result.score)

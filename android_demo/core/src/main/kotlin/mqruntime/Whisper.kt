@@ -3,12 +3,12 @@ package mqruntime
 import ai.onnxruntime.OnnxTensor
 
 /**
- * Whisper's greedy decoding loop over two graphs.
+ * Running Whisper's two graphs; [Search] decides what to run.
  *
  * The encoder graph turns PCM into the cross-attention keys and values of every decoder layer; the
- * decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime/manifest.py`).
- * The loop follows Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
- * (2022), section 2.3, without timestamps.
+ * decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime/manifest.py`
+ * and Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), section
+ * 2.3).
  */
 object Whisper {
     private const val SAMPLES_PER_FRAME = 320 // one encoder position: a hop of 160 samples, then a stride of 2
@@ -17,19 +17,21 @@ object Whisper {
      * Tokens that come before the text.
      *
      * English-only models: startOfTranscript, noTimestamps. Multilingual ones: startOfTranscript,
-     * language, transcribe, noTimestamps.
+     * language, transcribe, noTimestamps. With timestamps the last is left out.
      *
      * @param language ISO code; ignored by English-only models ([Recognizer] checks it before).
+     * @param timestamps whether the text is to have them.
      * @throws ModelError a multilingual model does not know `language`.
      */
-    fun promptTokens(settings: WhisperSettings, language: String?): List<Int> {
-        if (settings.languages.isEmpty()) return listOf(settings.startOfTranscript, settings.noTimestamps)
+    fun promptTokens(settings: WhisperSettings, language: String?, timestamps: Boolean = false): List<Int> {
+        val end = if (timestamps) emptyList() else listOf(settings.noTimestamps)
+        if (settings.languages.isEmpty()) return listOf(settings.startOfTranscript) + end
         val token = settings.languages[language]
         if (token == null || settings.transcribe == null) {
             val known = settings.languages.keys.sorted().joinToString(" ")
             throw ModelError("language '$language' is not one of the model's: $known")
         }
-        return listOf(settings.startOfTranscript, token, settings.transcribe, settings.noTimestamps)
+        return listOf(settings.startOfTranscript, token, settings.transcribe) + end
     }
 
     /** The least context, in samples, that holds so many samples (see [encode]). */
@@ -67,71 +69,58 @@ object Whisper {
         return Cache(tensors) { tensors.values.forEach(OnnxTensor::close) }
     }
 
-    /** Self-attention keys and values of the tokens so far, by the decoder's input names. */
-    class Cache(val tensors: Map<String, OnnxTensor>, private val owner: AutoCloseable) : AutoCloseable by owner
+    /**
+     * Self-attention keys and values of the tokens so far, by the decoder's input names. Beams may share
+     * one: it can be closed again.
+     */
+    class Cache(val tensors: Map<String, OnnxTensor>, private var owner: AutoCloseable?) : AutoCloseable {
+        override fun close() {
+            owner?.close()
+            owner = null
+        }
+    }
 
     /**
-     * Run the decoder over `tokens`, which follow the ones already in `cache`; `cache` is closed.
+     * Run the decoder over `tokens`, which follow the ones already in `cache`.
      *
-     * @return logits [tokens, vocabulary] and the cache with `tokens` in it.
+     * @return logits [tokens, vocabulary] and the cache with `tokens` in it, for the caller to close.
      */
     fun decode(
         decoder: Graph,
         tokens: List<Int>,
         cross: Map<String, OnnxTensor>,
         cache: Cache,
-    ): Pair<Array<FloatArray>, Cache> = cache.use {
+    ): Pair<Array<FloatArray>, Cache> {
         val ids = LongArray(tokens.size) { tokens[it].toLong() }
         val outputs = Session.tensor(ids, 1, ids.size.toLong()).use { fed ->
             decoder.run(cross.filterKeys { it.startsWith("cross_") } + cache.tensors + ("tokens" to fed))
         }
         val grown = cache.tensors.mapValues { (name, _) -> outputs.getValue(name.replaceFirst("past_", "present_")) }
-        outputs.getValue("logits").rows() to Cache(grown, outputs)
+        return outputs.getValue("logits").rows() to Cache(grown, outputs)
     }
 
     /** The likeliest language: the best language token straight after startOfTranscript. */
     fun detectLanguage(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): String {
-        val (logits, cache) = decode(decoder, listOf(settings.startOfTranscript), cross, emptyCache(cross))
+        val start = listOf(settings.startOfTranscript)
+        val (logits, cache) = emptyCache(cross).use { decode(decoder, start, cross, it) }
         cache.close()
         return settings.languages.maxBy { (_, token) -> logits.last()[token] }.key
     }
 
+    /** The language detected; English where the model knows no other. */
+    fun spokenLanguage(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): String =
+        if (settings.languages.isEmpty()) "en" else detectLanguage(decoder, settings, cross)
+
     /**
-     * The likeliest next token, again and again.
+     * A copy of logits [vocabulary] in which tokens that never come are at minus infinity.
      *
-     * Ends at endOfText, which is not returned, or when prompt and tokens together fill the decoder's
-     * `maxTokens` positions.
-     *
-     * @param cross from [encode].
-     * @param prompt from [promptTokens].
-     * @param onToken called with all tokens so far after each; may throw to end the loop.
+     * @param logits of the next token.
+     * @param tokens so far, without the prompt.
      */
-    fun generate(
-        decoder: Graph,
-        settings: WhisperSettings,
-        cross: Map<String, OnnxTensor>,
-        prompt: List<Int>,
-        onToken: (List<Int>) -> Unit = {},
-    ): List<Int> {
-        val tokens = ArrayList<Int>()
-        var cache = emptyCache(cross)
-        var fed = prompt
-        try {
-            while (prompt.size + tokens.size < settings.maxTokens) {
-                val (logits, grown) = decode(decoder, fed, cross, cache)
-                cache = grown
-                val scores = logits.last()
-                for (token in settings.suppress) scores[token] = Float.NEGATIVE_INFINITY
-                if (tokens.isEmpty()) for (token in settings.suppressAtBegin) scores[token] = Float.NEGATIVE_INFINITY
-                val token = scores.indexOfMax()
-                if (token == settings.endOfText) break
-                tokens.add(token)
-                onToken(tokens)
-                fed = listOf(token)
-            }
-        } finally {
-            cache.close()
-        }
-        return tokens
+    fun suppress(logits: FloatArray, settings: WhisperSettings, tokens: List<Int>): FloatArray {
+        val scores = logits.copyOf()
+        for (token in settings.suppress) scores[token] = Float.NEGATIVE_INFINITY
+        if (tokens.isEmpty()) for (token in settings.suppressAtBegin) scores[token] = Float.NEGATIVE_INFINITY
+        return scores
     }
 }

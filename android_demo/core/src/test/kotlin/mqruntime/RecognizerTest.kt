@@ -16,26 +16,44 @@ import java.io.File
 class RecognizerTest {
     @ParameterizedTest
     @ValueSource(
-        strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-ctc", "toy-keywords"],
+        strings = [
+            "whisper-tiny.en", "whisper-tiny.en-float", "random-whisper", "commands-keywords", "commands-ctc",
+            "toy-whisper", "toy-ctc", "toy-keywords",
+        ],
     )
     fun hearsWhatPythonHears(name: String) {
+        // Kernels of another version of onnxruntime round differently; the toys' sums are exact.
+        val (ofWhole, ofSegments) = if (name.startsWith("toy")) 1e-6 to 1e-6 else 0.01 to 0.05
         Recognizer.open(TestData.bundle(name), threads = 1).use { recognizer ->
-            for (expected in TestData.heard(name)) {
-                val pcm = Wav.load(expected.clip, recognizer.manifest.sampleRate)
-                val result = recognizer.transcribe(pcm)
-                assertEquals(expected.text, result.text, expected.clip.name)
-                assertEquals(expected.tokens, result.tokens)
-                assertEquals(expected.language, result.language)
-                if (expected.score == null) assertNull(result.score)
-                else assertEquals(expected.score, result.score!!, 0.01)
+            for (heard in TestData.heard(name)) {
+                val what = "${heard.clip.name}, ${heard.options}"
+                val pcm = Wav.load(heard.clip, recognizer.manifest.sampleRate)
+                val result = recognizer.transcribe(pcm, options = heard.options)
+                assertEquals(withoutScores(heard.result), withoutScores(result), what)
+                assertScores(listOf(heard.result.score), listOf(result.score), ofWhole, what)
+                assertScores(
+                    heard.result.segments.map { it.score }, result.segments.map { it.score }, ofSegments, what,
+                )
                 assertEquals(pcm.size / 16000.0, result.seconds)
                 assertTrue(result.timings.values.all { it > 0 })
             }
         }
     }
 
+    private fun withoutScores(result: Result) = result.copy(
+        seconds = 0.0, timings = emptyMap(), score = null, segments = result.segments.map { it.copy(score = null) },
+    )
+
+    private fun assertScores(expected: List<Double?>, found: List<Double?>, tolerance: Double, what: String) {
+        for ((one, other) in expected.zip(found)) {
+            if (one == null) assertNull(other, what) else assertEquals(one, other!!, tolerance, what)
+        }
+    }
+
     @ParameterizedTest
-    @ValueSource(strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-ctc"])
+    @ValueSource(
+        strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-whisper", "toy-ctc"],
+    )
     fun passesItsSelftest(name: String) {
         val bundle = Bundle.open(TestData.bundle(name))
         Recognizer.openBundle(bundle, threads = 1).use { recognizer ->
@@ -67,13 +85,14 @@ class RecognizerTest {
             val pcm = Wav.load(clip.clip)
             val texts = ArrayList<String>()
             recognizer.transcribe(pcm, onText = texts::add)
-            assertEquals(clip.tokens.size, texts.size)
-            assertEquals(clip.text, texts.last())
+            assertTrue(texts.size > clip.result.tokens.size)
+            assertTrue(texts.zipWithNext().all { (shorter, longer) -> longer.length >= shorter.length })
+            assertEquals(clip.result.text, texts.last())
             val error = assertThrows(InterruptedException::class.java) {
                 recognizer.transcribe(pcm) { throw InterruptedException("stop") }
             }
             assertEquals("stop", error.message)
-            assertEquals(clip.text, recognizer.transcribe(pcm).text)
+            assertEquals(clip.result.text, recognizer.transcribe(pcm).text)
         }
     }
 
@@ -83,7 +102,7 @@ class RecognizerTest {
             val window = recognizer.manifest.whisper!!.window
             val once = FloatArray(window) { kotlin.math.sin(it * 0.05f) * 0.5f }
             val single = recognizer.transcribe(once)
-            val double = recognizer.transcribe(once + once)
+            val double = recognizer.transcribe(once + once, options = Options(timestamps = false))
             assertEquals(single.tokens + single.tokens, double.tokens)
             assertEquals("${single.text} ${single.text}", double.text)
         }

@@ -79,7 +79,7 @@ class StreamTest {
             val found = recognizer.keywords(silence + silence + loud + silence + silence, ignored = setOf("quiet"))
             assertEquals(listOf("loud"), found.map { it.text })
             assertTrue(found[0].start <= 2.0 && found[0].end >= 3.0, "${found[0]}")
-            assertTrue(found[0].score > 0.6)
+            assertTrue(found[0].score!! > 0.6)
         }
         Recognizer.open(TestData.bundle("toy-ctc")).use { recognizer ->
             val error = assertThrows(ModelError::class.java) { recognizer.keywords(silence) }

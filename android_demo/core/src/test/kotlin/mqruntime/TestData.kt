@@ -15,8 +15,8 @@ object TestData {
         }.readBytes(),
     ) as Map<*, *>
 
-    /** What Python heard in a clip. */
-    class Heard(val clip: File, val text: String, val tokens: List<Int>, val language: String?, val score: Double?)
+    /** What Python heard in a clip, with these options. */
+    class Heard(val clip: File, val options: Options, val result: Result)
 
     class Mutant(val file: File, val refused: Boolean)
 
@@ -24,16 +24,42 @@ object TestData {
 
     fun bundle(name: String): File = File(folder, entry(name)["file"] as String)
 
-    fun heard(name: String): List<Heard> = (entry(name)["clips"] as Map<*, *>).map { (clip, value) ->
-        val result = value as Map<*, *>
-        Heard(
-            clip(clip as String),
-            result["text"] as String,
-            (result["tokens"] as List<*>).map { (it as Long).toInt() },
-            result["language"] as String?,
-            (result["score"] as Number?)?.toDouble(),
+    fun heard(name: String): List<Heard> = (entry(name)["heard"] as List<*>).map { it as Map<*, *> }.map {
+        val segments = (it["segments"] as List<*>).map { segment -> segment(segment as Map<*, *>) }
+        val result = Result(
+            it["text"] as String, ints(it["tokens"]), it["language"] as String?, 0.0,
+            score = number(it["score"]), segments = segments,
+        )
+        Heard(clip(it["clip"] as String), options(it["options"] as Map<*, *>), result)
+    }
+
+    private fun segment(fields: Map<*, *>) = Segment(
+        number(fields["start"])!!, number(fields["end"])!!, fields["text"] as String, ints(fields["tokens"]),
+        number(fields["score"]),
+    )
+
+    private fun options(fields: Map<*, *>): Options {
+        val default = Options()
+        return Options(
+            fields["timestamps"] as Boolean?,
+            (fields["beams"] as Long?)?.toInt() ?: default.beams,
+            (fields["temperatures"] as List<*>?)?.map { number(it)!! },
+            number(fields["compression_ratio_limit"]) ?: default.compressionRatioLimit,
+            number(fields["log_probability_limit"]) ?: default.logProbabilityLimit,
+            number(fields["no_speech_limit"]) ?: default.noSpeechLimit,
         )
     }
+
+    private fun ints(value: Any?): List<Int> = (value as List<*>).map { (it as Long).toInt() }
+
+    private fun number(value: Any?): Double? = (value as Number?)?.toDouble()
+
+    /** The first numbers of numpy's generator with the seed that recognition uses. */
+    val draws: List<Double> = (expected["draws"] as List<*>).map { number(it)!! }
+
+    /** Start and length of what Python's EnergyVad cuts from a clip fed in chunks of 1,000 samples. */
+    fun utterances(clip: String): List<Pair<Long, Int>> = ((expected["utterances"] as Map<*, *>)[clip] as List<*>)
+        .map { ints(it) }.map { (start, length) -> start.toLong() to length }
 
     fun clip(name: String) = File(folder, "clips/$name")
 

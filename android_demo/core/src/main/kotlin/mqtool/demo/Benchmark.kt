@@ -57,7 +57,7 @@ object Benchmark {
      * @param pcm at 16 kHz.
      * @param threads threads inside an operator; 0 lets onnxruntime choose.
      * @param device what to call this device.
-     * @param onRun called before each run with its number from 0; may throw to stop.
+     * @param onRun called before each run and as it goes on, with its number from 0; may throw to stop.
      */
     fun run(
         file: File,

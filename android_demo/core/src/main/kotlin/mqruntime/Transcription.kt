@@ -1,0 +1,147 @@
+package mqruntime
+
+import java.io.ByteArrayOutputStream
+import java.util.zip.DeflaterOutputStream
+import kotlin.math.min
+
+/**
+ * A recording's way through a Whisper model, window by window, once.
+ *
+ * Without timestamps, windows are cut without regard to words. With them, the model's own timestamps
+ * say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
+ * section 3.8), with its fallback to higher temperatures and its rule for windows without speech.
+ * Windows are independent of each other: unlike there, the text so far is not given to the next window
+ * as a prompt. Only one window is in work at a time.
+ *
+ * @param graphs `encoder` and `decoder`.
+ * @param rate samples a second.
+ * @param language ISO code; null to detect it in the first window.
+ * @param onText called with the text so far before every step; may throw to end the work.
+ */
+class Transcription(
+    graphs: Map<String, Graph>,
+    private val settings: WhisperSettings,
+    private val vocabulary: Vocabulary,
+    private val rate: Int,
+    language: String?,
+    private val options: Options,
+    private val onText: (String) -> Unit,
+) {
+    private val encoder = graphs.getValue("encoder")
+    private val decoder = graphs.getValue("decoder")
+    private var said = "" // in the segments so far
+
+    /** Given or detected. */
+    var language = language
+        private set
+
+    /** Seconds of work so far, `encoder` and `decoder`. */
+    val timings = linkedMapOf("encoder" to 0.0, "decoder" to 0.0)
+
+    /** Segments of PCM, with or without timestamps as the options say. */
+    fun segments(pcm: FloatArray): Sequence<Segment> {
+        val timed = options.timestamps ?: (pcm.size > settings.window)
+        return if (timed) timed(pcm) else plain(pcm)
+    }
+
+    /** One segment a window. */
+    private fun plain(pcm: FloatArray): Sequence<Segment> = sequence {
+        var at = 0
+        for (window in Whisper.windows(settings, pcm)) {
+            val start = at
+            at += window.size
+            val decoded = decode(window, timed = false)
+            yield(segment(start.toDouble() / rate, at.toDouble() / rate, decoded.tokens, decoded))
+        }
+    }
+
+    /** One segment a phrase. */
+    private fun timed(pcm: FloatArray): Sequence<Segment> = sequence {
+        val step = Math.rint(rate * Timestamps.SECONDS).toInt()
+        val recorded = pcm.size.toDouble() / rate
+        var at = 0 // in timestamp steps
+        while (at == 0 || (at + SHORTEST) * step < pcm.size) {
+            val window = pcm.copyOfRange(at * step, min(at * step + settings.window, pcm.size))
+            val length = (window.size + step - 1) / step
+            val decoded = decode(window, timed = true)
+            if (isSilence(decoded)) {
+                at += length
+                continue
+            }
+            val (found, after) = Timestamps.phrases(settings, decoded.tokens, length)
+            for (phrase in found) {
+                if (phrase.tokens.isNotEmpty()) {
+                    val end = min(phrase.end, length)
+                    val start = min((at + min(phrase.start, end)) * Timestamps.SECONDS, recorded)
+                    val endSeconds = min((at + end) * Timestamps.SECONDS, recorded)
+                    yield(segment(start, endSeconds, phrase.tokens, decoded))
+                }
+            }
+            at += if (after > 0) after else length
+        }
+    }
+
+    private fun segment(start: Double, end: Double, tokens: List<Int>, decoded: Decoded): Segment {
+        val text = text(tokens).trim()
+        said = joined(said, text)
+        return Segment(milliseconds(start), milliseconds(end), text, tokens, decoded.logProbability)
+    }
+
+    private fun text(tokens: List<Int>): String = vocabulary.bpeText(tokens.filter { it < settings.endOfText })
+
+    private fun decode(pcm: FloatArray, timed: Boolean): Decoded {
+        onText(said)
+        val start = System.nanoTime()
+        return Whisper.encode(encoder, settings, pcm).use { cross ->
+            val encoded = System.nanoTime()
+            timings["encoder"] = timings.getValue("encoder") + (encoded - start) / 1e9
+            val spoken = language ?: Whisper.spokenLanguage(decoder, settings, cross)
+            language = spoken
+            val prompt = Whisper.promptTokens(settings, spoken, timed)
+            val window = Window(decoder, settings, cross, prompt, timed) { onText(joined(said, text(it).trim())) }
+            val decoded = withFallback(window)
+            timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
+            decoded
+        }
+    }
+
+    /** Decode at one temperature after the other until the text is good, or none is left. */
+    private fun withFallback(window: Window): Decoded {
+        val temperatures = options.temperatures
+            ?: if (window.timestamps) Options.FALLBACK_TEMPERATURES else listOf(0.0)
+        var decoded: Decoded? = null
+        for (temperature in temperatures) {
+            decoded = if (temperature == 0.0 && options.beams > 1) {
+                Search.beamSearch(window, options.beams)
+            } else {
+                Search.sample(window, temperature)
+            }
+            if (isSilence(decoded)) break
+            val ratio = compressionRatio(text(decoded.tokens))
+            val isLikely = decoded.logProbability >= options.logProbabilityLimit
+            if (isLikely && ratio <= options.compressionRatioLimit) break
+        }
+        return checkNotNull(decoded) // Options holds a temperature
+    }
+
+    /** Whisper's rule: it doubts that there is speech, and doubts the text too. */
+    private fun isSilence(decoded: Decoded): Boolean {
+        val isUnlikely = decoded.logProbability < options.logProbabilityLimit
+        return isUnlikely && decoded.noSpeech > options.noSpeechLimit
+    }
+
+    companion object {
+        private const val SHORTEST = 5 // timestamp steps at the end that are too few to hear a word in
+
+        /** How many times smaller zlib makes a text: large where it repeats itself. */
+        fun compressionRatio(text: String): Double {
+            val encoded = text.toByteArray()
+            val compressed = ByteArrayOutputStream()
+            DeflaterOutputStream(compressed).use { it.write(encoded) }
+            return encoded.size.toDouble() / compressed.size()
+        }
+
+        private fun joined(before: String, text: String) =
+            listOf(before, text).filter(String::isNotEmpty).joinToString(" ")
+    }
+}
