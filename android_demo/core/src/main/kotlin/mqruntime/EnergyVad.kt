@@ -9,7 +9,7 @@ import kotlin.math.min
  *
  * @property aboveBackgroundDb how much louder than the background speech is.
  * @property quietestDb nothing quieter is speech, relative to full scale.
- * @property beginSeconds so much speech in a row begins an utterance.
+ * @property beginSeconds so much speech within 0.2 seconds begins an utterance.
  * @property endSeconds so much silence in a row ends it.
  * @property beforeSeconds sound kept from before the beginning.
  * @property longestSeconds a longer utterance is cut at its quietest frame in the last third.
@@ -36,12 +36,12 @@ class Utterance(val start: Long, val pcm: FloatArray)
 class EnergyVad(private val rate: Int, private val settings: VadSettings = VadSettings()) {
     private class Frame(val level: Double, val pcm: FloatArray)
 
-    private val frameSize = Math.round(rate * FRAME_SECONDS).toInt()
+    private val frameSize = Math.rint(rate * FRAME_SECONDS).toInt()
     private val frames = ArrayDeque<Frame>()
     private var rest = FloatArray(0)
     private var background: Double? = null
-    private var loud = 0 // frames in a row
-    private var quiet = 0
+    private val loud = ArrayDeque<Boolean>() // the last frames, of BEGIN_WITHIN seconds
+    private var quiet = 0 // frames in a row
     private var at = 0L // samples given out or dropped before the first of `frames`
 
     /** Whether an utterance has begun and not ended. */
@@ -62,13 +62,9 @@ class EnergyVad(private val rate: Int, private val settings: VadSettings = VadSe
     /** End the stream; give out what was being said. */
     fun finish(): List<Utterance> {
         val ended = if (speaking) listOf(Utterance(at, joined(frames.map(Frame::pcm) + listOf(rest)))) else emptyList()
+        speaking = false
         frames.clear()
         rest = FloatArray(0)
-        background = null
-        loud = 0
-        quiet = 0
-        at = 0
-        speaking = false
         return ended
     }
 
@@ -76,10 +72,11 @@ class EnergyVad(private val rate: Int, private val settings: VadSettings = VadSe
         val level = levelDb(pcm)
         val isLoud = isSpeech(level)
         frames.addLast(Frame(level, pcm))
-        loud = if (isLoud) loud + 1 else 0
+        loud.addLast(isLoud)
+        if (loud.size > count(BEGIN_WITHIN)) loud.removeFirst()
         quiet = if (isLoud) 0 else quiet + 1
         if (!speaking) {
-            if (loud >= count(settings.beginSeconds)) speaking = true
+            if (loud.count { it } >= count(settings.beginSeconds)) speaking = true
             while (!speaking && frames.size > count(settings.beforeSeconds)) at += frames.removeFirst().pcm.size
         } else if (quiet >= count(settings.endSeconds)) {
             speaking = false
@@ -92,7 +89,8 @@ class EnergyVad(private val rate: Int, private val settings: VadSettings = VadSe
 
     private fun isSpeech(level: Double): Boolean {
         // Down at once; up by 3 dB a second, so that words do not become the background.
-        val learned = min(level, (background ?: level) + 3.0 * FRAME_SECONDS)
+        val before = background ?: min(level, LOUDEST_BACKGROUND_DB)
+        val learned = min(level, before + 3.0 * FRAME_SECONDS)
         background = learned
         return level > max(learned + settings.aboveBackgroundDb, settings.quietestDb)
     }
@@ -114,6 +112,8 @@ class EnergyVad(private val rate: Int, private val settings: VadSettings = VadSe
     companion object {
         const val FRAME_SECONDS = 0.02
         private const val SILENCE_DB = -120.0
+        private const val BEGIN_WITHIN = 0.2
+        private const val LOUDEST_BACKGROUND_DB = -40.0 // at the beginning, when nothing is known: it may be a voice
 
         /** Level of PCM relative to full scale; -120 for silence. */
         fun levelDb(pcm: FloatArray): Double {

@@ -64,10 +64,7 @@ class Stream internal constructor(
     }
 
     /** End the stream; the final text of what was being said, if anything was. */
-    fun finish(): List<Heard> {
-        heardUntil = 0
-        return vad.finish().map { hear(it, isFinal = true) }
-    }
+    fun finish(): List<Heard> = vad.finish().map { hear(it, isFinal = true) }
 
     private fun hear(utterance: Utterance, isFinal: Boolean): Heard {
         onStep()

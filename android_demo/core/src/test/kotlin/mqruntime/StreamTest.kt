@@ -50,6 +50,14 @@ class StreamTest {
     }
 
     @Test
+    fun utterancesAreThoseOfPython() {
+        val vad = EnergyVad(16000)
+        val pcm = Wav.load(TestData.clip("live.wav"))
+        val found = pcm.indices.step(1000).flatMap { vad.feed(pcm.copyOfRange(it, minOf(it + 1000, pcm.size))) }
+        assertEquals(TestData.utterances("live.wav"), (found + vad.finish()).map { it.start to it.pcm.size })
+    }
+
+    @Test
     fun silenceAndSteadyNoiseAreNoSpeech() {
         val vad = EnergyVad(16000)
         val random = java.util.Random(1)
