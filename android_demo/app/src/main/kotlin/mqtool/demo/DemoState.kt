@@ -10,6 +10,7 @@ import mqruntime.EnergyVad
 import mqruntime.ModelError
 import mqruntime.MqError
 import mqruntime.Result
+import mqruntime.Segment
 import mqruntime.Selftest
 import mqruntime.Wav
 import java.io.File
@@ -268,19 +269,23 @@ class DemoState(
         text = ""
         details = ""
         work(context.getString(R.string.working)) { task ->
-            val result = models.open(file).recognizer.transcribe(pcm) { soFar ->
+            val recognizer = models.open(file).recognizer
+            val result = recognizer.transcribe(pcm) { soFar ->
                 task.check()
                 worker.post {
                     text = soFar
                     changed()
                 }
             }
-            worker.post { show(result) }
+            val phrases = if (recognizer.manifest.task == "transcribe") result.segments else emptyList()
+            worker.post { show(result, phrases.filter { it.text.isNotEmpty() }) }
         }
     }
 
-    private fun show(result: Result) {
-        text = result.text.ifEmpty { context.getString(R.string.heard_nothing) }
+    private fun show(result: Result, phrases: List<Segment>) {
+        val timed = phrases.map { context.getString(R.string.phrase, it.start.toInt() / 60, it.start.toInt() % 60, it.text) }
+        text = if (timed.size > 1) timed.joinToString("\n") else result.text
+        if (text.isEmpty()) text = context.getString(R.string.heard_nothing)
         val time = context.getString(R.string.heard_details, result.seconds, result.timings.values.sum())
         val language = result.language?.let { context.getString(R.string.language, Locale(it).displayLanguage) }
         val score = result.score?.let { context.getString(R.string.keyword_score, result.text, (100 * it).toInt()) }

@@ -6,6 +6,7 @@ import android.os.Looper
 import android.view.View
 import android.view.ViewGroup
 import android.widget.TextView
+import org.json.JSONObject
 import org.junit.Assert.fail
 import org.robolectric.Robolectric
 import org.robolectric.RuntimeEnvironment
@@ -71,6 +72,10 @@ class Demo(start: Boolean = true) {
         private val folder = File(System.getProperty("mqtool.test.bundles"))
 
         fun bundle(name: String) = File(folder, "$name.mqz").also { check(it.isFile) { "$it: run make_test_bundles.py" } }
+
+        /** What Python heard first with a bundle. */
+        fun heard(name: String): JSONObject = JSONObject(File(folder, "expected.json").readText())
+            .getJSONObject("bundles").getJSONObject(name).getJSONArray("heard").getJSONObject(0)
 
         fun clip(name: String) = File(folder, "clips/$name")
 

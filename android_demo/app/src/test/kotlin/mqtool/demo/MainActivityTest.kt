@@ -65,6 +65,19 @@ class MainActivityTest {
     }
 
     @Test
+    fun phrasesOfALongRecordingHaveTimes() {
+        val demo = Demo()
+        demo.import("toy-whisper")
+        demo.state.openRecording("marks.wav", Purpose.TRANSCRIBE) { Demo.clip("marks.wav").inputStream() }
+        demo.idle()
+        val segments = Demo.heard("toy-whisper").getJSONArray("segments")
+        val expected = List(segments.length()) { segments.getJSONObject(it) }.map {
+            "0:%02d %s".format(it.getDouble("start").toInt(), it.getString("text"))
+        }
+        assertEquals(expected.joinToString("\n"), demo.text(R.id.text))
+    }
+
+    @Test
     fun damagedBundleIsRefusedAndNotKept() {
         val demo = Demo()
         val bytes = Demo.bundle("toy-ctc").readBytes()
