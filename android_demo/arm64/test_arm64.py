@@ -18,6 +18,7 @@ pytestmark = pytest.mark.arm64
     ("name", "clip"),
     [
         ("toy-ctc", "toy.wav"),
+        ("toy-whisper", "marks.wav"),
         ("random-whisper", "short.wav"),
         ("commands-keywords", "word.wav"),
         ("commands-ctc", "word.wav"),

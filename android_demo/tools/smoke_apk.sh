@@ -133,6 +133,6 @@ java -Dmqtool.test.bundles="$bundles" \
     --select-method 'mqruntime.RecognizerTest#hearsWhatPythonHears(java.lang.String)' \
     --select-method 'mqruntime.RecognizerTest#passesItsSelftest(java.lang.String)' \
     --select-class mqruntime.BundleTest --select-class mqruntime.WavTest \
-    --select-class mqruntime.DecodingTest \
+    --select-class mqruntime.DecodingTest --select-class mqruntime.TranscriptionTest \
     --details summary --fail-if-no-tests --disable-banner
 say "The smoke build is $out/smoke.apk: $(sha256sum < "$out/smoke.apk" | cut -d' ' -f1)"
