@@ -178,7 +178,11 @@ def _plot(model: str, rows: list[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, (errors, times) = pyplot.subplots(1, 2, figsize=(14, 6), layout="constrained")
+    panels = 2 if any(row["speed"] for row in rows) else 1
+    figure, drawn = pyplot.subplots(
+        1, panels, figsize=(7 * panels, 6), layout="constrained", squeeze=False
+    )
+    errors, times = drawn[0, 0], drawn[0, -1]
     for family, (colour, marker) in FAMILIES.items():
         members = sorted((r for r in rows if r["family"] == family), key=lambda row: row["bytes"])
         style = {"color": colour, "marker": marker, "label": family}
@@ -200,9 +204,10 @@ def _plot(model: str, rows: list[dict[str, Any]], path: Path) -> None:
     errors.set_ylabel("word error rate, % (95 % interval)")
     lowest = min((row["all"]["wer"] for row in rows if row["all"]["clips"]), default=1.0)
     errors.set_ylim(0, 5 * lowest)
-    times.set_ylabel("time to transcribe, float ONNX model = 1")
-    times.set_ylim(bottom=0)
-    for axes in (errors, times):
+    if times is not errors:
+        times.set_ylabel("time to transcribe, float ONNX model = 1")
+        times.set_ylim(bottom=0)
+    for axes in drawn[0]:
         axes.set_xlabel("MB on disk, all files (10⁶ bytes)")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
