@@ -242,6 +242,11 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, model, hello):
     assert err.splitlines()[-1].startswith("Error: a bug in mqtool")
 
 
+def _hear_interrupts():
+    """A shell that runs the tests in the background makes its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
     command = [sys.executable, "-m", "mqtool.cli", "transcribe", str(model), *[str(hello)] * 9999]
@@ -251,6 +256,7 @@ def test_control_c_leaves_no_output(model, hello, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hear_interrupts,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
