@@ -242,6 +242,24 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, model, hello):
     assert err.splitlines()[-1].startswith("Error: a bug in mqtool")
 
 
+def test_control_c_that_became_another_error_is_still_an_interruption(capsys, monkeypatch):
+    def load(ctx, name):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise SystemError("initialization failed") from None
+
+    monkeypatch.setattr(cli, "get_command", load)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["plan"])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
+
+
 def _hear_interrupts():
     """A shell that runs the tests in the background makes its children ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -4,8 +4,12 @@ import errno
 import importlib
 import importlib.util
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -80,9 +84,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     settings = {"debug": False}
+    interrupts: list[int] = []
     try:
-        # Without standalone mode click hands back the code of ctx.exit(), --help included.
-        code = cli.main(arguments, prog_name="mqtool", standalone_mode=False, obj=settings)
+        with _noting(interrupts):
+            # Without standalone mode click hands back the code of ctx.exit(), --help included.
+            code = cli.main(arguments, prog_name="mqtool", standalone_mode=False, obj=settings)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -94,11 +100,33 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if interrupts:
+            _say("Interrupted")
+            return 130
         if settings["debug"]:
             traceback.print_exc()
         _say(f"Error: {_one_line(error)}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _noting(interrupts: list[int]) -> Iterator[None]:
+    """Note every Ctrl-C: an extension module that is being loaded may make another error of it."""
+
+    def note(number: int, frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _one_line(error: Exception) -> str:
