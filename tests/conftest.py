@@ -1,6 +1,10 @@
-"""Where tests find real speech and real weights."""
+"""Where tests find real speech and real weights, and how they start mqtool to interrupt it."""
 
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +21,21 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("MQTOOL_REQUIRE_DATA") == "1":
         pytest.fail(f"{reason} (MQTOOL_REQUIRE_DATA=1)", pytrace=False)
     pytest.skip(reason)
+
+
+def start_interruptible(arguments: Sequence[object]) -> subprocess.Popen[str]:
+    """Start mqtool with output that is not buffered, so that Ctrl-C can come in mid-work.
+
+    A shell that runs the tests in the background makes its children ignore it; this one does not.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "mqtool.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from conftest import start_interruptible
 from mqtool.cli.main import _COMMANDS, cli, main
 from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
 from speaking import loudness_folder, manifest_csv, reader_folder, spell
@@ -260,23 +261,10 @@ def test_control_c_that_became_another_error_is_still_an_interruption(capsys, mo
     assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
 
 
-def _hear_interrupts():
-    """A shell that runs the tests in the background makes its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
-    command = [sys.executable, "-m", "mqtool.cli", "transcribe", str(model), *[str(hello)] * 9999]
     before = sorted(tmp_path.iterdir())
-    process = subprocess.Popen(
-        [*command, "--json", str(target)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_hear_interrupts,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+    process = start_interruptible(["transcribe", model, *[hello] * 9999, "--json", target])
     assert process.stdout is not None
     process.stdout.readline()  # it is at work
     process.send_signal(signal.SIGINT)
