@@ -23,7 +23,8 @@ __all__ = ["Teacher"]
 
 FRAME = RATE // 50  # samples
 FRAMES = RATE // FRAME  # a clip
-SLOT = 75 * FRAME  # samples; 20 clips with silence around them fill Whisper's 30 seconds
+TOGETHER = 20  # clips that fill Whisper's 30 seconds, with silence around them
+SLOT = 30 * RATE // TOGETHER  # samples
 LEAD = SLOT // 6  # samples of silence before a clip
 
 
@@ -60,14 +61,14 @@ class Teacher(nn.Module):
 
 
 def hear(encoder: nn.Module, extract: WhisperFeatureExtractor, pcm: np.ndarray) -> np.ndarray:
-    """Hidden states of up to 20 int16 clips, shape = (clips, samples), heard in one window."""
-    window = np.zeros((20, SLOT), np.float32)
+    """Hidden states of at most `TOGETHER` int16 clips, (clips, samples), heard in one window."""
+    window = np.zeros((TOGETHER, SLOT), np.float32)
     loudest = np.abs(pcm.astype(np.float32)).max(axis=1, keepdims=True)
     window[: len(pcm), LEAD : LEAD + RATE] = pcm / np.maximum(2 * loudest, 100)
     mel = extract(window.reshape(-1), sampling_rate=RATE, return_tensors="pt").input_features
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         hidden = encoder(mel).last_hidden_state.float()
-    slots = hidden.view(20, SLOT // FRAME, -1)[: len(pcm)].numpy()
+    slots = hidden.view(TOGETHER, SLOT // FRAME, -1)[: len(pcm)].numpy()
     first = LEAD // FRAME  # the clip starts in the middle of this frame
     between = (slots[:, first : first + FRAMES] + slots[:, first + 1 : first + FRAMES + 1]) / 2
     return between.astype(np.float16)
@@ -84,7 +85,8 @@ def main() -> None:
     whisper = load_whisper(options.weights).eval()
     extract = WhisperFeatureExtractor(feature_size=whisper.config.num_mel_bins)
     pcm = read_clips(options.data, "train").pcm
-    heard = [hear(whisper.model.encoder, extract, pcm[i : i + 20]) for i in range(0, len(pcm), 20)]
+    windows = [pcm[first : first + TOGETHER] for first in range(0, len(pcm), TOGETHER)]
+    heard = [hear(whisper.model.encoder, extract, window) for window in windows]
     np.save(options.output, np.concatenate(heard))
 
 
