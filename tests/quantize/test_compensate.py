@@ -6,7 +6,7 @@ import pytest
 from mqtool.capture.moments import InputMoments
 from mqtool.graph.layers import Layer
 from mqtool.quantize.compensate import DAMPING, Compensator
-from mqtool.quantize.rounding import LayerInput, layer_inputs, quantize_weight
+from mqtool.quantize.rounding import LOOKUP_WEIGHT, LayerInput, layer_inputs, quantize_weight
 
 
 def correlated(columns: int, seed: int = 0, groups: int = 1) -> InputMoments:
@@ -110,10 +110,36 @@ def test_diagonals_alone_weigh_the_search_for_scales():
     assert diagonal.error(weighed - weight) < diagonal.error(plain - weight)
 
 
-def test_tables_are_rounded_by_themselves_and_layers_of_one_input_share_it():
+def test_layers_of_one_input_share_it_and_a_tied_table_weighs_its_two_uses():
     moments = correlated(32)
-    table = Layer("embed", "embedding", "model", "embed.weight", (50, 32))
-    twins = [Layer(name, "linear", "model", f"{name}.weight", (50, 32)) for name in ("q", "k")]
-    inputs = layer_inputs([table, *twins], dict.fromkeys(("embed", "q", "k"), moments))
-    assert inputs.keys() == {"q", "k"}
+    names = ("embed", "positions", "q", "k")
+    layers = [
+        Layer(name, op, "model", f"{name}.weight", (50, 32))
+        for name, op in zip(names, ("embedding", "embedding", "linear", "linear"), strict=True)
+    ]
+    inputs = layer_inputs(layers, dict.fromkeys(("embed", "q", "k"), moments))
+    assert inputs.keys() == {"embed", "q", "k"}, "a table that is only looked up has no moments"
     assert inputs["q"] is inputs["k"]
+    added = inputs["embed"].moments.second[0] - moments.second[0]
+    expected = LOOKUP_WEIGHT * moments.diagonal.mean() * np.eye(32)
+    np.testing.assert_allclose(added, expected, atol=1e-4)
+
+
+def test_a_tied_table_errs_less_as_a_head_and_hardly_more_where_it_is_looked_up():
+    moments = correlated(32)
+    weight = np.random.default_rng(9).normal(0, 1, (200, 32)).astype(np.float32)
+    table = Layer("embed", "embedding", "model", "embed.weight", weight.shape)
+    inputs = layer_inputs([table], {"embed": moments})["embed"]
+    errors = {
+        name: quantize_weight(table, weight, 4, 0, rounding, known).dequantize() - weight
+        for name, rounding, known in (
+            ("alone", "grouped", None),
+            ("both", "compensated", inputs),
+            ("head", "compensated", LayerInput(moments)),
+        )
+    }
+    as_head = {name: moments.error(error) for name, error in errors.items()}
+    looked_up = {name: float(np.square(error).sum()) for name, error in errors.items()}
+    assert as_head["head"] < as_head["both"] < 0.8 * as_head["alone"]
+    assert looked_up["both"] < 1.1 * looked_up["alone"]
+    assert looked_up["both"] < looked_up["head"]

@@ -72,6 +72,12 @@ class InputMoments:
         second: Float = (self.second / by).astype(np.float32)
         return InputMoments(second, self.largest / factors)
 
+    def damped(self, weight: float) -> "InputMoments":
+        """With `weight` times the mean square of all columns added to each column's own."""
+        added = np.float32(weight * self.diagonal.mean())
+        second = self.second + added * (np.eye(self.second.shape[-1]) if self.is_matrix else 1)
+        return InputMoments(second.astype(np.float32), self.largest)
+
     def error(self, difference: Float) -> float:
         """Mean squared error of the output, summed over rows.
 

@@ -20,7 +20,7 @@ class Prepared:
 
     Attributes:
         folder: the float model with its channels equalized for the recordings.
-        inputs: layer name -> what the layer multiplies; none for tables.
+        inputs: layer name -> what the layer multiplies; none for tables that are no heads.
     """
 
     folder: ModelFolder
