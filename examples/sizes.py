@@ -23,7 +23,7 @@ from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import paired_interval
 from mqtool.evaluate.score import Scored, score_clips, summary
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, default_rounding, fit_plan
+from mqtool.plan.make import allocate, best_plan, default_rounding
 from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
 from mqtool.quantize.prepare import prepare
 from mqtool.quantize.rounding import is_compensating
@@ -121,7 +121,9 @@ def main() -> None:
         sizes = size_model(folder, PackOptions(), rounding)
         for bits in map(float, options.bits.split(",")):
             budget = int(np.interp(bits, widths, [plain[width] for width in widths]))
-            plan = fit_plan(sizes, allocation, budget)
+            plan = best_plan(
+                sizes, allocation, budget, calibration, prepared, threads=options.threads
+            )
             with tempfile.TemporaryDirectory() as scratch:
                 if prepared is None:
                     pack(folder, plan, Path(scratch) / "packed")

@@ -34,8 +34,8 @@ from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import interval, paired_interval
 from mqtool.evaluate.score import score_clips
 from mqtool.graph.folder import ModelFolder
+from mqtool.plan.divergence import OutputDivergence
 from mqtool.plan.make import allocate, default_rounding, fit_plan
-from mqtool.plan.measured import OutputDivergence
 from mqtool.plan.plan_file import Plan
 from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
 from mqtool.quantize.prepare import Prepared, prepare

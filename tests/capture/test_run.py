@@ -10,7 +10,8 @@ from mqtool.capture.run import capture_outputs
 from mqtool.clips import Clip
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.measured import Damage, OutputDivergence, measure_damage
+from mqtool.plan.divergence import OutputDivergence
+from mqtool.plan.measured import Damage, measure_damage
 from toy import toy_folder, toy_graph
 
 

@@ -33,7 +33,7 @@ def groups(model, tmp_path_factory):
 def calls(monkeypatch):
     """What is really computed: a list of names."""
     made: list[str] = []
-    for name in ("measure_reductions", "measure_distances", "fit_plan", "pack"):
+    for name in ("measure_reductions", "measure_distances", "best_plan", "pack"):
         real = getattr(module, name)
 
         def counted(*arguments, name=name, real=real, **options):
@@ -106,7 +106,7 @@ def test_models_that_turn_out_equal_are_scored_once(model, groups, tmp_path, cal
     """Between 4 and 4 bits there is one mapping, whatever the recordings."""
     system = System("minmax", minmax=(4, 4))
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials_of(groups, [None], [system]))
-    assert calls.count("fit_plan") == 2
+    assert calls.count("best_plan") == 2
     assert calls.count("pack") == 1
     assert calls.count("score") == 8
     assert {outcome.average_bits for outcome in outcomes} == {4.0}
@@ -160,7 +160,7 @@ def test_other_clips_options_or_models_are_not_taken_from_the_cache(model, group
     other = toy_folder(tmp_path / "other", seed=1, scale=3, separator=" ")
     calls.clear()
     Experiment(ModelFolder.open(other), cache).run([base])
-    assert {"measure_reductions", "fit_plan", "pack", "score"} <= set(calls)
+    assert {"measure_reductions", "best_plan", "pack", "score"} <= set(calls)
 
 
 def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):

@@ -37,8 +37,8 @@ from mqtool.plan.make import (
     Method,
     MinMax,
     allocate,
+    best_plan,
     default_rounding,
-    fit_plan,
     needs_clips,
     ranked_allocation,
 )
@@ -252,7 +252,11 @@ class Experiment:
             )
         key = self._key("allocation", clips, method=system.method, rounding=system.rounded)
         fields = self._cached(key, lambda: asdict(self._allocate(system, clips)))
-        return Allocation(**{**fields, "steps": [(name, bits) for name, bits in fields["steps"]]})
+        steps, *alternatives = (
+            [(name, bits) for name, bits in order]
+            for order in (fields["steps"], *fields["alternatives"])
+        )
+        return Allocation(**{**fields, "steps": steps, "alternatives": alternatives})
 
     def plan(self, system: System, clips: ClipSet | None, budget_bytes: int | None) -> Plan:
         """The plan at a budget, None for the size of the mapping of `minmax`."""
@@ -264,8 +268,9 @@ class Experiment:
             budget=budget_bytes,
             options=asdict(system.options),
         )
-        sizes = self._size_model(system)
-        fields = self._cached(key, lambda: asdict(fit_plan(sizes, allocation, budget_bytes)))
+        fields = self._cached(
+            key, lambda: asdict(self._best_plan(system, allocation, clips, budget_bytes))
+        )
         return Plan(**{**fields, "layers": [PlannedLayer(**layer) for layer in fields["layers"]]})
 
     def _plans(self, trials: Sequence[Trial]) -> list[Plan | None]:
@@ -376,6 +381,24 @@ class Experiment:
             method=system.method,
             rounding=system.rounded,
             prepared=self._prepare(clips) if is_compensating(system.rounded) else None,
+            threads=self._threads,
+            progress=self._progress,
+        )
+
+    def _best_plan(
+        self,
+        system: System,
+        allocation: Allocation,
+        clips: ClipSet | None,
+        budget_bytes: int | None,
+    ) -> Plan:
+        is_prepared = allocation.alternatives and clips and is_compensating(system.rounded)
+        return best_plan(
+            self._size_model(system),
+            allocation,
+            budget_bytes,
+            clips.clips if clips else [],
+            self._prepare(clips) if clips and is_prepared else None,
             threads=self._threads,
             progress=self._progress,
         )

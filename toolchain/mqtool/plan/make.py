@@ -1,7 +1,7 @@
 """Making a plan: measure, allocate, fit."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from mqtool import __version__
@@ -19,8 +19,9 @@ from mqtool.plan.allocate import (
     shuffled_steps,
     uniform_steps,
 )
+from mqtool.plan.contest import plan_divergences
 from mqtool.plan.fit import check_budget, fit_budget
-from mqtool.plan.measured import LEAST_BITS, measure_damage
+from mqtool.plan.measured import LEAST_BITS, Damage, measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
 from mqtool.plan.size import PackOptions, SizeModel, Widths, size_model
@@ -35,6 +36,7 @@ __all__ = [
     "Method",
     "MinMax",
     "allocate",
+    "best_plan",
     "default_rounding",
     "fit_plan",
     "make_plan",
@@ -58,6 +60,12 @@ DEFAULT_MINMAX: MinMax = (4, 8)
 PROBE_CLIPS = 4
 """Clips, spread over those given, on which `measured` probes every layer."""
 
+CONTEST_CLIPS = 8
+"""Clips, spread over those given, on which the plans of `measured` are compared."""
+
+LEVELLING = (0.75,)
+"""Powers of the damage by which `measured` orders steps, besides 1: the lower, the more level."""
+
 Progress = Callable[[str, int], Callable[[], None]]
 """Start a progress bar (text, steps); the result advances it by one."""
 
@@ -74,6 +82,7 @@ class Allocation:
         calib_sha256: of the recordings; None when none were used.
         ranked_by: the measure; None where there is none.
         mapped: the widths that `minmax` maps to, whatever the budget; None for other methods.
+        alternatives: other orders that may suit a budget better; see `best_plan`.
     """
 
     method: Method
@@ -83,6 +92,7 @@ class Allocation:
     calib_sha256: str | None
     ranked_by: Sensitivity | None = None
     mapped: dict[str, int] | None = None
+    alternatives: list[list[Step]] = field(default_factory=list)
 
 
 def make_plan(
@@ -125,6 +135,10 @@ def make_plan(
     sizes = size_model(folder, options or PackOptions(), rounding)
     if budget_bytes is not None:
         check_budget(sizes, budget_bytes)
+    prepared = None
+    if clips and method == "measured" and is_compensating(rounding):
+        advance = progress("Hearing clips", len(clips))
+        prepared = prepare(folder, clips, language=language, threads=threads, advance=advance)
     allocation = allocate(
         folder,
         clips,
@@ -133,11 +147,68 @@ def make_plan(
         seed=seed,
         minmax=minmax,
         rounding=rounding,
+        prepared=prepared,
         language=language,
         threads=threads,
         progress=progress,
     )
-    return fit_plan(sizes, allocation, budget_bytes)
+    return best_plan(
+        sizes,
+        allocation,
+        budget_bytes,
+        clips,
+        prepared,
+        language=language,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def best_plan(
+    sizes: SizeModel,
+    allocation: Allocation,
+    budget_bytes: int | None,
+    clips: Sequence[Clip],
+    prepared: Prepared | None = None,
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    progress: Progress = lambda text, steps: lambda: None,
+) -> Plan:
+    """Of the plans that an allocation's orders give at a budget, the nearest to the float model.
+
+    Args:
+        sizes: of the float model's packed forms.
+        allocation: its orders.
+        budget_bytes: as for `fit_plan`.
+        clips: recordings that it was made from.
+        prepared: for compensated rounding.
+        language: of clips that do not say.
+        threads: of onnxruntime.
+        progress: see `Progress`.
+
+    Raises:
+        BudgetError: see `fit_plan`.
+    """
+    orders = [allocation.steps, *allocation.alternatives]
+    plans = [fit_plan(sizes, replace(allocation, steps=steps), budget_bytes) for steps in orders]
+    plans = [plan for index, plan in enumerate(plans) if plan not in plans[:index]]
+    if len(plans) == 1:
+        return plans[0]
+    divergences = plan_divergences(
+        sizes.folder if prepared is None else prepared.folder,
+        plans,
+        _spread(clips, CONTEST_CLIPS),
+        None if prepared is None else prepared.inputs,
+        language=language,
+        threads=threads,
+        advance=progress("Comparing plans", len(plans)),
+    )
+    return plans[divergences.index(min(divergences))]
+
+
+def _spread(clips: Sequence[Clip], count: int) -> Sequence[Clip]:
+    return clips[:: max(1, len(clips) // count)][:count]
 
 
 def default_rounding(method: Method) -> Rounding:
@@ -219,7 +290,7 @@ def allocate(
 ) -> Allocation:
     """Measure sensitivities as `method` does and order the steps. Arguments as of `make_plan`.
 
-    `prepared` saves `measured` with compensated rounding from hearing all clips itself.
+    `measured` with compensated rounding needs `prepared`.
 
     Raises:
         ClipsError: the method needs clips and there are none.
@@ -242,12 +313,9 @@ def allocate(
             progress=progress,
         )
         return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
-    if is_compensating(rounding) and prepared is None:
-        advance = progress("Hearing clips", len(clips))
-        prepared = prepare(folder, clips, language=language, threads=threads, advance=advance)
     damage = measure_damage(
         folder if prepared is None else prepared.folder,
-        clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS],
+        _spread(clips, PROBE_CLIPS),
         rounding,
         None if prepared is None else prepared.inputs,
         language=language,
@@ -255,8 +323,18 @@ def allocate(
         advance=progress("Probing layers", len(folder.layers)),
     )
     probed = {name: layer.probed for name, layer in damage.items()}
-    steps = marginal_steps(folder.layers, lambda name, bits: damage[name].at(bits), LEAST_BITS)
-    return Allocation(method, rounding, list(steps), probed, heard, "kl")
+    orders = [
+        list(marginal_steps(folder.layers, _powered(damage, power), LEAST_BITS))
+        for power in (1.0, *LEVELLING)
+    ]
+    return Allocation(method, rounding, orders[0], probed, heard, "kl", alternatives=orders[1:])
+
+
+def _powered(damage: Mapping[str, Damage], power: float) -> Callable[[str, int], float]:
+    def value(name: str, bits: int) -> float:
+        return float(damage[name].at(bits) ** power)
+
+    return value
 
 
 def ranked_allocation(

@@ -8,7 +8,6 @@ layer's output (of its weight, where the inputs are not known), to which the div
 proportional for small errors (second-order expansion).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,14 +17,15 @@ from numpy.typing import NDArray
 
 from mqruntime.session import Graph, Session
 from mqtool.capture.observe import override_weights
-from mqtool.capture.run import Utterance, open_graphs, output_logits, shortened, utterances
+from mqtool.capture.run import open_graphs
 from mqtool.clips import Clip
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.folder import ModelFolder, layer_weight
 from mqtool.graph.layers import Layer
+from mqtool.plan.divergence import FloatOutputs
 from mqtool.quantize.rounding import LayerInput, Rounding, quantize_weight
 
-__all__ = ["LEAST_BITS", "PROBE_BITS", "Damage", "OutputDivergence", "measure_damage"]
+__all__ = ["LEAST_BITS", "PROBE_BITS", "Damage", "measure_damage"]
 
 Float = NDArray[np.float32]
 
@@ -35,12 +35,6 @@ PROBE_BITS = 4
 LEAST_BITS = 3
 """Below this no layer loses a bit while another has more: one that a few short clips hardly use
 looks free, and then long clips fail for want of it."""
-
-PROBE_SECONDS = 10.0
-"""How much of each clip is heard while probing."""
-
-PROBE_POSITIONS = 24
-"""Output positions (tokens or frames) of each clip that are compared."""
 
 ERROR_ROWS = 96
 """Rows of a layer, evenly spaced, whose rounding error stands for all."""
@@ -69,25 +63,6 @@ class Damage:
         return self.probed * self.error[bits] / self.error[PROBE_BITS]
 
 
-class OutputDivergence:
-    """KL divergence from a fixed distribution of outputs.
-
-    Args:
-        reference: logits float32 [rows, classes]; at most `PROBE_POSITIONS` rows, evenly spaced,
-            are used.
-    """
-
-    def __init__(self, reference: Float) -> None:
-        self._step = -(-len(reference) // PROBE_POSITIONS)
-        self._log_p = _log_softmax(reference[:: self._step])
-        self._p = np.exp(self._log_p)
-
-    def __call__(self, logits: Float) -> float:
-        """Mean over rows of KL(softmax(reference) || softmax(logits)), nats."""
-        log_q = _log_softmax(logits[:: self._step])
-        return float(np.einsum("rc,rc->r", self._p, self._log_p - log_q).mean())
-
-
 def measure_damage(
     folder: ModelFolder,
     clips: Sequence[Clip],
@@ -110,12 +85,7 @@ def measure_damage(
         advance: called after every layer.
     """
     graphs = open_graphs(folder, _let_weights_change(folder), threads=threads)
-    longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
-    heard = [
-        shortened(folder, graphs, utterance)
-        for utterance in utterances(folder, clips, graphs, language=language, longest=longest)
-    ]
-    divergences = [OutputDivergence(output_logits(graphs, utterance)) for utterance in heard]
+    float_outputs = FloatOutputs(folder, clips, graphs, language=language)
     damage = {}
     models = {role: folder.load(role) for role in folder.manifest.graphs}
     for layer in folder.layers:
@@ -124,11 +94,8 @@ def measure_damage(
         error = _rounding_errors(layer, weight, rounding, known)
         probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding, known).dequantize()
         changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
-        probed = [
-            divergence(output_logits(changed, _heard_with(folder, changed, layer, utterance)))
-            for utterance, divergence in zip(heard, divergences, strict=True)
-        ]
-        damage[layer.name] = Damage(max(math.fsum(probed) / len(probed), 0.0), error)
+        probed = float_outputs.divergence(changed, hears_anew=layer.graph == "encoder")
+        damage[layer.name] = Damage(max(probed, 0.0), error)
         advance()
     return damage
 
@@ -147,13 +114,6 @@ def _rounding_errors(
         plain = float(np.square(difference).sum())
         errors[bits] = plain if inputs is None else inputs.moments.error(difference)
     return errors
-
-
-def _heard_with(
-    folder: ModelFolder, graphs: Mapping[str, Graph], layer: Layer, utterance: Utterance
-) -> Utterance:
-    """The utterance as the model with a changed layer hears it."""
-    return shortened(folder, graphs, utterance) if layer.graph == "encoder" else utterance
 
 
 def _let_weights_change(folder: ModelFolder) -> Callable[[ir.Model, str], None]:
@@ -197,9 +157,3 @@ class _Overridden:
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         return self.session.run({**feeds, **self.weights})
-
-
-def _log_softmax(logits: Float) -> Float:
-    shifted: Float = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
