@@ -3,7 +3,7 @@
 Sensitivities are measured once, on the manifest's `calib` rows; every packed folder is then scored
 on its `dev` rows, which calibration never sees. The size for an average width is the one that the
 per-channel, uniform model of that width has. The table is written anew after every score, as JSON
-and as Markdown.
+and as Markdown, widest first.
 
     python examples/sizes.py MODEL/ --manifest M.csv [--language en] -o examples/results/NAME.json
 """
@@ -46,7 +46,8 @@ class Table:
         row = {"name": name, **facts, "all": self._figures(scored)}
         for group in groups if len(groups) > 1 else []:
             row[group] = self._figures(scored, group)
-        self._rows.append(row)
+        self._rows = sorted([*self._rows, row], key=lambda one: -one["average_bits"])
+        print(f"{name}: {row['all']['wer']:.1f}", flush=True)
         self._write(groups)
 
     def _figures(self, scored: list[Scored], group: str | None = None) -> dict:
@@ -84,7 +85,6 @@ class Table:
             cells = [row["name"], f"{row['bytes']:,}", f"{row['average_bits']:.2f}", *cells]
             lines.append("| " + " | ".join(cells) + " |")
         self._path.with_suffix(".md").write_text("\n".join(lines) + "\n")
-        print(lines[-1], flush=True)
 
 
 def main() -> None:
