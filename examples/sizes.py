@@ -1,17 +1,19 @@
 """Word errors of a model packed to the sizes of several average widths, beside the float model.
 
 Sensitivities are measured once, on the manifest's `calib` rows; every packed folder is then scored
-on its `dev` rows, which calibration never sees. The size for an average width is the one that the
-per-channel, uniform model of that width has. The table is written anew after every score, as JSON
-and as Markdown, widest first.
+on its `dev` rows, which calibration never sees. With --each-language every language has a model of
+its own, calibrated on its own rows. The size for an average width is the one that the per-channel,
+uniform model of that width has. The table is written anew after every score, as JSON and as
+Markdown, widest first.
 
-    python examples/sizes.py MODEL/ --manifest M.csv [--language en] -o examples/results/NAME.json
+    python examples/sizes.py MODEL/ --manifest M.csv [--language en | --each-language] -o OUT.json
 """
 
 import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -23,7 +25,8 @@ from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import paired_interval
 from mqtool.evaluate.score import Scored, score_clips, summary
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, best_plan, default_rounding
+from mqtool.plan.make import Method, allocate, best_plan, default_rounding
+from mqtool.plan.plan_file import Plan
 from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
 from mqtool.quantize.prepare import prepare
 from mqtool.quantize.rounding import is_compensating
@@ -32,59 +35,106 @@ from mqtool.quantize.rounding import is_compensating
 class Table:
     """Rows of figures; the first one is what the others are compared with."""
 
-    def __init__(self, path: Path, clips: list[Clip], threads: int) -> None:
-        self._path, self._clips, self._threads = path, clips, threads
-        self._reference: list[Scored] = []
-        self._rows: list[dict] = []
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._rows: dict[str, dict] = {}
 
-    def add(self, name: str, folder: Path, **facts: float) -> None:
-        """Score a model folder."""
+    def add(
+        self, name: str, folder: Path, clips: list[Clip], *, bytes: int, average_bits: float
+    ) -> None:
+        """Score a model folder; a row may be made of several, each for clips of its own."""
         with Recognizer.open(folder, threads=self._threads) as recognizer:
-            scored = score_clips(recognizer, self._clips, remove_diacritics=True)
-        self._reference = self._reference or scored
-        groups = sorted({clip.group or "all" for clip in self._clips})
-        row = {"name": name, **facts, "all": self._figures(scored)}
-        for group in groups if len(groups) > 1 else []:
-            row[group] = self._figures(scored, group)
-        self._rows = sorted([*self._rows, row], key=lambda one: -one["average_bits"])
-        print(f"{name}: {row['all']['wer']:.1f}", flush=True)
-        self._write(groups)
+            scored = score_clips(recognizer, clips, remove_diacritics=True)
+        row = self._rows.setdefault(name, {"bytes": [], "average_bits": [], "scored": []})
+        row["bytes"].append(bytes)
+        row["average_bits"].append(average_bits)
+        row["scored"] += scored
+        self._write()
 
-    def _figures(self, scored: list[Scored], group: str | None = None) -> dict:
-        pairs = [
-            (item.errors, before.errors)
-            for item, before in zip(scored, self._reference, strict=True)
-            if group is None or item.clip.group == group
+    def _write(self) -> None:
+        reference = next(iter(self._rows.values()))["scored"]
+        rows = [
+            {
+                "name": name,
+                "bytes": max(row["bytes"]),
+                "average_bits": float(np.mean(row["average_bits"])),
+                **_columns(row["scored"], reference),
+            }
+            for name, row in self._rows.items()
         ]
-        chosen = [item for item in scored if group is None or item.clip.group == group]
-        low, high = paired_interval(
-            [item.word_errors for item, _ in pairs],
-            [before.word_errors for _, before in pairs],
-            [item.words for item, _ in pairs],
-        )
-        figures = summary(chosen)
-        wanted = ("clips", "wer", "wer_interval", "cer")
-        return {name: figures[name] for name in wanted} | {
-            "wer_above_float_interval": [100 * low, 100 * high]
-        }
-
-    def _write(self, groups: list[str]) -> None:
+        rows.sort(key=lambda row: -row["average_bits"])
         command = "python " + " ".join(sys.argv)
-        result = {"command": command, "date": date.today().isoformat(), "rows": self._rows}
+        result = {"command": command, "date": date.today().isoformat(), "rows": rows}
         self._path.write_text(json.dumps(result, indent=1) + "\n")
-        columns = ["all", *(groups if len(groups) > 1 else [])]
-        lines = [
-            "| model | bytes | bits | " + " | ".join(f"WER {name}" for name in columns) + " |",
-            "|---" * (3 + len(columns)) + "|",
-        ]
-        for row in self._rows:
-            cells = []
-            for name in columns:
-                low, high = row[name]["wer_interval"]
-                cells.append(f"{row[name]['wer']:.1f} ({low:.1f} to {high:.1f})")
-            cells = [row["name"], f"{row['bytes']:,}", f"{row['average_bits']:.2f}", *cells]
-            lines.append("| " + " | ".join(cells) + " |")
-        self._path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        self._path.with_suffix(".md").write_text("\n".join(_markdown(rows)) + "\n")
+
+
+def _columns(scored: list[Scored], reference: list[Scored]) -> dict[str, dict]:
+    """Figures over all clips, and over each group's where there are several."""
+    floats = {item.clip.path: item for item in reference}
+    groups = sorted({item.clip.group or "all" for item in scored})
+    columns = {"all": _figures(scored, floats)}
+    for group in groups if len(groups) > 1 else []:
+        columns[group] = _figures([item for item in scored if item.clip.group == group], floats)
+    return columns
+
+
+def _figures(scored: list[Scored], floats: dict[Path, Scored]) -> dict:
+    pairs = [(item.errors, floats[item.clip.path].errors) for item in scored]
+    low, high = paired_interval(
+        [item.word_errors for item, _ in pairs],
+        [before.word_errors for _, before in pairs],
+        [item.words for item, _ in pairs],
+    )
+    figures = summary(scored)
+    wanted = ("clips", "wer", "wer_interval", "cer")
+    return {name: figures[name] for name in wanted} | {
+        "wer_above_float_interval": [100 * low, 100 * high]
+    }
+
+
+def _markdown(rows: list[dict]) -> list[str]:
+    facts = ("name", "bytes", "average_bits")
+    columns = [name for name in rows[0] if name not in facts]
+    lines = [
+        "| model | bytes | bits | " + " | ".join(f"WER {name}" for name in columns) + " |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
+    for row in rows:
+        cells = [row["name"], f"{row['bytes']:,}", f"{row['average_bits']:.2f}"]
+        for name in columns:
+            figures = row.get(name)
+            if figures is None:
+                cells.append("")
+                continue
+            low, high = figures["wer_interval"]
+            cells.append(f"{figures['wer']:.1f} ({low:.1f} to {high:.1f})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def packed(
+    folder: ModelFolder, clips: list[Clip], method: Method, widths: list[float], threads: int
+) -> Iterator[tuple[float, Plan, Path]]:
+    """Packed folders, each there until the next is asked for, at the sizes of average widths."""
+    rounding = default_rounding(method)
+    prepared = prepare(folder, clips, threads=threads) if is_compensating(rounding) else None
+    allocation = allocate(
+        folder, clips, method=method, rounding=rounding, prepared=prepared, threads=threads
+    )
+    sizes = size_model(folder, PackOptions(), rounding)
+    plain = size_table(SizeModel(folder, PackOptions()))
+    whole = [bits for bits in plain if bits <= 16]
+    for bits in widths:
+        budget = int(np.interp(bits, whole, [plain[width] for width in whole]))
+        plan = best_plan(sizes, allocation, budget, clips, prepared, threads=threads)
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "packed"
+            if prepared is None:
+                pack(folder, plan, path)
+            else:
+                pack(prepared.folder, plan, path, inputs=prepared.inputs)
+            yield bits, plan, path
 
 
 def main() -> None:
@@ -93,45 +143,29 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--language")
+    parser.add_argument("--each-language", action="store_true")
     parser.add_argument("--bits", default="8,6,5,4.5,4")
     parser.add_argument("--methods", default="measured")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
-    calibration = find_clips([options.manifest], split="calib", language=options.language)
-    clips = find_clips([options.manifest], split="dev", language=options.language)
-    table = Table(options.output, clips, options.threads)
-    table.add("float", folder.path, bytes=folder.bytes, average_bits=32)
-    plain = size_table(SizeModel(folder, PackOptions()))
-    widths = [bits for bits in plain if bits <= 16]
-    for method in options.methods.split(","):
-        rounding = default_rounding(method)
-        prepared = None
-        if is_compensating(rounding):
-            prepared = prepare(folder, calibration, threads=options.threads)
-        allocation = allocate(
-            folder,
-            calibration,
-            method=method,
-            rounding=rounding,
-            prepared=prepared,
-            threads=options.threads,
-        )
-        sizes = size_model(folder, PackOptions(), rounding)
-        for bits in map(float, options.bits.split(",")):
-            budget = int(np.interp(bits, widths, [plain[width] for width in widths]))
-            plan = best_plan(
-                sizes, allocation, budget, calibration, prepared, threads=options.threads
-            )
-            with tempfile.TemporaryDirectory() as scratch:
-                if prepared is None:
-                    pack(folder, plan, Path(scratch) / "packed")
-                else:
-                    inputs = prepared.inputs
-                    pack(prepared.folder, plan, Path(scratch) / "packed", inputs=inputs)
+    table = Table(options.output, options.threads)
+    widths = [float(bits) for bits in options.bits.split(",")]
+    languages = [options.language]
+    if options.each_language:
+        rows = find_clips([options.manifest], split="dev")
+        languages = sorted({clip.language for clip in rows if clip.language})
+    for language in languages:
+        calibration = find_clips([options.manifest], split="calib", language=language)
+        clips = find_clips([options.manifest], split="dev", language=language)
+        table.add("float", folder.path, clips, bytes=folder.bytes, average_bits=32)
+        for method in options.methods.split(","):
+            made = packed(folder, calibration, method, widths, options.threads)
+            for bits, plan, path in made:
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}
-                table.add(f"{method} {bits:g}", Path(scratch) / "packed", **facts)
+                table.add(f"{method} {bits:g}", path, clips, **facts)
+                print(language or "", method, f"{bits:g}", "done", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,11 +57,8 @@ MinMax = tuple[int, int]
 DEFAULT_MINMAX: MinMax = (4, 8)
 """The widest range of the paper's Table 1."""
 
-PROBE_CLIPS = 4
-"""Clips, spread over those given, on which `measured` probes every layer."""
-
-CONTEST_CLIPS = 8
-"""Clips, spread over those given, on which the plans of `measured` are compared."""
+PROBE_CLIPS = 8
+"""Clips, spread over those given, on which `measured` probes every layer and compares plans."""
 
 LEVELLING = (0.75,)
 """Powers of the damage by which `measured` orders steps, besides 1: the lower, the more level."""
@@ -198,7 +195,7 @@ def best_plan(
     divergences = plan_divergences(
         sizes.folder if prepared is None else prepared.folder,
         plans,
-        _spread(clips, CONTEST_CLIPS),
+        _probe_clips(clips),
         None if prepared is None else prepared.inputs,
         language=language,
         threads=threads,
@@ -207,8 +204,8 @@ def best_plan(
     return plans[divergences.index(min(divergences))]
 
 
-def _spread(clips: Sequence[Clip], count: int) -> Sequence[Clip]:
-    return clips[:: max(1, len(clips) // count)][:count]
+def _probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
+    return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
 
 
 def default_rounding(method: Method) -> Rounding:
@@ -315,7 +312,7 @@ def allocate(
         return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
     damage = measure_damage(
         folder if prepared is None else prepared.folder,
-        _spread(clips, PROBE_CLIPS),
+        _probe_clips(clips),
         rounding,
         None if prepared is None else prepared.inputs,
         language=language,
