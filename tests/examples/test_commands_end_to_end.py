@@ -16,7 +16,7 @@ from mqtool.evaluate.score import evaluate_model
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.size import PackOptions, SizeModel
 
-PROCESSOR_SECONDS = 60
+PROCESSOR_SECONDS = 90
 CALIBRATION_SPEAKER = "439c84f4"
 
 
