@@ -24,8 +24,8 @@ class Graph(Protocol):
 
 _SAVED = "session.optimized_model_external_initializers_"
 _NO_SATURATION = "session.x64quantprecision"
-"""On x86-64 without VNNI, products of uint8 and int8 saturate in 16 bits unless onnxruntime makes the
-weights uint8, which this asks for; elsewhere it changes nothing."""
+"""On x86-64 without VNNI, products of uint8 and int8 saturate in 16 bits unless onnxruntime makes
+the weights uint8, which this asks for; elsewhere it changes nothing."""
 
 _HAND_OVER = "add_external_initializers_from_files_in_memory"
 
