@@ -46,7 +46,8 @@ for name in $wanted; do
             -o "$results/tables-ctc"
         ;;
     language)
-        # Figure 4, at sizes between whole bits; at 4.3 the paper's methods repeat words without end. Some Spanish transcripts lack accents and some Italian ones hold broken letters.
+        # Figure 4, at sizes between whole bits; at 4.3 the paper's methods repeat words without end.
+        # Some Spanish transcripts lack accents and some Italian ones hold broken letters.
         "${mqtool[@]}" matrix work/base --manifest "$data/prompts/manifest.csv" --by language \
             --bits 4.7,5.3 --test-clips "${TEST_CLIPS:-40}" --remove-diacritics --threads 1 \
             --cache work/cache/base -o "$results/language-whisper-base"

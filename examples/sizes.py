@@ -23,11 +23,12 @@ from mqruntime.recognizer import Recognizer
 from mqtool.bundle.pack import pack
 from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import paired_interval
+from mqtool.evaluate.experiment import budgets_of_bits
 from mqtool.evaluate.score import Scored, score_clips, summary
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import Method, allocate, best_plan, default_rounding
 from mqtool.plan.plan_file import Plan
-from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
+from mqtool.plan.size import PackOptions, size_model
 from mqtool.quantize.prepare import prepare
 from mqtool.quantize.rounding import is_compensating
 
@@ -123,10 +124,7 @@ def packed(
         folder, clips, method=method, rounding=rounding, prepared=prepared, threads=threads
     )
     sizes = size_model(folder, PackOptions(), rounding)
-    plain = size_table(SizeModel(folder, PackOptions()))
-    whole = [bits for bits in plain if bits <= 16]
-    for bits in widths:
-        budget = int(np.interp(bits, whole, [plain[width] for width in whole]))
+    for bits, budget in zip(widths, budgets_of_bits(folder, widths), strict=True):
         plan = best_plan(sizes, allocation, budget, clips, prepared, threads=threads)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "packed"

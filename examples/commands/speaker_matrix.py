@@ -32,12 +32,13 @@ from mqruntime.session import Graph
 from mqtool.bundle.pack import pack
 from mqtool.clips import Clip, find_clips
 from mqtool.evaluate.bootstrap import interval, paired_interval
+from mqtool.evaluate.experiment import budgets_of_bits
 from mqtool.evaluate.score import score_clips
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.divergence import OutputDivergence
 from mqtool.plan.make import allocate, default_rounding, fit_plan
 from mqtool.plan.plan_file import Plan
-from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
+from mqtool.plan.size import PackOptions, size_model
 from mqtool.quantize.prepare import Prepared, prepare
 from mqtool.quantize.rounding import Rounding, is_compensating
 
@@ -258,8 +259,8 @@ def main() -> None:
     tested = np.array([clip.speaker for clip in dev])
     speakers = sorted({str(clip.speaker) for clip in calib})
     bench = Bench(folder, dev, options.threads)
-    table = size_table(SizeModel(folder, PackOptions()))
-    widths = [bits for bits in table if bits <= 16]
+    widths = [float(bits) for bits in options.bits.split(",")]
+    budgets = budgets_of_bits(folder, widths)
     result = {
         "command": "python " + " ".join(sys.argv),
         "date": date.today().isoformat(),
@@ -275,8 +276,7 @@ def main() -> None:
         own_clips = [[clip for clip in calib if clip.speaker == speaker] for speaker in speakers]
         heard = [[]] if method == UNIFORM else own_clips
         calibrated = [Calibrated(folder, clips, method, options.threads) for clips in heard]
-        for bits in options.bits.split(","):
-            budget = int(np.interp(float(bits), widths, [table[width] for width in widths]))
+        for bits, budget in zip(widths, budgets, strict=True):
             plans = [one.plan(budget) for one in calibrated]
             figures = np.stack(
                 [
@@ -285,7 +285,7 @@ def main() -> None:
                 ],
                 axis=1,
             )
-            row = {"method": method, "bits": float(bits), "bytes": plans[0].planned_bytes}
+            row = {"method": method, "bits": bits, "bytes": plans[0].planned_bytes}
             for (name, scale), values in zip(FIGURES.items(), figures, strict=True):
                 if method == UNIFORM:
                     uniform[bits, name] = values[0]
