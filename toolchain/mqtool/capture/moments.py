@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mqtool.capture.inputs import conv_windows
 from mqtool.capture.observe import ConvWindow, ObservedInputs, observe_inputs
-from mqtool.capture.run import watch
+from mqtool.capture.run import HEARD_SECONDS, watch
 from mqtool.clips import Clip
 from mqtool.errors import ModelError
 from mqtool.graph.folder import ModelFolder
@@ -36,9 +36,6 @@ POSITIONS = 512
 
 SHRINKAGE = 1.0
 """Inputs for every column with which half of a matrix's off-diagonal is believed."""
-
-HEARD_SECONDS = 10.0
-"""How much of each clip is heard. Whisper hears it without the silence up to 30 s."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder
 
 __all__ = [
+    "HEARD_SECONDS",
     "Utterance",
     "capture_outputs",
     "open_graphs",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 Float = NDArray[np.float32]
+
+HEARD_SECONDS = 10.0
+"""How much of each clip is heard where a part is enough. Whisper then hears it `shortened`."""
 
 SILENCE = 1.0
 """Seconds after a clip that stand for the silence that fills Whisper's window."""

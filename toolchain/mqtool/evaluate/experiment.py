@@ -392,13 +392,15 @@ class Experiment:
         clips: ClipSet | None,
         budget_bytes: int | None,
     ) -> Plan:
-        is_prepared = allocation.alternatives and clips and is_compensating(system.rounded)
+        prepared = None
+        if clips and allocation.alternatives and is_compensating(system.rounded):
+            prepared = self._prepare(clips)
         return best_plan(
             self._size_model(system),
             allocation,
             budget_bytes,
             clips.clips if clips else [],
-            self._prepare(clips) if clips and is_prepared else None,
+            prepared,
             threads=self._threads,
             progress=self._progress,
         )

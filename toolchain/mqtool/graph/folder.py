@@ -14,7 +14,7 @@ from mqtool.graph.equalize import Factors, equalize
 from mqtool.graph.files import check_graph, data_path, load_graph, sha256_files
 from mqtool.graph.layers import Layer, find_layers
 
-__all__ = ["ModelFolder", "layer_weight"]
+__all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
 
 
 @dataclass(frozen=True)
@@ -104,3 +104,9 @@ def layer_weight(model: ir.Model, layer: Layer) -> NDArray[np.float32]:
     if not np.isfinite(weight).all():
         raise ModelError(f"layer {layer.name!r} holds NaN or infinity; export the model again")
     return weight
+
+
+def set_layer_weight(model: ir.Model, layer: Layer, weight: NDArray[np.float32]) -> None:
+    """Replace the weight of a layer in a loaded graph; float32 [rows, columns]."""
+    tensor = ir.Tensor(layer.to_stored(weight), name=layer.initializer)
+    model.graph.initializers[layer.initializer].const_value = tensor

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from mqtool.capture.run import open_graphs
 from mqtool.clips import Clip
-from mqtool.graph.folder import ModelFolder, layer_weight
+from mqtool.graph.folder import ModelFolder, layer_weight, set_layer_weight
 from mqtool.plan.divergence import FloatOutputs
 from mqtool.plan.plan_file import Plan
 from mqtool.quantize.rounding import LayerInput, quantize_weight
@@ -73,5 +73,4 @@ def _round(
             plan.rounding,
             inputs.get(layer.name),
         )
-        tensor = ir.Tensor(layer.to_stored(rounded.dequantize()), name=layer.initializer)
-        model.graph.initializers[layer.initializer].const_value = tensor
+        set_layer_weight(model, layer, rounded.dequantize())

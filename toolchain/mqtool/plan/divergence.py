@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqruntime.session import Graph
-from mqtool.capture.run import output_logits, shortened, utterances
+from mqtool.capture.run import HEARD_SECONDS, output_logits, shortened, utterances
 from mqtool.clips import Clip
 from mqtool.graph.folder import ModelFolder
 
 __all__ = ["FloatOutputs", "OutputDivergence"]
 
 Float = NDArray[np.float32]
-
-HEARD_SECONDS = 10.0
-"""How much of each clip is heard."""
 
 POSITIONS = 24
 """Output positions (tokens or frames) of each clip that are compared."""

@@ -20,7 +20,7 @@ from mqtool.capture.observe import override_weights
 from mqtool.capture.run import open_graphs
 from mqtool.clips import Clip
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
-from mqtool.graph.folder import ModelFolder, layer_weight
+from mqtool.graph.folder import ModelFolder, layer_weight, set_layer_weight
 from mqtool.graph.layers import Layer
 from mqtool.plan.divergence import FloatOutputs
 from mqtool.quantize.rounding import LayerInput, Rounding, quantize_weight
@@ -93,7 +93,7 @@ def measure_damage(
         known = (inputs or {}).get(layer.name)
         error = _rounding_errors(layer, weight, rounding, known)
         probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding, known).dequantize()
-        changed = _with_weight(folder, graphs, layer, layer.to_stored(probe), threads)
+        changed = _with_weight(folder, graphs, layer, probe, threads)
         probed = float_outputs.divergence(changed, hears_anew=layer.graph == "encoder")
         damage[layer.name] = Damage(max(probed, 0.0), error)
         advance()
@@ -138,12 +138,12 @@ def _with_weight(
 ) -> dict[str, Graph]:
     changed: dict[str, Graph] = dict(graphs)
     if layer.op != "embedding":
-        changed[layer.graph] = _Overridden(graphs[layer.graph], {layer.initializer: weight})
+        stored = {layer.initializer: layer.to_stored(weight)}
+        changed[layer.graph] = _Overridden(graphs[layer.graph], stored)
         return changed
 
     def edit(model: ir.Model, role: str) -> None:
-        tensor = ir.Tensor(weight, name=layer.initializer)
-        model.graph.initializers[layer.initializer].const_value = tensor
+        set_layer_weight(model, layer, weight)
 
     return changed | open_graphs(folder, edit, roles=[layer.graph], threads=threads)
 
