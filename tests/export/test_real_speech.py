@@ -13,7 +13,7 @@ from mqtool.export.whisper_reference import reference_features
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
 
-CLIPS = 60
+CLIPS = 24
 
 
 @pytest.mark.parametrize("optimize", [True, False])
@@ -25,7 +25,7 @@ def test_greedy_tokens_equal_pytorch(speech, whisper_tiny_en, exported_tiny_en, 
     model = load_model(whisper_tiny_en)
     prompts = find_clips([speech / "prompts" / "manifest.csv"], split="dev", language="en")
     books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")
-    clips = [*list(prompts)[:30], *list(books)[:30]]
+    clips = [*list(prompts)[: CLIPS // 2], *list(books)[: CLIPS // 2]]
     assert len(clips) == CLIPS
     with Recognizer.open(exported_tiny_en, optimize=optimize) as recognizer:
         settings = recognizer.manifest.whisper
