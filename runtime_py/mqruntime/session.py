@@ -26,6 +26,8 @@ _SAVED = "session.optimized_model_external_initializers_"
 _NO_SATURATION = "session.x64quantprecision"
 """On x86-64 without VNNI, products of uint8 and int8 saturate in 16 bits unless onnxruntime makes
 the weights uint8, which this asks for; elsewhere it changes nothing."""
+_NO_SATURATION_SINCE = (1, 30)
+"""Before, it does not know MatMulInteger, and 1.28 aborts on some."""
 
 _HAND_OVER = "add_external_initializers_from_files_in_memory"
 
@@ -85,7 +87,9 @@ class Session:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
         )
-        entries = {_NO_SATURATION: "1", **(config or {})}
+        entries = dict(config or {})
+        if _release(onnxruntime.__version__) >= _NO_SATURATION_SINCE:
+            entries.setdefault(_NO_SATURATION, "1")
         if save_to is not None:
             options.optimized_model_filepath = str(save_to)
             entries[f"{_SAVED}file_name"] = f"{save_to.name}.data"
@@ -146,6 +150,10 @@ class Session:
     def close(self) -> None:
         """Free the graph's memory; `run` fails from now on."""
         self._session = None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _first_line(error: Exception) -> str:

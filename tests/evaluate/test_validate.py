@@ -44,6 +44,12 @@ def _packed(model, folder, bits):
     pack(model, plan, folder / f"packed{bits}")
 
 
+@pytest.fixture(autouse=True)
+def exact_products(monkeypatch):
+    """A processor on which the optimizer changes nothing."""
+    monkeypatch.setattr(validation, "products_saturate", lambda *, optimize: False)
+
+
 @pytest.fixture
 def clips(toy):
     return find_clips([toy / "clips"])
@@ -162,6 +168,11 @@ def test_roundings_that_fall_otherwise_pass_and_logits_that_all_move_fail(
     monkeypatch.setattr(validation, "_logits", moved)
     result = validate(toy / "packed8", toy / "model", clips)
     assert ("logits without optimizer" not in _failed(result)) == passes
+
+    monkeypatch.setattr(validation, "products_saturate", lambda *, optimize: not optimize)
+    result = validate(toy / "packed8", toy / "model", clips)
+    assert _failed(result) == {}
+    assert result.checks[-1].wanted.endswith("int8 products saturate")
 
 
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):

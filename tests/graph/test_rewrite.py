@@ -12,6 +12,7 @@ from mqruntime.session import Session
 from mqtool.graph.files import load_graph, save_graph, saved_bytes
 from mqtool.graph.folder import layer_weight
 from mqtool.graph.layers import find_layers
+from mqtool.graph.saturation import products_saturate
 from mqtool.graph.weights import StoredLayer, blank_weight, encode_weight, read_layers
 from mqtool.plan.size import PackOptions, packed_graph
 from mqtool.quantize.rounding import quantize_weight
@@ -71,17 +72,8 @@ def test_packed_graph_equals_the_dequantized_one(
     }
 
 
-def saturates() -> bool:
-    """Whether onnxruntime's products of uint8 and int8 saturate in 16 bits on this processor."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx2" in flags and "vnni" not in flags
-
-
-OPTIMIZE = (True,) if saturates() else (True, False)
-"""With which products are exact: what would saturate is avoided by onnxruntime's optimizer."""
+OPTIMIZE = [on for on in (True, False) if not products_saturate(optimize=on)]
+"""With which products are exact on this processor."""
 
 
 @pytest.mark.parametrize("opset", [18, 25])
