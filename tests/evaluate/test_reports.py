@@ -149,6 +149,10 @@ def test_ablation_tables(experiment, model, groups):
     # Three draws of two clips, one of all four, none of nine.
     assert [row["calibration_clips"] for row in by_table[4]] == [2] * 3 * count + [4] * count
     assert "For 9 clips there are not enough" in render(report.page)
+    # Intervals are of the draws, so there is none for what can be drawn in one way only.
+    (of_draws,) = [part for part in report.page.sections if part.title.startswith("Table 4")]
+    rate = next(r["wer"] for r in by_table[4] if r["calibration_clips"] == 4)
+    assert of_draws.tables[0].rows[1][4].text == f"{rate:.1f} ({rate:.1f} to {rate:.1f})"
     assert all(r["calibrated_on"] == r["tested_on"] for n in (1, 4) for r in by_table[n])
     assert len(by_table[3]) == 8 * count
     assert [row["calibration"] for row in by_table[3][::count]][-2:] == ["hess", "cosine"]

@@ -381,13 +381,13 @@ class _Shown:
         return compare(row.label, other.label, pairs, self.metric, budget)
 
     def _mean(self, row: _Row, group: str) -> Mean:
-        """Over repetitions, with their standard deviation; of one, with its bootstrap interval."""
-        outcomes = row.outcomes[group]
-        means = [mean_of([outcome], self.metric) for outcome in outcomes]
-        if len(means) == 1:
+        """With its bootstrap interval; in a table of draws, with the standard deviation over them."""
+        means = [mean_of([outcome], self.metric) for outcome in row.outcomes[group]]
+        if all(len(other.outcomes[group]) == 1 for other in self.part.rows):
             return means[0]
         values = [mean.value for mean in means]
-        value, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        value = float(np.mean(values))
         return Mean(value, value - spread, value + spread)
 
     def _draw(self, palette: Palette) -> "Figure":
