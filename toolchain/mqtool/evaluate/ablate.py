@@ -381,7 +381,7 @@ class _Shown:
         return compare(row.label, other.label, pairs, self.metric, budget)
 
     def _mean(self, row: _Row, group: str) -> Mean:
-        """With its bootstrap interval; in a table of draws, with the standard deviation over them."""
+        """With its bootstrap interval; in a table of draws, with their standard deviation."""
         means = [mean_of([outcome], self.metric) for outcome in row.outcomes[group]]
         if all(len(other.outcomes[group]) == 1 for other in self.part.rows):
             return means[0]
