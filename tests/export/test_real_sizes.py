@@ -19,19 +19,19 @@ LARGE = {
     "feat_extract_norm": "layer",
     "conv_bias": True,
 }
-HALF = LARGE | {"num_hidden_layers": 12}
+QUARTER = LARGE | {"num_hidden_layers": 6}
 """One model above 2 GB is enough to pay for each time."""
 CONFORMER = LARGE | {"hidden_act": "swish", "vocab_size": 32}
 
 # Name, class, options, millions of parameters, external data, limit of memory in GB.
 CASES = [
     ("base", "Wav2Vec2ForCTC", {}, 94, False, 3.5),
-    ("half-large", "Wav2Vec2ForCTC", HALF | {"do_stable_layer_norm": True}, 164, False, 7.5),
+    ("quarter-large", "Wav2Vec2ForCTC", QUARTER | {"do_stable_layer_norm": True}, 88, False, 7.5),
     (
-        "half-conformer-relative",
+        "quarter-conformer-relative",
         "Wav2Vec2ConformerForCTC",
-        CONFORMER | HALF | {"position_embeddings_type": "relative"},
-        315,
+        CONFORMER | QUARTER | {"position_embeddings_type": "relative"},
+        164,
         False,
         7.5,
     ),
