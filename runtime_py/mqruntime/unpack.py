@@ -122,7 +122,7 @@ def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:
 
 def _check_all_used(graph: Graph, layer: str, parts: int) -> None:
     """Refuse a layer with stored parts beyond those that its codes are put together from."""
-    for kind in ("weight", "groups"):
+    for kind in ("weight", "multipliers"):
         prefix = f"{layer}.{kind}/"
         for name in graph.tensors:
             if name.startswith(prefix):
@@ -150,6 +150,11 @@ def _stored_shape(graph: Graph, source: str) -> tuple[int, int]:
     if plane.data_type == UINT8:
         stored = stored * 8 // _plane_width(source)
     return lines, width or stored
+
+
+def _signed(fields: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All values of a field, 0, 1, ..., as two's complement has them."""
+    return np.where(fields >= len(fields) // 2, fields - len(fields), fields)
 
 
 def _plane_width(name: str) -> int:
@@ -188,15 +193,15 @@ class _Part:
             if widths == [1]:
                 values = 2 * values - 1
             elif number == 0:
-                values -= (values >= 2 ** (width - 1)) * 2**width
+                values = _signed(values)
             values <<= sum(widths[number + 1 :])
             stored = graph.tensors[name].bytes(data)
             self.planes.append(_Plane(stored, width, values, (lines, length), is_table))
         self.multipliers = None
-        if tensor := graph.tensors.get(f"{layer}.groups/{index}"):
+        if tensor := graph.tensors.get(f"{layer}.multipliers/{index}"):
             groups = self.columns // _GROUP_SIZE
             shape = (lines, groups) if is_table else (groups, length)
-            values = np.arange(2**_MULTIPLIER_BITS)
+            values = _signed(np.arange(2**_MULTIPLIER_BITS))
             plane = _Plane(tensor.bytes(data), _MULTIPLIER_BITS, values, shape, is_table)
             self.multipliers = plane.lines(0, shape[0])
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mqtool.graph.bits import code_range
 from mqtool.graph.layers import Layer
-from mqtool.graph.weights import is_grouped, largest_multiplier
+from mqtool.graph.weights import is_grouped, multiplier_range
 from mqtool.quantize.rounding import quantize_weight
 
 
@@ -43,11 +43,21 @@ def test_a_row_of_zeros_stays_zero():
 
 
 def test_groups_by_hand():
-    """A group 15 times as wide as the other: multipliers 15 and 1, and both fit exactly."""
-    weight = np.concatenate([np.tile([7.0, -3.0], 16) * 15, np.tile([7.0, -3.0], 16)])
+    """One group reaches to 64 above zero, one to -8: multipliers -8 and 1, and both fit exactly."""
+    weight = np.concatenate([np.tile([64.0, -40.0], 16), np.tile([-8.0, 5.0], 16)])
     quantized = quantize_weight(layer_of(1, 64), weight[None].astype(np.float32), 4, 0, "grouped")
-    assert quantized.multipliers.tolist() == [[15, 1]]
+    assert quantized.multipliers.tolist() == [[-8, 1]]
+    assert quantized.scale.tolist() == [1.0]
+    assert quantized.codes[0, [0, 1, 32, 33]].tolist() == [-8, 5, -8, 5]
     np.testing.assert_array_equal(quantized.dequantize()[0], weight)
+
+
+@pytest.mark.parametrize("bits", range(2, 6))
+def test_all_codes_are_used_whichever_end_is_larger(bits):
+    low, high = code_range(bits)
+    weight = np.resize(np.arange(low, high + 1, dtype=np.float32), (1, 32))
+    for turned in (weight, -weight):
+        assert error(turned, bits, "grouped") < 1e-4 * np.square(weight).sum()
 
 
 @given(st.integers(2, 8), st.integers(0, 3), st.integers(0, 2**32 - 1))
@@ -66,9 +76,9 @@ def test_codes_scales_and_multipliers_are_storable(bits, lower, seed):
             products = quantized.codes * np.repeat(quantized.multipliers, 32, axis=1)
             assert -128 <= products.min() <= products.max() <= 127
             if is_grouped(layer, bits):
-                assert quantized.multipliers.max() <= largest_multiplier(
-                    bits - 1 if lower else bits
-                )
+                least, most = multiplier_range(bits - 1 if lower else bits)
+                assert least <= quantized.multipliers.min() <= quantized.multipliers.max() <= most
+                assert (quantized.multipliers != 0).all()
 
 
 @pytest.mark.parametrize("bits", range(2, 8))

@@ -114,8 +114,9 @@ def test_only_what_lookups_need_stays_packed(tmp_path, monkeypatch):
     path = packed_toy(tmp_path / "toy.onnx", 6, 5, rounding="grouped", scale=4)
     skeleton = onnx.load_from_string(unpack_model(map_file(path)).skeleton)
     names = {tensor.name for tensor in skeleton.graph.initializer}
-    assert {"embed.weight/0/0:4", "embed.weight/1/0:4", "embed.groups/1"} <= names
-    assert not [name for name in names if name.startswith(("layer.q.weight/", "layer.q.groups"))]
+    assert {"embed.weight/0/0:4", "embed.weight/1/0:4", "embed.multipliers/1"} <= names
+    own = ("layer.q.weight/", "layer.q.multipliers/")
+    assert not [name for name in names if name.startswith(own)]
     assert "layer.q.scale" in names
     made = {name for node in skeleton.graph.node for name in node.output}
     assert made.isdisjoint(INTEGER_LAYERS)
@@ -171,7 +172,7 @@ def test_files_for_onnxruntime_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["layer.q.weight/2/0:4", "layer.q.groups/7", "layer.q.weight/1:32"]
+    "name", ["layer.q.weight/2/0:4", "layer.q.multipliers/7", "layer.q.weight/1:32"]
 )
 def test_stored_parts_that_are_not_used_are_left_to_onnxruntime(name, tmp_path):
     path = packed_toy(tmp_path / "toy.onnx", 4)
@@ -221,7 +222,7 @@ def test_damaged_files_end_in_a_model_error(tmp_path, monkeypatch):
     assert refused > 100
 
 
-@pytest.mark.parametrize("name", ["layer.q.weight/0/1:1", "embed.groups/0"])
+@pytest.mark.parametrize("name", ["layer.q.weight/0/1:1", "embed.multipliers/0"])
 def test_planes_of_another_size_are_left_to_onnxruntime(name, tmp_path, monkeypatch):
     monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
     path = packed_toy(tmp_path / "toy.onnx", 3, rounding="grouped", scale=4)

@@ -122,7 +122,7 @@ def _multipliers(
     packed = emitter.initializer(stored)
     if layout == "typed":
         return emitter.op("Cast", packed, to=int(dtype))
-    fields = _expand(emitter, packed, _MULTIPLIER_BITS, dtype, signed=False)
+    fields = _expand(emitter, packed, _MULTIPLIER_BITS, dtype, signed=True)
     rows = part.rows if layout == "rows" else 1
     flat = emitter.op("Reshape", fields, _shape(emitter, [rows, -1]))
     wide = static_shape(stored)[-1] * 8 // _MULTIPLIER_BITS
@@ -156,7 +156,7 @@ def decode_rows(
         return codes
     groups = columns // GROUP_SIZE
     stored = emitter.initializer(part.multipliers)
-    multipliers = unpack(stored, _MULTIPLIER_BITS, groups, signed=False)
+    multipliers = unpack(stored, _MULTIPLIER_BITS, groups, signed=True)
     column = emitter.op("Unsqueeze", multipliers, emitter.constant([-1], ir.DataType.INT64))
     grouped = _reshape_rows(emitter, codes, ids, [groups, GROUP_SIZE])
     return _reshape_rows(emitter, emitter.op("Mul", grouped, column), ids, [columns])

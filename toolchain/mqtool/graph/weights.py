@@ -5,13 +5,14 @@ Tensor names, from which `read_layers` takes the widths back:
 
     {layer}.weight/{part}/{plane}:{width}     one bit plane of one part, high to low
     {layer}.weight/{part}:32                  rows left in float32
-    {layer}.groups/{part}                     4-bit multipliers, one for 32 weights of a row
+    {layer}.multipliers/{part}                signed, of 4 bits, one for 32 weights of a row
     {layer}.scale                             bfloat16, one a row
 
-A part of at most 5 bits may have multipliers: small integers, 1 to 15, by which the codes of each
+A part of at most 5 bits may have multipliers: small integers, -8 to 7, by which the codes of each
 group of 32 consecutive weights of a row are multiplied. Code times multiplier fits in int8, so a
 group follows its own range at 1/8 bit a weight while the kernels still see int8 weights with
-one scale a row, and nothing is rounded twice.
+one scale a row, and nothing is rounded twice. There is one code more below zero than above, and
+the sign of a multiplier turns it to the side where the group reaches further.
 
 Planes of a Linear or Conv are of ONNX's own 4-bit and 2-bit types in the shape the graph
 uses ([in, rows] for a Linear; with the group axis split off where there are multipliers); a 1-bit
@@ -51,8 +52,8 @@ __all__ = [
     "encode_weight",
     "is_grouped",
     "is_layer_tensor",
-    "largest_multiplier",
     "layer_layout",
+    "multiplier_range",
     "part_rows",
     "part_shapes",
     "plane_name",
@@ -160,9 +161,9 @@ def is_grouped(layer: Layer, bits: int) -> bool:
     return bits <= GROUPED_MAX_BITS and layer.columns % GROUP_SIZE == 0
 
 
-def largest_multiplier(bits: int) -> int:
-    """So that code times multiplier fits in int8, and the multiplier in 4 bits."""
-    return min(15, 127 // (1 << (bits - 1)))
+def multiplier_range(bits: int) -> tuple[int, int]:
+    """Lowest and highest: code times multiplier fits in int8, and the multiplier in 4 bits."""
+    return (-7, 7) if bits == GROUPED_MAX_BITS else (-8, 7)
 
 
 def grouped_shape(layer: Layer, rows: int) -> tuple[int, int, int]:
@@ -205,7 +206,7 @@ def encode_weight(layer: Layer, weight: QuantizedWeight, opset: int) -> PackedWe
         grouped = weight.multipliers is not None and is_grouped(layer, bits)
         if weight.multipliers is not None and grouped:
             multipliers = weight.multipliers[start:stop]
-            _check_range(layer, multipliers, 1, largest_multiplier(bits))
+            _check_range(layer, multipliers, *multiplier_range(bits))
             groups = _plane_bytes(layer, layout, multipliers, _MULTIPLIER_BITS)
         parts.append(_part(layer, layout, index, rows, bits, grouped, planes, groups))
     return PackedWeight(layout, parts, _scale_tensor(layer, spans, weight.scale))
@@ -231,7 +232,7 @@ def blank_weight(
 
 
 _NAME = re.compile(r"(?P<layer>.+)\.weight/(?P<part>[01])(?:/(?P<plane>\d))?:(?P<width>\d+)")
-_BESIDE = re.compile(r"(?P<layer>.+)\.(?:scale|groups/[01])")
+_BESIDE = re.compile(r"(?P<layer>.+)\.(?:scale|multipliers/[01])")
 
 
 def is_layer_tensor(name: str) -> bool:
@@ -308,9 +309,9 @@ def _part(
         return PackedPart(bits, rows, tensors, shape)
     count = layer.columns // GROUP_SIZE
     one_each = (count, 1, rows) if layer.op == "linear" else (rows, count, 1)
-    name = f"{layer.name}.groups/{index}"
+    name = f"{layer.name}.multipliers/{index}"
     size = (rows, count)
-    multipliers = _tensor(layout, name, size, one_each, _MULTIPLIER_BITS, False, groups)
+    multipliers = _tensor(layout, name, size, one_each, _MULTIPLIER_BITS, True, groups)
     return PackedPart(bits, rows, tensors, shape, multipliers, one_each)
 
 

@@ -20,7 +20,7 @@ from mqtool.graph.weights import (
     GROUP_SIZE,
     QuantizedWeight,
     is_grouped,
-    largest_multiplier,
+    multiplier_range,
     part_rows,
 )
 from mqtool.quantize.compensate import Compensator
@@ -210,22 +210,30 @@ def round_rows(
 def round_groups(weight: Float, bits: int, root: Float | None = None) -> tuple[Codes, Codes, Float]:
     """Codes [rows, columns], multipliers [rows, groups] and scales [rows]; `root` as above.
 
-    The group with the largest range gets the largest multiplier; the others the multiplier with
-    the least squared error under that row's scale. A few scales are tried for each row.
+    The sign of a multiplier lets the larger end of a group have the one code more. The group with
+    the largest range gets the largest multiplier; the others the one with the least squared error
+    under that row's scale. A few scales are tried for each row.
     """
     rows, columns = weight.shape
     groups = weight.reshape(rows, -1, GROUP_SIZE)
     root_groups = None if root is None else root.reshape(len(root), -1, GROUP_SIZE)
-    most = largest_multiplier(bits)
-    magnitudes = np.abs(groups)
+    top, bottom = groups.max(axis=2), -groups.min(axis=2)
+    sign = np.where(top > bottom, -1, 1)
     # One bit has no range to cover: its best step is the mean magnitude.
-    reach = magnitudes.mean(axis=2) if bits == 1 else magnitudes.max(axis=2) / code_range(bits)[1]
+    reach = (
+        np.abs(groups).mean(axis=2)
+        if bits == 1
+        else np.maximum(top, bottom) / np.float32(-code_range(bits)[0])
+    )
+    low, high = multiplier_range(bits)
+    most = np.where(sign < 0, -low, high)
     best_error = np.full(rows, np.inf, np.float32)
     best_scale = np.ones(rows, np.float32)
     best_multipliers = np.ones(reach.shape, np.int32)
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], SCALE_TRIES):
-        scale = _storable(reach.max(axis=1) * np.float32(fraction / most))
-        multipliers, error = _best_multipliers(groups, reach, scale, bits, root_groups)
+        scale = _storable((reach / most).max(axis=1) * np.float32(fraction))
+        covering = np.clip(np.ceil(reach / scale[:, None]), 1, most)
+        multipliers, error = _best_multipliers(groups, sign, covering, scale, bits, root_groups)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
@@ -243,14 +251,26 @@ MULTIPLIER_TRIES = 7
 
 
 def _best_multipliers(
-    groups: Float, reach: Float, scale: Float, bits: int, root: Float | None
+    groups: Float,
+    sign: Codes,
+    covering: Codes,
+    scale: Float,
+    bits: int,
+    root: Float | None,
 ) -> tuple[Codes, Float]:
-    """Multipliers [rows, groups] of least squared error, and that error summed by row."""
-    most = largest_multiplier(bits)
-    covering = np.clip(np.ceil(reach / scale[:, None]), 1, most).astype(np.int32)
-    best, best_error = covering, np.full(reach.shape, np.inf, np.float32)
+    """Multipliers [rows, groups] of least squared error, and that error summed by row.
+
+    Args:
+        groups: weights, [rows, groups, 32].
+        sign: of each group's multiplier, [rows, groups].
+        covering: magnitudes that cover the whole range of each group, [rows, groups].
+        scale: [rows].
+        bits: width.
+        root: as for `round_groups`, by group.
+    """
+    best, best_error = covering, np.full(covering.shape, np.inf, np.float32)
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], MULTIPLIER_TRIES):
-        tried = np.maximum(np.rint(covering * fraction), 1).astype(np.int32)
+        tried = sign * np.maximum(np.rint(covering * fraction), 1).astype(np.int32)
         step = (tried * scale[:, None])[:, :, None].astype(np.float32)
         error = _squared_error(groups, step, bits, root)
         better = error < best_error
