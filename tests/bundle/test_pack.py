@@ -11,6 +11,7 @@ from mqtool.bundle import pack as pack_module
 from mqtool.bundle.pack import pack
 from mqtool.clips import Clip
 from mqtool.errors import MqError, PackError
+from mqtool.graph import frequent
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB, feasible_bytes
 from mqtool.plan.make import make_plan
@@ -55,9 +56,13 @@ def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, s
         assert len(recognizer.transcribe(pcm).tokens) > 0
 
 
+@pytest.mark.parametrize("frequent_rows", [4096, 24], ids=["whole-table", "split-table"])
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("seed", range(6))
-def test_compensated_plans_fill_random_budgets_too(folder, opset, seed, tmp_path):
+def test_compensated_plans_fill_random_budgets_too(
+    folder, opset, seed, frequent_rows, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frequent, "FREQUENT_ROWS", frequent_rows)
     rng = np.random.default_rng(seed)
     soundfile.write(tmp_path / "clip.wav", rng.normal(0, 0.2, 400).clip(-1, 1), 16000)
     prepared = prepare(folder, [Clip(tmp_path / "clip.wav")])
@@ -74,6 +79,8 @@ def test_compensated_plans_fill_random_budgets_too(folder, opset, seed, tmp_path
     report = pack(prepared.folder, plan, tmp_path / "packed", inputs=prepared.inputs)
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
+    names = {entry.name for entry in plan.layers}
+    assert ("embed.frequent" in names) == (frequent_rows == 24)
 
 
 def test_compensated_rounding_without_recordings_is_refused(folder, tmp_path):

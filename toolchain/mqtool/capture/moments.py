@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.capture.frequencies import RowFrequencies
 from mqtool.capture.inputs import conv_windows
 from mqtool.capture.observe import ConvWindow, ObservedInputs, observe_inputs
 from mqtool.capture.run import HEARD_SECONDS, watch
@@ -91,6 +92,7 @@ def capture_moments(
     folder: ModelFolder,
     clips: Iterable[Clip],
     *,
+    frequencies: RowFrequencies | None = None,
     language: str | None = None,
     threads: int = 0,
     advance: Callable[[], None] = lambda: None,
@@ -98,7 +100,7 @@ def capture_moments(
     """Moments of every layer's input by layer name; a table that is only looked up has none.
 
     Layers with one input (queries, keys and values) share one `InputMoments`. Arguments as of
-    `mqtool.capture.run.watch`.
+    `mqtool.capture.run.watch`; `frequencies` are summed up on the way.
 
     Raises:
         ModelError: the model computes infinite values.
@@ -109,6 +111,8 @@ def capture_moments(
         layers = [layer for layer in folder.layers if layer.graph == role]
         inputs = observe_inputs(model.graph, layers)
         observed[role] = {name: seen for name, seen in inputs.items() if not seen.is_lookup}
+        if frequencies is not None:
+            frequencies.edit(model, role)
 
     sums: dict[tuple[object, ...], _Sum] = {}
 
@@ -117,6 +121,8 @@ def capture_moments(
             for name in inputs.values:
                 rows = _rows(np.asarray(values[name], np.float32), inputs.window)
                 sums.setdefault(key, _Sum()).add(rows)
+        if frequencies is not None:
+            frequencies.take(role, values)
 
     longest = int(HEARD_SECONDS * folder.manifest.sample_rate)
     watch(

@@ -93,12 +93,13 @@ def pack(
     from mqtool.plan.plan_file import Plan
     from mqtool.plan.refit import plan_options, refit_plan
     from mqtool.quantize.calibration import calibrate
-    from mqtool.quantize.prepare import prepare
+    from mqtool.quantize.prepare import packed_form, prepare
     from mqtool.quantize.rounding import is_compensating
 
     plan = Plan.read(plan_path)
     folder = ModelFolder.open(model)
-    plan.check_model(plan_path, folder.layers, folder.sha256)
+    form_layers = packed_form(folder, plan.rounding).layers
+    plan.check_model(plan_path, form_layers, folder.sha256)
     try:
         form = plan_options(plan)
     except PlanError as error:

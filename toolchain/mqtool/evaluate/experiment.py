@@ -51,7 +51,7 @@ from mqtool.plan.sensitivity import (
 )
 from mqtool.plan.size import PackOptions, SizeModel, size_model, size_table
 from mqtool.quantize.calibration import Calibration, calibrate
-from mqtool.quantize.prepare import Prepared, prepare
+from mqtool.quantize.prepare import Prepared, packed_form, prepare
 from mqtool.quantize.rounding import Rounding, is_compensating
 
 __all__ = ["Experiment", "Outcome", "System", "Trial", "budgets_of_bits"]
@@ -361,17 +361,14 @@ class Experiment:
     def _measures(self, system: System, clips: ClipSet) -> dict[str, dict[str, float]]:
         """All measures that one pass over the clips gives, the wanted one among them."""
         options: dict[str, Any] = {"threads": self._threads, "progress": self._progress}
-        if system.sensitivity in REDUCTIONS:
-            key = self._key("reductions", clips)
-            return dict(
-                self._cached(key, lambda: measure_reductions(self.folder, clips.clips, **options))
-            )
         rounding = system.rounded
+        form = packed_form(self.folder, rounding)
+        if system.sensitivity in REDUCTIONS:
+            key = self._key("reductions", clips, layers=len(form.layers))
+            return dict(self._cached(key, lambda: measure_reductions(form, clips.clips, **options)))
         key = self._key("distances", clips, rounding=rounding)
         return dict(
-            self._cached(
-                key, lambda: measure_distances(self.folder, clips.clips, rounding, **options)
-            )
+            self._cached(key, lambda: measure_distances(form, clips.clips, rounding, **options))
         )
 
     def _allocate(self, system: System, clips: ClipSet) -> Allocation:

@@ -23,10 +23,11 @@ from mqtool.evaluate.text import count_errors, text_normalizer
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import check_graph, load_graph
 from mqtool.graph.folder import ModelFolder
-from mqtool.graph.layers import Layer
+from mqtool.graph.frequent import FREQUENT_SUFFIX
 from mqtool.graph.saturation import products_saturate
 from mqtool.graph.weights import StoredLayer, read_layers
 from mqtool.plan.plan_file import Plan
+from mqtool.quantize.prepare import packed_form
 
 __all__ = ["Check", "HeardClip", "Validation", "validate"]
 
@@ -136,7 +137,7 @@ def validate(
     assert manifest.packed is not None
     budget, size = manifest.packed["budget_bytes"], stored_bytes(packed)
     checks = [Check("size", size <= budget, f"{size:,} bytes", f"at most {budget:,} bytes")]
-    checks.append(_layers_check(packed, manifest, folder.layers))
+    checks.append(_layers_check(packed, manifest, folder))
     if plan_path is not None:
         checks += _plan_checks(packed, manifest, folder, plan_path)
     heard = _listen(packed, reference, clips, threads, track)
@@ -192,11 +193,13 @@ def _title(manifest: Manifest) -> str:
     return " ".join(filter(None, [manifest.family, manifest.source.get("name")]))
 
 
-def _layers_check(packed: Path, manifest: Manifest, layers: Sequence[Layer]) -> Check:
+def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Check:
     found: dict[str, StoredLayer] = {}
     for name in manifest.graphs.values():
         check_graph(packed / name)
         found |= read_layers(load_graph(packed / name).graph)
+    has_split_tables = any(name.endswith(FREQUENT_SUFFIX) for name in found)
+    layers = packed_form(folder, "compensated" if has_split_tables else "nearest").layers
     wanted = f"{len(layers)} layers at 1 to 16 or {FLOAT_BITS} bits"
     for layer in layers:
         if layer.name not in found:
@@ -214,7 +217,7 @@ def _plan_checks(
     packed: Path, manifest: Manifest, folder: ModelFolder, plan_path: Path
 ) -> list[Check]:
     plan = Plan.read(plan_path)
-    plan.check_model(plan_path, folder.layers, folder.sha256)
+    plan.check_model(plan_path, packed_form(folder, plan.rounding).layers, folder.sha256)
     assert manifest.packed is not None
     stored = str(manifest.packed.get("plan_sha256"))
     same = stored == plan.sha256

@@ -12,6 +12,7 @@ from mqruntime.manifest import MANIFEST_NAME, Manifest
 from mqtool.errors import ModelError
 from mqtool.graph.equalize import Factors, equalize
 from mqtool.graph.files import check_graph, data_path, load_graph, sha256_files
+from mqtool.graph.frequent import RowOrders, split_tables
 from mqtool.graph.layers import Layer, find_layers
 
 __all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
@@ -26,11 +27,14 @@ class ModelFolder:
         manifest: its model.json.
         factors: by which the channels of its graphs are equalized when they are loaded
             (`mqtool.graph.equalize`); the model computes the same with or without.
+        orders: of the rows of tables, whose frequent ones then are a layer of their own
+            (`mqtool.graph.frequent`); likewise.
     """
 
     path: Path
     manifest: Manifest
     factors: Factors | None = None
+    orders: RowOrders | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -51,17 +55,20 @@ class ModelFolder:
 
     def load(self, role: str) -> ir.Model:
         """A fresh copy of one graph."""
-        model = self._stored(role)
+        model = self._split(role)
         if self.factors is not None:
             equalize(model.graph, find_layers(model.graph, role), self.factors)
         return model
 
-    def equalized(self, factors: Factors | None) -> "ModelFolder":
-        """The same model with its channels equalized."""
-        return replace(self, factors=factors)
+    def adapted(self, factors: Factors, orders: RowOrders) -> "ModelFolder":
+        """The same model with its channels equalized and the frequent rows of tables apart."""
+        return replace(self, factors=factors, orders=orders)
 
-    def _stored(self, role: str) -> ir.Model:
-        return load_graph(self.path / self.manifest.graphs[role])
+    def _split(self, role: str) -> ir.Model:
+        model = load_graph(self.path / self.manifest.graphs[role])
+        if self.orders is not None:
+            split_tables(model.graph, find_layers(model.graph, role), self.orders)
+        return model
 
     def is_external(self, role: str) -> bool:
         """Whether the graph keeps its weights in a separate file; its packed form does the same."""
@@ -73,7 +80,7 @@ class ModelFolder:
         return [
             layer
             for role in self.manifest.graphs
-            for layer in find_layers(self._stored(role).graph, role)
+            for layer in find_layers(self._split(role).graph, role)
         ]
 
     @cached_property

@@ -25,7 +25,7 @@ from mqtool.plan.measured import LEAST_BITS, Damage, measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
 from mqtool.plan.size import PackOptions, SizeModel, Widths, size_model
-from mqtool.quantize.prepare import Prepared, prepare
+from mqtool.quantize.prepare import Prepared, packed_form, prepare
 from mqtool.quantize.rounding import Rounding, is_compensating
 
 __all__ = [
@@ -292,6 +292,7 @@ def allocate(
     Raises:
         ClipsError: the method needs clips and there are none.
     """
+    folder = packed_form(folder, rounding) if prepared is None else prepared.folder
     if method == "uniform":
         return Allocation(method, rounding, list(uniform_steps(folder.layers)), {}, None)
     if method == "shuffled":
@@ -311,7 +312,7 @@ def allocate(
         )
         return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
     damage = measure_damage(
-        folder if prepared is None else prepared.folder,
+        folder,
         _probe_clips(clips),
         rounding,
         None if prepared is None else prepared.inputs,

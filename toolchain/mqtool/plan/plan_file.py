@@ -20,7 +20,9 @@ UTF-8 JSON with sorted keys. Fields:
     layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity}]:
                      the first rows of a layer have `bits`, the last `rows_at_lower_bits` the
                      next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
-                     scales and multipliers; sensitivity is null where it was not measured
+                     scales and multipliers; sensitivity is null where it was not measured. With
+                     compensated rounding the frequent rows of a large table of tokens are a layer
+                     {table}.frequent (`mqtool.graph.frequent`)
 """
 
 import hashlib

@@ -47,8 +47,8 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
         return plan
     sizes = size_model(folder, options, plan.rounding)
     check_budget(sizes, plan.budget_bytes)
-    widths = fit_budget(sizes, _steps_through(folder.layers, plan), plan.budget_bytes)
-    shapes = {layer.name: layer for layer in folder.layers}
+    widths = fit_budget(sizes, _steps_through(sizes.folder.layers, plan), plan.budget_bytes)
+    shapes = {layer.name: layer for layer in sizes.folder.layers}
     layers = [
         replace(
             entry,

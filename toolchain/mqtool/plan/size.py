@@ -20,8 +20,8 @@ from mqtool.graph.rewrite import Activations, replace_layers
 from mqtool.graph.static import blank_ranges
 from mqtool.graph.tidy import set_opset, shorten_names, store_half
 from mqtool.graph.weights import TYPED_OPSET, PackedWeight, blank_weight
-from mqtool.quantize.prepare import unit_factors
-from mqtool.quantize.rounding import Rounding, is_compensating, is_grouping
+from mqtool.quantize.prepare import packed_form
+from mqtool.quantize.rounding import Rounding, is_grouping
 
 __all__ = [
     "NO_RECORDINGS",
@@ -192,9 +192,8 @@ class SizeModel:
 
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
     """Sizes of a model's packed forms when its weights are rounded so."""
-    if is_compensating(rounding):
-        folder = folder.equalized(unit_factors(folder))
-    return SizeModel(folder, replace(options, grouped=is_grouping(rounding)))
+    form = packed_form(folder, rounding)
+    return SizeModel(form, replace(options, grouped=is_grouping(rounding)))
 
 
 def size_table(sizes: SizeModel) -> dict[int, int]:

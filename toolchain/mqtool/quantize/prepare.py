@@ -1,17 +1,22 @@
-"""What compensated rounding takes from the recordings: equalized channels and input moments."""
+"""What compensated rounding takes from the recordings.
+
+Equalized channels, the moments of what layers multiply, and which rows of tables are frequent.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from mqtool.capture.frequencies import RowFrequencies, unit_orders
 from mqtool.capture.moments import capture_moments
 from mqtool.clips import Clip
 from mqtool.graph.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.graph.folder import ModelFolder
-from mqtool.quantize.rounding import LayerInput, layer_inputs
+from mqtool.graph.frequent import FREQUENT_SUFFIX
+from mqtool.quantize.rounding import LayerInput, Rounding, is_compensating, layer_inputs
 
-__all__ = ["Prepared", "prepare", "unit_factors"]
+__all__ = ["Prepared", "packed_form", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Prepared:
     """A model made ready for compensated rounding; serves any number of plans and budgets.
 
     Attributes:
-        folder: the float model with its channels equalized for the recordings.
+        folder: the float model with its channels equalized and the frequent rows of its tables
+            split off, as the recordings have them.
         inputs: layer name -> what the layer multiplies; none for tables that are no heads.
     """
 
@@ -36,7 +42,15 @@ def prepare(
     advance: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """Hear the recordings once; arguments as of `mqtool.capture.run.watch`."""
-    moments = capture_moments(folder, clips, language=language, threads=threads, advance=advance)
+    frequencies = RowFrequencies(folder)
+    moments = capture_moments(
+        folder,
+        clips,
+        frequencies=frequencies,
+        language=language,
+        threads=threads,
+        advance=advance,
+    )
     factors: dict[str, np.ndarray] = {}
     for role in folder.manifest.graphs:
         layers = [layer for layer in folder.layers if layer.graph == role]
@@ -45,11 +59,24 @@ def prepare(
             factors[shared.name] = smoothing_factors(found.largest[0])
             divided = found.divided(factors[shared.name])
             moments |= dict.fromkeys((layer.name for layer in shared.layers), divided)
-    return Prepared(folder.equalized(factors), layer_inputs(folder.layers, moments))
+    orders = frequencies.orders()
+    moments |= {table + FREQUENT_SUFFIX: moments[table] for table in orders}
+    adapted = folder.adapted(factors, orders)
+    return Prepared(adapted, layer_inputs(adapted.layers, moments))
 
 
-def unit_factors(folder: ModelFolder) -> Factors:
-    """Factors that change no value, for the size of an equalized model."""
+def packed_form(folder: ModelFolder, rounding: Rounding) -> ModelFolder:
+    """The float model with the layers, and of the size, that it has as weights are rounded.
+
+    For compensated rounding that is as `prepare` gives it, but with factors of 1 and all rows in
+    their own order, which needs no recordings.
+    """
+    if not is_compensating(rounding) or folder.orders is not None:
+        return folder
+    return folder.adapted(_unit_factors(folder), unit_orders(folder))
+
+
+def _unit_factors(folder: ModelFolder) -> Factors:
     return {
         shared.name: np.ones(shared.columns, np.float32)
         for role in folder.manifest.graphs

@@ -1,0 +1,57 @@
+"""Which rows of a table are frequent, on recordings."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from mqruntime.session import Session
+from mqtool.capture.frequencies import RowFrequencies, unit_orders
+from mqtool.capture.moments import capture_moments
+from mqtool.clips import Clip
+from mqtool.graph import frequent
+from mqtool.graph.folder import ModelFolder
+from mqtool.quantize.prepare import packed_form, prepare
+from toy import toy_folder
+
+ROWS = 160
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(frequent, "FREQUENT_ROWS", 24)
+    return ModelFolder.open(toy_folder(tmp_path / "toy", scale=4))
+
+
+@pytest.fixture
+def clips(tmp_path):
+    rng = np.random.default_rng(0)
+    for index, samples in enumerate((160, 208, 320)):
+        pcm = rng.normal(0, 0.2, samples).clip(-1, 1)
+        soundfile.write(tmp_path / f"{index}.wav", pcm, 16000, subtype="FLOAT")
+    return [Clip(tmp_path / f"{index}.wav") for index in range(3)]
+
+
+def test_rows_are_in_the_order_of_their_mean_probability(folder, clips):
+    frequencies = RowFrequencies(folder)
+    capture_moments(folder, clips, frequencies=frequencies)
+    session = Session(folder.path / "model.onnx")
+    rows = [session.run({"pcm": clip.pcm()[None]})["logits"][0] for clip in clips]
+    logits = np.concatenate(rows).astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    total = (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
+    (order,) = frequencies.orders().values()
+    assert sorted(order) == list(range(ROWS))
+    ranked = total[order]
+    assert (ranked[1:] <= ranked[:-1] * (1 + 1e-5)).all()
+
+
+def test_the_prepared_model_has_the_layers_of_its_packed_form(folder, clips):
+    prepared = prepare(folder, clips)
+    form = packed_form(folder, "compensated")
+    assert prepared.folder.layers == form.layers != folder.layers
+    assert packed_form(prepared.folder, "compensated") is prepared.folder
+    assert packed_form(folder, "grouped") is folder
+    for name in ("embed", "embed.frequent"):
+        assert prepared.inputs[name].moments.is_matrix
+    (order,) = unit_orders(folder).values()
+    np.testing.assert_array_equal(order, np.arange(ROWS))

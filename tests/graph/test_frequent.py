@@ -1,0 +1,104 @@
+"""A table with its frequent rows apart computes what the table computed."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+import mqtool.graph.rewrite
+from mqruntime.onnx_file import map_file
+from mqruntime.session import Session
+from mqruntime.unpack import unpack_model
+from mqtool.graph import frequent
+from mqtool.graph.files import save_graph
+from mqtool.graph.folder import layer_weight
+from mqtool.graph.frequent import has_frequent_rows, split_tables
+from mqtool.graph.layers import find_layers
+from mqtool.graph.weights import encode_weight
+from mqtool.plan.size import PackOptions, packed_graph
+from mqtool.quantize.rounding import quantize_weight
+from toy import toy_graph
+
+ROWS, FREQUENT = 160, 24
+PCM = np.random.default_rng(3).normal(0, 0.3, (2, 480)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def few_frequent_rows(monkeypatch):
+    monkeypatch.setattr(frequent, "FREQUENT_ROWS", FREQUENT)
+
+
+def order() -> np.ndarray:
+    return np.random.default_rng(1).permutation(ROWS).astype(np.int32)
+
+
+def split_toy(rows: np.ndarray | None = None) -> ir.Model:
+    model = toy_graph(scale=4)
+    orders = {"embed": order() if rows is None else rows}
+    split_tables(model.graph, find_layers(model.graph, "model"), orders)
+    return model
+
+
+def logits(model: ir.Model, path) -> np.ndarray:
+    save_graph(model, path, external=False)
+    return Session(path, threads=1).run({"pcm": PCM})["logits"]
+
+
+def test_logits_are_equal_whatever_the_order(tmp_path):
+    expected = logits(toy_graph(scale=4), tmp_path / "whole.onnx")
+    for rows in (order(), np.arange(ROWS, dtype=np.int32), np.arange(ROWS, dtype=np.int32)[::-1]):
+        found = logits(split_toy(rows), tmp_path / "split.onnx")
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    onnx.checker.check_model(onnx.load(tmp_path / "split.onnx"), full_check=True)
+
+
+def test_both_parts_are_layers_and_hold_the_rows_in_order():
+    whole, model = toy_graph(scale=4), split_toy()
+    layers = {layer.name: layer for layer in find_layers(model.graph, "model")}
+    assert {name: layer.op for name, layer in layers.items() if name.startswith("embed")} == {
+        "embed.frequent": "embedding",
+        "embed": "embedding",
+    }
+    parts = [layer_weight(model, layers[name]) for name in ("embed.frequent", "embed")]
+    table = whole.graph.initializers["embed.weight"].const_value.numpy()
+    np.testing.assert_array_equal(np.concatenate(parts), table[order()])
+    assert len(parts[0]) == FREQUENT
+    stored = model.graph.initializers["embed.rank"].const_value
+    assert stored.dtype == ir.DataType.UINT16
+    np.testing.assert_array_equal(stored.numpy()[order()], np.arange(ROWS))
+
+
+def test_only_large_tables_that_are_heads_too_are_split(monkeypatch):
+    graph = toy_graph(scale=4).graph
+    layers = find_layers(graph, "model")
+    assert [layer.name for layer in layers if has_frequent_rows(graph, layer)] == ["embed"]
+    monkeypatch.setattr(frequent, "FREQUENT_ROWS", ROWS // 4 + 1)
+    assert not any(has_frequent_rows(graph, layer) for layer in layers)
+
+
+@pytest.mark.parametrize("lookup", [True, False], ids=["lookup", "whole-table"])
+@pytest.mark.parametrize("opset", [18, 25])
+def test_packed_parts_compute_like_the_rounded_table(opset, lookup, tmp_path, monkeypatch):
+    """With a width of their own, and each split between two."""
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
+    model, rounded = split_toy(), split_toy()
+    layers = [layer for layer in find_layers(model.graph, "model") if layer.op == "embedding"]
+    widths = {"embed.frequent": (6, 7), "embed": (4, 30), "positions": (5, 0)}
+    weights = {}
+    for layer in layers:
+        exact = layer_weight(model, layer)
+        weights[layer.name] = quantize_weight(layer, exact, *widths[layer.name], "grouped")
+        dequantized = ir.Tensor(weights[layer.name].dequantize(), name=layer.initializer)
+        rounded.graph.initializers[layer.initializer].const_value = dequantized
+    expected = logits(rounded, tmp_path / "rounded.onnx")
+    encoded = {layer.name: encode_weight(layer, weights[layer.name], opset) for layer in layers}
+    for activations, tolerance in (("float", 1e-3), ("dynamic", 0.02)):
+        packed = packed_graph(model.clone(), layers, encoded, PackOptions(activations, opset))
+        found = logits(packed, tmp_path / "packed.onnx")
+        assert np.abs(found - expected).max() <= tolerance * np.ptp(expected)
+        decoded = unpack_model(map_file(tmp_path / "packed.onnx"))
+        if activations == "dynamic":
+            assert decoded is not None
+            assert decoded.codes.keys() == {"embed.frequent.codes", "embed.codes"}
+            stock = Session(tmp_path / "packed.onnx", threads=1, unpack=False)
+            np.testing.assert_array_equal(stock.run({"pcm": PCM})["logits"], found)

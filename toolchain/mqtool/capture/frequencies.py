@@ -1,0 +1,73 @@
+"""How probable each row of a table of tokens is while the float model hears recordings.
+
+The mean of the model's own output distribution, not counts of what was said: words that might have
+been said rank before those of other languages, without any transcript.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqtool.graph.folder import ModelFolder
+from mqtool.graph.frequent import RowOrders, has_frequent_rows
+from mqtool.graph.layers import Layer, product_nodes
+
+__all__ = ["RowFrequencies", "unit_orders"]
+
+
+class RowFrequencies:
+    """Sums up the output distributions of all large tables that are output heads.
+
+    Args:
+        folder: the float model.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+        self._outputs: dict[str, dict[str, list[str]]] = {}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+
+    def edit(self, model: ir.Model, role: str) -> None:
+        """Add the outputs of the heads to those of a graph."""
+        self._outputs[role] = {}
+        for layer in _tables(self._folder, model.graph, role):
+            self._sums[layer.name] = np.zeros(layer.rows)
+            values = [node.outputs[0] for node in product_nodes(model.graph, layer)]
+            for value in values:
+                if not value.is_graph_output():
+                    value.type = ir.TensorType(ir.DataType.FLOAT)
+                    model.graph.outputs.append(value)
+            self._outputs[role][layer.name] = [value.name or "" for value in values]
+
+    def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take in one run of a graph: its inputs and outputs by name."""
+        for table, names in self._outputs[role].items():
+            for name in names:
+                logits = np.asarray(values[name], np.float32)
+                rows = logits.reshape(-1, logits.shape[-1])
+                powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+                self._sums[table] += (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
+
+    def orders(self) -> RowOrders:
+        """The rows of each table, the most probable first; equal ones as they were."""
+        return {
+            table: np.argsort(-total, kind="stable").astype(np.int32)
+            for table, total in self._sums.items()
+        }
+
+
+def unit_orders(folder: ModelFolder) -> RowOrders:
+    """Orders that leave all rows as they are, for the size of a model with split tables."""
+    return {
+        layer.name: np.arange(layer.rows, dtype=np.int32)
+        for role in folder.manifest.graphs
+        for layer in _tables(folder, folder.load(role).graph, role)
+    }
+
+
+def _tables(folder: ModelFolder, graph: ir.Graph, role: str) -> list[Layer]:
+    return [
+        layer for layer in folder.layers if layer.graph == role and has_frequent_rows(graph, layer)
+    ]
