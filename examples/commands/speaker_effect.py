@@ -28,7 +28,7 @@ from scipy import stats
 from mqtool.capture.run import capture_outputs
 from mqtool.clips import Clip, find_clips
 from mqtool.graph.folder import ModelFolder
-from mqtool.plan.measured import measure_damage
+from mqtool.plan.measured import PROBE_BITS, measure_damage
 
 LEVEL = 0.05
 SHOWN = 5
@@ -43,7 +43,7 @@ def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
 def damages(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Divergence of the output with each layer at 4 bits, on one clip."""
     damage = measure_damage(folder, [clip], "grouped", threads=1)
-    return {name: layer.probed for name, layer in damage.items()}
+    return {name: layer.probed[PROBE_BITS] for name, layer in damage.items()}
 
 
 MEASURES = {"median (myqasr)": medians, "damage (measured)": damages}

@@ -7,7 +7,7 @@ import soundfile
 from mqruntime.session import Session
 from mqtool.capture.frequencies import RowFrequencies, unit_orders
 from mqtool.capture.moments import capture_moments
-from mqtool.clips import Clip
+from mqtool.clips import Clip, probe_clips
 from mqtool.graph import frequent
 from mqtool.graph.folder import ModelFolder
 from mqtool.quantize.prepare import packed_form, prepare
@@ -55,3 +55,18 @@ def test_the_prepared_model_has_the_layers_of_its_packed_form(folder, clips):
         assert prepared.inputs[name].moments.is_matrix
     (order,) = unit_orders(folder).values()
     np.testing.assert_array_equal(order, np.arange(ROWS))
+
+
+def test_clips_that_plans_are_judged_on_rank_no_rows(folder, clips):
+    """Of three clips the first and the third: what is rare elsewhere must look so on them."""
+    second = RowFrequencies(folder)
+    capture_moments(folder, clips[1:2], frequencies=second)
+    np.testing.assert_array_equal(
+        prepare(folder, clips).folder.orders["embed"], second.orders()["embed"]
+    )
+    assert {0, 2} <= {clips.index(clip) for clip in probe_clips(clips)}
+    alone = RowFrequencies(folder)
+    capture_moments(folder, clips[:1], frequencies=alone)
+    np.testing.assert_array_equal(
+        prepare(folder, clips[:1]).folder.orders["embed"], alone.orders()["embed"]
+    )

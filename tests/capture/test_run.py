@@ -11,7 +11,7 @@ from mqtool.clips import Clip
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.divergence import OutputDivergence
-from mqtool.plan.measured import Damage, measure_damage
+from mqtool.plan.measured import PROBE_BITS, Damage, measure_damage
 from toy import toy_folder, toy_graph
 
 
@@ -54,7 +54,7 @@ def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):
 def test_damage_is_the_divergence_of_the_changed_model(folder, clips):
     damage = measure_damage(folder, clips, "nearest")
     assert damage.keys() == {layer.name for layer in folder.layers}
-    assert all(layer.probed > 0 for layer in damage.values())
+    assert all(layer.probed[PROBE_BITS] > 0 for layer in damage.values())
     for layer in damage.values():
         falling = [layer.at(bits) for bits in (2, 3, 4, 5, 6, 7, 8, 9, 16, 32)]
         assert falling == sorted(falling, reverse=True)
@@ -62,10 +62,13 @@ def test_damage_is_the_divergence_of_the_changed_model(folder, clips):
 
 
 def test_damage_at_the_probed_width_is_what_was_measured():
-    damage = Damage(probed=0.5, error={4: 2.0, 5: 0.5, 8: 0.01})
+    damage = Damage(probed={4: 0.5}, error={3: 8.0, 4: 2.0, 5: 0.5, 8: 0.01})
     assert damage.at(4) == 0.5
     assert damage.at(5) == 0.125
+    assert damage.at(3) == 2.0
     assert damage.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
+    twice = Damage(probed={3: 7.0, 4: 0.5}, error={2: 32.0, 3: 8.0, 4: 2.0, 5: 0.5})
+    assert [twice.at(bits) for bits in (2, 3, 4, 5)] == [28.0, 7.0, 0.5, 0.125]
 
 
 def test_divergence_by_hand():

@@ -20,15 +20,18 @@ from mqtool.errors import AudioError, ClipsError
 
 __all__ = [
     "CALIBRATION_LIMIT",
+    "PROBE_CLIPS",
     "SAMPLE_RATE",
     "Clip",
     "audio_seconds",
     "find_clips",
     "pcm_sha256",
+    "probe_clips",
     "read_pcm",
 ]
 
 SAMPLE_RATE = 16000
+PROBE_CLIPS = 8
 CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are recordings nobody has listened to
 
 _LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"})
@@ -177,6 +180,11 @@ def pcm_sha256(clips: Iterable[Clip]) -> str:
         digest.update(len(pcm).to_bytes(8, "little"))
         digest.update(pcm.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
+
+
+def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """`PROBE_CLIPS` at most, spread over those given: where one run a layer must be enough."""
+    return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
 
 
 def _clips_of(source: Path, wanted: Mapping[str, str]) -> list[Clip]:

@@ -22,9 +22,13 @@ class RowFrequencies:
 
     Args:
         folder: the float model.
+
+    Attributes:
+        is_counting: whether what is heard now counts.
     """
 
     def __init__(self, folder: ModelFolder) -> None:
+        self.is_counting = True
         self._folder = folder
         self._outputs: dict[str, dict[str, list[str]]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
@@ -43,7 +47,7 @@ class RowFrequencies:
 
     def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
         """Take in one run of a graph: its inputs and outputs by name."""
-        for table, names in self._outputs[role].items():
+        for table, names in self._outputs[role].items() if self.is_counting else ():
             for name in names:
                 logits = np.asarray(values[name], np.float32)
                 rows = logits.reshape(-1, logits.shape[-1])

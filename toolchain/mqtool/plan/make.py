@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from mqtool import __version__
-from mqtool.clips import Clip, pcm_sha256
+from mqtool.clips import Clip, pcm_sha256, probe_clips
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.allocate import (
@@ -21,7 +21,7 @@ from mqtool.plan.allocate import (
 )
 from mqtool.plan.contest import plan_divergences
 from mqtool.plan.fit import check_budget, fit_budget
-from mqtool.plan.measured import LEAST_BITS, Damage, measure_damage
+from mqtool.plan.measured import LEAST_BITS, PROBE_BITS, Damage, measure_damage
 from mqtool.plan.plan_file import Plan, PlannedLayer, average_bits, paper_bytes
 from mqtool.plan.sensitivity import Sensitivity, measure_sensitivity
 from mqtool.plan.size import PackOptions, SizeModel, Widths, size_model
@@ -30,7 +30,6 @@ from mqtool.quantize.rounding import Rounding, is_compensating
 
 __all__ = [
     "METHODS",
-    "PROBE_CLIPS",
     "RANKED",
     "Allocation",
     "Method",
@@ -56,9 +55,6 @@ MinMax = tuple[int, int]
 
 DEFAULT_MINMAX: MinMax = (4, 8)
 """The widest range of the paper's Table 1."""
-
-PROBE_CLIPS = 8
-"""Clips, spread over those given, on which `measured` probes every layer and compares plans."""
 
 LEVELLING = (0.75,)
 """Powers of the damage by which `measured` orders steps, besides 1: the lower, the more level."""
@@ -195,17 +191,13 @@ def best_plan(
     divergences = plan_divergences(
         sizes.folder if prepared is None else prepared.folder,
         plans,
-        _probe_clips(clips),
+        probe_clips(clips),
         None if prepared is None else prepared.inputs,
         language=language,
         threads=threads,
         advance=progress("Comparing plans", len(plans)),
     )
     return plans[divergences.index(min(divergences))]
-
-
-def _probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
-    return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
 
 
 def default_rounding(method: Method) -> Rounding:
@@ -313,14 +305,14 @@ def allocate(
         return ranked_allocation(method, rounding, sensitivity, values, heard, minmax)
     damage = measure_damage(
         folder,
-        _probe_clips(clips),
+        probe_clips(clips),
         rounding,
         None if prepared is None else prepared.inputs,
         language=language,
         threads=threads,
         advance=progress("Probing layers", len(folder.layers)),
     )
-    probed = {name: layer.probed for name, layer in damage.items()}
+    probed = {name: layer.probed[PROBE_BITS] for name, layer in damage.items()}
     orders = [
         list(marginal_steps(folder.layers, _powered(damage, power), LEAST_BITS))
         for power in (1.0, *LEVELLING)

@@ -6,6 +6,10 @@ distribution, per output position. No labels are used: Whisper is fed the tokens
 model generated. At other widths the damage is taken to grow with the squared rounding error of the
 layer's output (of its weight, where the inputs are not known), to which the divergence is
 proportional for small errors (second-order expansion).
+
+An output head is also probed at `LEAST_BITS`: errors of ten thousands of improbable tokens add to
+their probability exponentially. whisper-tiny.en, all but the frequent rows: 0.009 nats at 4 bits,
+0.046 at 3, where squared errors grow by 2.5.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +49,12 @@ class Damage:
     """Damage of holding one layer at a width.
 
     Attributes:
-        probed: mean KL divergence (nats per output position) with the layer at `PROBE_BITS`.
+        probed: mean KL divergence (nats per output position) with the layer at a width, for
+            `PROBE_BITS` at least.
         error: squared rounding error of the weight at each width up to 8.
     """
 
-    probed: float
+    probed: Mapping[int, float]
     error: Mapping[int, float]
 
     def at(self, bits: int) -> float:
@@ -58,9 +63,10 @@ class Damage:
             return 0.0
         if bits > max(self.error):
             return self.at(max(self.error)) * 4.0 ** (max(self.error) - bits)
-        if self.error[PROBE_BITS] == 0:
+        nearest = max(width for width in self.probed if width <= max(bits, min(self.probed)))
+        if self.error[nearest] == 0:
             return 0.0
-        return self.probed * self.error[bits] / self.error[PROBE_BITS]
+        return self.probed[nearest] * self.error[bits] / self.error[nearest]
 
 
 def measure_damage(
@@ -92,10 +98,14 @@ def measure_damage(
         weight = layer_weight(models[layer.graph], layer)
         known = (inputs or {}).get(layer.name)
         error = _rounding_errors(layer, weight, rounding, known)
-        probe = quantize_weight(layer, weight, PROBE_BITS, 0, rounding, known).dequantize()
-        changed = _with_weight(folder, graphs, layer, probe, threads)
-        probed = float_outputs.divergence(changed, hears_anew=layer.graph == "encoder")
-        damage[layer.name] = Damage(max(probed, 0.0), error)
+        is_head = layer.op == "embedding" and known is not None
+        probed = {}
+        for bits in (PROBE_BITS, LEAST_BITS) if is_head else (PROBE_BITS,):
+            probe = quantize_weight(layer, weight, bits, 0, rounding, known).dequantize()
+            changed = _with_weight(folder, graphs, layer, probe, threads)
+            found = float_outputs.divergence(changed, hears_anew=layer.graph == "encoder")
+            probed[bits] = max(found, 0.0)
+        damage[layer.name] = Damage(probed, error)
         advance()
     return damage
 

@@ -3,14 +3,14 @@
 Equalized channels, the moments of what layers multiply, and which rows of tables are frequent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mqtool.capture.frequencies import RowFrequencies, unit_orders
 from mqtool.capture.moments import capture_moments
-from mqtool.clips import Clip
+from mqtool.clips import PROBE_CLIPS, Clip
 from mqtool.graph.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.graph.folder import ModelFolder
 from mqtool.graph.frequent import FREQUENT_SUFFIX
@@ -35,7 +35,7 @@ class Prepared:
 
 def prepare(
     folder: ModelFolder,
-    clips: Iterable[Clip],
+    clips: Sequence[Clip],
     *,
     language: str | None = None,
     threads: int = 0,
@@ -45,7 +45,7 @@ def prepare(
     frequencies = RowFrequencies(folder)
     moments = capture_moments(
         folder,
-        clips,
+        _ranking_in_part(clips, frequencies),
         frequencies=frequencies,
         language=language,
         threads=threads,
@@ -63,6 +63,18 @@ def prepare(
     moments |= {table + FREQUENT_SUFFIX: moments[table] for table in orders}
     adapted = folder.adapted(factors, orders)
     return Prepared(adapted, layer_inputs(adapted.layers, moments))
+
+
+def _ranking_in_part(clips: Sequence[Clip], frequencies: RowFrequencies) -> Iterator[Clip]:
+    """All clips, of which `frequencies` leaves out those that plans are judged on.
+
+    Else every row that these need would be frequent, and the others look as if they did not
+    matter. Of fewer than twice as many clips every other one is left out.
+    """
+    step = max(2, len(clips) // PROBE_CLIPS)
+    for index, clip in enumerate(clips):
+        frequencies.is_counting = index % step != 0 or len(clips) == 1
+        yield clip
 
 
 def packed_form(folder: ModelFolder, rounding: Rounding) -> ModelFolder:
