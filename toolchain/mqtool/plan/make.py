@@ -8,6 +8,7 @@ from mqtool import __version__
 from mqtool.clips import Clip, pcm_sha256, probe_clips
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.graph.folder import ModelFolder
+from mqtool.graph.frequent import FREQUENT_SUFFIX
 from mqtool.plan.allocate import (
     Step,
     algorithm_1,
@@ -320,9 +321,16 @@ def allocate(
     return Allocation(method, rounding, orders[0], probed, heard, "kl", alternatives=orders[1:])
 
 
+RARE_WEIGHT = 3.0
+"""How many times as much as on the recordings the rare rows of a table count: others need more of
+them. whisper-tiny.en at 3 bits: 0.023 nats where they were probed, 0.046 on other clips of the same
+speaker, 0.077 on LibriSpeech."""
+
+
 def _powered(damage: Mapping[str, Damage], power: float) -> Callable[[str, int], float]:
     def value(name: str, bits: int) -> float:
-        return float(damage[name].at(bits) ** power)
+        is_rare = name + FREQUENT_SUFFIX in damage
+        return float(damage[name].at(bits) ** power) * (RARE_WEIGHT if is_rare else 1.0)
 
     return value
 
