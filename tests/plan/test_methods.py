@@ -9,7 +9,8 @@ from mqtool.clips import Clip
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.fit import KB
-from mqtool.plan.make import METHODS, RANKED, make_plan, needs_clips
+from mqtool.plan.make import METHODS, RANKED, _powered, make_plan, needs_clips
+from mqtool.plan.measured import Damage
 from mqtool.plan.sensitivity import DISTANCES, REDUCTIONS
 from mqtool.quantize.prepare import prepare
 from mqtool.quantize.rounding import is_compensating
@@ -95,3 +96,12 @@ def test_what_a_method_lacks_is_said(folder, clips):
         make_plan(folder, [], BUDGET, method="reversed")
     with pytest.raises(BudgetError, match="method uniform needs a budget"):
         make_plan(folder, [], None, method="uniform")
+
+
+def test_rare_rows_weigh_more_the_fewer_recordings_there_are():
+    one = Damage(probed={4: 0.5}, error={4: 2.0})
+    damage = {"table": one, "table.frequent": one, "layer": one}
+    for clips, weight in ((16, 2.0), (160, 1.1)):
+        value = _powered(damage, 1.0, clips)
+        assert value("table", 4) == pytest.approx(0.5 * weight)
+        assert value("table.frequent", 4) == value("layer", 4) == 0.5
