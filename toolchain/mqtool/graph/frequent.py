@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqtool.graph.layers import Layer, product_nodes
-from mqtool.graph.unpack import Emitter
+from mqtool.graph.unpack import Emitter, lookup_in_parts
 
 __all__ = ["FREQUENT_ROWS", "FREQUENT_SUFFIX", "RowOrders", "has_frequent_rows", "split_tables"]
 
@@ -65,14 +65,21 @@ def _split(graph: ir.Graph, layer: Layer, order: NDArray[np.int32]) -> None:
     graph.insert_before(next(iter(graph)), emitter.take_nodes())
     for node in lookups:
         ids = emitter.op("Gather", rank, node.inputs[1])
-        _replace(graph, node, _lookup(emitter, frequent, rest, ids), emitter)
+        rows_of_ids = lookup_in_parts(
+            emitter,
+            ids,
+            FREQUENT_ROWS,
+            lambda upper: emitter.op("Gather", frequent, upper),
+            lambda lower: emitter.op("Gather", rest, lower),
+        )
+        emitter.replace(node, rows_of_ids)
     for node in heads:
         parts = [
             emitter.op("MatMul", node.inputs[0], emitter.op("Transpose", part, perm=[1, 0]))
             for part in (frequent, rest)
         ]
         ordered = emitter.op("Concat", *parts, axis=-1)
-        _replace(graph, node, emitter.op("Gather", ordered, rank, axis=-1), emitter)
+        emitter.replace(node, emitter.op("Gather", ordered, rank, axis=-1))
     graph.remove(transposes, safe=True)
 
 
@@ -83,27 +90,3 @@ def _rank(emitter: Emitter, layer: Layer, order: NDArray[np.int32]) -> ir.Value:
     ranks[order] = np.arange(layer.rows)
     value = emitter.initializer(ir.Tensor(ranks, name=layer.name + ".rank"))
     return emitter.op("Cast", value, to=int(ir.DataType.INT64))
-
-
-def _lookup(emitter: Emitter, frequent: ir.Value, rest: ir.Value, ids: ir.Value) -> ir.Value:
-    count = emitter.constant(FREQUENT_ROWS, ir.DataType.INT64)
-    last = emitter.constant(FREQUENT_ROWS - 1, ir.DataType.INT64)
-    upper = emitter.op("Min", ids, last)
-    lower = emitter.op("Max", emitter.op("Sub", ids, count), emitter.constant(0, ir.DataType.INT64))
-    is_frequent = emitter.op("Less", ids, count)
-    return emitter.op(
-        "Where",
-        emitter.op("Unsqueeze", is_frequent, emitter.constant([-1], ir.DataType.INT64)),
-        emitter.op("Gather", frequent, upper),
-        emitter.op("Gather", rest, lower),
-    )
-
-
-def _replace(graph: ir.Graph, node: ir.Node, output: ir.Value, emitter: Emitter) -> None:
-    graph.insert_before(node, emitter.take_nodes())
-    replaced = node.outputs[0]
-    if replaced.is_graph_output():
-        output.name, output.type, output.shape = replaced.name, replaced.type, replaced.shape
-        replaced.name = None
-    ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
-    graph.remove(node, safe=True)

@@ -22,7 +22,7 @@ from mqtool.graph.activations import ActivationRange
 from mqtool.graph.bits import FLOAT_BITS
 from mqtool.graph.layers import Layer
 from mqtool.graph.static import StaticInputs, can_unfold
-from mqtool.graph.unpack import Emitter, decode_part, decode_rows
+from mqtool.graph.unpack import Emitter, decode_part, decode_rows, lookup_in_parts
 from mqtool.graph.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes
 
 __all__ = ["CODES_SUFFIX", "Activations", "replace_layers"]
@@ -85,7 +85,7 @@ class _Rewriter:
                 codes = self._int8_codes(layer, weight)
                 scale = self._flat(self._scale(weight))
                 output = self.static_inputs.convolution(layer, use.node, codes, scale)
-                self._replace_output(use.node, output)
+                self.run_time.replace(use.node, output)
             else:
                 use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
                 self._round_input(layer, use.node)
@@ -117,7 +117,7 @@ class _Rewriter:
 
     def _replace_table_use(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> None:
         if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
-            self._replace_output(node, self._lookup(layer, weight, node.inputs[1]))
+            self.run_time.replace(node, self._lookup(layer, weight, node.inputs[1]))
         elif node.op_type == "Transpose" and self._is_integer(layer, weight):
             codes = _named(layer, self.load_time.op("Transpose", self._int8_codes(layer, weight)))
             scale = self._flat(self._scale(weight))
@@ -138,7 +138,7 @@ class _Rewriter:
         assert source.name is not None
         if self.activations == "static":
             output = self.static_inputs.product(layer, source, codes, scale)
-            self._replace_output(node, output)
+            self.run_time.replace(node, output)
             return
         if source.name not in self.quantized_inputs:
             self.quantized_inputs[source.name] = run.ops("DynamicQuantizeLinear", [source], 3)
@@ -146,33 +146,19 @@ class _Rewriter:
         product = run.op("MatMulInteger", quantized, codes, zero_point)
         as_float = run.op("Cast", product, to=int(ir.DataType.FLOAT))
         output = run.op("Mul", as_float, run.op("Mul", input_scale, scale))
-        self._replace_output(node, output)
-
-    def _replace_output(self, node: ir.Node, output: ir.Value) -> None:
-        self.graph.insert_before(node, self.run_time.take_nodes())
-        replaced = node.outputs[0]
-        if replaced.is_graph_output():
-            output.name, output.type, output.shape = replaced.name, replaced.type, replaced.shape
-            replaced.name = None
-        ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
-        self.graph.remove(node, safe=True)
+        self.run_time.replace(node, output)
 
     def _lookup(self, layer: Layer, weight: PackedWeight, ids: ir.Value | None) -> ir.Value:
         run = self.run_time
         assert ids is not None
         if len(weight.parts) == 1:
             return self._rows(layer, weight, 0, ids, ids)
-        integers = ir.DataType.INT64
-        split = weight.parts[0].rows
-        upper = run.op("Min", ids, run.constant(split - 1, integers))
-        below = run.op("Sub", ids, run.constant(split, integers))
-        lower = run.op("Max", below, run.constant(0, integers))
-        is_upper = run.op("Less", ids, run.constant(split, integers))
-        return run.op(
-            "Where",
-            run.op("Unsqueeze", is_upper, run.constant([-1], integers)),
-            self._rows(layer, weight, 0, upper, ids),
-            self._rows(layer, weight, 1, lower, ids),
+        return lookup_in_parts(
+            run,
+            ids,
+            weight.parts[0].rows,
+            lambda upper: self._rows(layer, weight, 0, upper, ids),
+            lambda lower: self._rows(layer, weight, 1, lower, ids),
         )
 
     def _rows(

@@ -4,7 +4,7 @@ onnxruntime folds these chains to plain int8 tensors when a session is created, 
 load time and not run time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from mqtool.graph.bits import plane_widths
 from mqtool.graph.layers import static_shape
 from mqtool.graph.weights import GROUP_SIZE, Layout, PackedPart
 
-__all__ = ["Emitter", "decode_part", "decode_rows"]
+__all__ = ["Emitter", "decode_part", "decode_rows", "lookup_in_parts"]
 
 _MULTIPLIER_BITS = 4
 
@@ -73,6 +73,36 @@ class Emitter:
         """The nodes made since the last call, to be inserted by the caller."""
         nodes, self.nodes = self.nodes, []
         return nodes
+
+    def replace(self, node: ir.Node, output: ir.Value) -> None:
+        """Put the nodes made since the last call, which compute `output`, in place of `node`."""
+        self._graph.insert_before(node, self.take_nodes())
+        replaced = node.outputs[0]
+        if replaced.is_graph_output():
+            output.name, output.type, output.shape = replaced.name, replaced.type, replaced.shape
+            replaced.name = None
+        ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
+        self._graph.remove(node, safe=True)
+
+
+def lookup_in_parts(
+    emitter: Emitter,
+    ids: ir.Value,
+    split: int,
+    upper: Callable[[ir.Value], ir.Value],
+    lower: Callable[[ir.Value], ir.Value],
+) -> ir.Value:
+    """Rows [..., columns] for int64 ids [...] of a table whose first `split` rows lie apart.
+
+    `upper` and `lower` look up in the two parts, with ids that count there.
+    """
+    integers = ir.DataType.INT64
+    in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
+    below = emitter.op("Sub", ids, emitter.constant(split, integers))
+    in_lower = emitter.op("Max", below, emitter.constant(0, integers))
+    is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
+    column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
+    return emitter.op("Where", column, upper(in_upper), lower(in_lower))
 
 
 def decode_part(
