@@ -60,6 +60,12 @@ def test_all_codes_are_used_whichever_end_is_larger(bits):
         assert error(turned, bits, "grouped") < 1e-4 * np.square(weight).sum()
 
 
+def test_groups_of_one_bit_keep_the_sign_of_every_weight():
+    weight = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    rounded = quantize_weight(layer_of(4, 64), weight, 1, 0, "grouped").dequantize()
+    np.testing.assert_array_equal(np.sign(rounded), np.sign(weight))
+
+
 @given(st.integers(2, 8), st.integers(0, 3), st.integers(0, 2**32 - 1))
 @settings(deadline=None)
 def test_codes_scales_and_multipliers_are_storable(bits, lower, seed):

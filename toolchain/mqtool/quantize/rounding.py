@@ -218,13 +218,11 @@ def round_groups(weight: Float, bits: int, root: Float | None = None) -> tuple[C
     groups = weight.reshape(rows, -1, GROUP_SIZE)
     root_groups = None if root is None else root.reshape(len(root), -1, GROUP_SIZE)
     top, bottom = groups.max(axis=2), -groups.min(axis=2)
-    sign = np.where(top > bottom, -1, 1)
-    # One bit has no range to cover: its best step is the mean magnitude.
-    reach = (
-        np.abs(groups).mean(axis=2)
-        if bits == 1
-        else np.maximum(top, bottom) / np.float32(-code_range(bits)[0])
-    )
+    if bits == 1:  # two codes alike, and no range to cover: the best step is the mean magnitude
+        sign, reach = np.ones(top.shape, np.int64), np.abs(groups).mean(axis=2)
+    else:
+        sign = np.where(top > bottom, -1, 1)
+        reach = np.maximum(top, bottom) / np.float32(-code_range(bits)[0])
     low, high = multiplier_range(bits)
     most = np.where(sign < 0, -low, high)
     best_error = np.full(rows, np.inf, np.float32)
