@@ -58,7 +58,7 @@ def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, s
 
 @pytest.mark.parametrize("frequent_rows", [4096, 24], ids=["whole-table", "split-table"])
 @pytest.mark.parametrize("opset", [18, 25])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_compensated_plans_fill_random_budgets_too(
     folder, opset, seed, frequent_rows, tmp_path, monkeypatch
 ):

@@ -13,7 +13,7 @@ from mqtool.export.whisper_reference import reference_features
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
 
-CLIPS = 24
+CLIPS = 12
 
 
 @pytest.mark.parametrize("optimize", [True, False])

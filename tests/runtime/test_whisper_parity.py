@@ -48,7 +48,7 @@ def test_timestamps_equal_those_of_transformers(
     with Recognizer.open(exported_tiny_en) as recognizer:
         settings = recognizer.manifest.whisper
         reference = Reference(whisper_tiny_en, settings)
-        for first in (0, 10, 20):
+        for first in (0, 20):
             pcm = np.concatenate([clip.pcm() for clip in books[first : first + 4]])
             pcm = pcm[: settings.window]
             cross = whisper.encode(recognizer.graphs["encoder"], settings, pcm)
