@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.capture.observe import observe_outputs
 from mqtool.graph.folder import ModelFolder
 from mqtool.graph.frequent import RowOrders, has_frequent_rows
-from mqtool.graph.layers import Layer, product_nodes
+from mqtool.graph.layers import Layer
 
 __all__ = ["RowFrequencies", "unit_orders"]
 
@@ -35,15 +36,9 @@ class RowFrequencies:
 
     def edit(self, model: ir.Model, role: str) -> None:
         """Add the outputs of the heads to those of a graph."""
-        self._outputs[role] = {}
-        for layer in _tables(self._folder, model.graph, role):
-            self._sums[layer.name] = np.zeros(layer.rows)
-            values = [node.outputs[0] for node in product_nodes(model.graph, layer)]
-            for value in values:
-                if not value.is_graph_output():
-                    value.type = ir.TensorType(ir.DataType.FLOAT)
-                    model.graph.outputs.append(value)
-            self._outputs[role][layer.name] = [value.name or "" for value in values]
+        tables = _tables(self._folder, model.graph, role)
+        self._sums |= {table.name: np.zeros(table.rows) for table in tables}
+        self._outputs[role] = observe_outputs(model.graph, tables)
 
     def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
         """Take in one run of a graph: its inputs and outputs by name."""
