@@ -4,9 +4,10 @@ Sensitivities are measured once, on the manifest's `calib` rows; every packed fo
 on its `dev` rows, which calibration never sees. With --each-language every language has a model of
 its own, calibrated on its own rows. The size for an average width is the one that the per-channel,
 uniform model of that width has. The table is written anew after every score, as JSON and as
-Markdown, widest first.
+Markdown, widest first. --keep leaves the packed folders there, for other comparisons.
 
     python examples/sizes.py MODEL/ --manifest M.csv [--language en | --each-language] -o OUT.json
+        [--keep FOLDER/]
 """
 
 import argparse
@@ -115,9 +116,14 @@ def _markdown(rows: list[dict]) -> list[str]:
 
 
 def packed(
-    folder: ModelFolder, clips: list[Clip], method: Method, widths: list[float], threads: int
+    folder: ModelFolder,
+    clips: list[Clip],
+    method: Method,
+    widths: list[float],
+    threads: int,
+    keep: Path | None,
 ) -> Iterator[tuple[float, Plan, Path]]:
-    """Packed folders, each there until the next is asked for, at the sizes of average widths."""
+    """Packed folders at the sizes of average widths; those not kept are there until the next is."""
     rounding = default_rounding(method)
     prepared = prepare(folder, clips, threads=threads) if is_compensating(rounding) else None
     allocation = allocate(
@@ -127,7 +133,7 @@ def packed(
     for bits, budget in zip(widths, budgets_of_bits(folder, widths), strict=True):
         plan = best_plan(sizes, allocation, budget, clips, prepared, threads=threads)
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "packed"
+            path = (keep or Path(scratch)) / f"{method}-{bits:g}"
             if prepared is None:
                 pack(folder, plan, path)
             else:
@@ -145,6 +151,7 @@ def main() -> None:
     parser.add_argument("--bits", default="8,6,5,4.5,4")
     parser.add_argument("--methods", default="measured")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
@@ -159,7 +166,10 @@ def main() -> None:
         clips = find_clips([options.manifest], split="dev", language=language)
         table.add("float", folder.path, clips, bytes=folder.bytes, average_bits=32)
         for method in options.methods.split(","):
-            made = packed(folder, calibration, method, widths, options.threads)
+            keep = options.keep and options.keep / (language or "")
+            if keep:
+                keep.mkdir(parents=True, exist_ok=True)
+            made = packed(folder, calibration, method, widths, options.threads, keep)
             for bits, plan, path in made:
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}
                 table.add(f"{method} {bits:g}", path, clips, **facts)
