@@ -261,6 +261,18 @@ def test_control_c_that_became_another_error_is_still_an_interruption(capsys, mo
     assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
 
 
+def test_control_c_while_a_dataclass_is_made_is_an_exit_code_too(tmp_path):
+    """Python notes where Ctrl-C ends code run from a string, and would end by the signal."""
+    (tmp_path / "interrupted.py").write_text(
+        "from mqtool.cli.main import cli, main\n"
+        "cli.main = lambda *a, **k: exec('raise KeyboardInterrupt')\n"
+        "main(['plan'])\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "Interrupted\n")
+
+
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
     before = sorted(tmp_path.iterdir())

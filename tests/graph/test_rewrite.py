@@ -88,9 +88,8 @@ def test_multipliers_are_applied_exactly(
         pytest.skip("there is no width below 1")
     monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
     layers, weights, reference = quantized_toy(bits, rows_at_lower_bits, "grouped", scale=4)
-    assert (weights["embed"].multipliers.min() < -1) == (
-        bits <= 5 or (bits, rows_at_lower_bits) == (6, 5)
-    )
+    has_signs = 1 < bits <= 5 or (bits, rows_at_lower_bits) == (6, 5)
+    assert (weights["embed"].multipliers.min() < -1) == has_signs
     assert weights["front.conv"].multipliers is None
     expected = logits(reference, tmp_path / "float.onnx")
     encoded = {layer.name: encode_weight(layer, weights[layer.name], opset) for layer in layers}

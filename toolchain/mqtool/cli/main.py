@@ -93,16 +93,14 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("Interrupted")
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         # The reader of our output is gone (`mqtool ... | head`): nothing left to say or flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if interrupts:
-            _say("Interrupted")
-            return 130
+            return _interrupted()
         if settings["debug"]:
             traceback.print_exc()
         _say(f"Error: {_one_line(error)}")
@@ -127,6 +125,14 @@ def _noting(interrupts: list[int]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupted() -> int:
+    _say("Interrupted")
+    # Where Ctrl-C ended code that is run from a string, as the making of a dataclass is, Python
+    # would end by the signal instead of with our exit code, unless such code has run since.
+    exec("")
+    return 130
 
 
 def _one_line(error: Exception) -> str:
