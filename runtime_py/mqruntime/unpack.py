@@ -61,7 +61,7 @@ def unpack_model(
     try:
         model = Model(content)
         graph = model.graph
-        names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
+        names = _names_of_codes(graph)
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
         if not locations <= data.keys():
             return None
@@ -75,8 +75,43 @@ def unpack_model(
     return UnpackedModel(skeleton, codes)
 
 
+def _names_of_codes(graph: Graph) -> list[str]:
+    """The codes to decode; those from which others are put together only as parts of these."""
+    makers = {name: graph.makers[name] for name in graph.makers if name.endswith(_CODES_SUFFIX)}
+    parts = {
+        part
+        for node in makers.values()
+        if node.op_type == "Gather"
+        for part in graph.makers[node.inputs[0]].inputs
+    }
+    return [name for name in makers if name not in parts]
+
+
 def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Codes:
     """int8 [columns, rows], as MatMulInteger reads it."""
+    maker, names = graph.makers[name], [name]
+    if maker.op_type == "Gather":  # a table in two layers
+        names = graph.makers[maker.inputs[0]].inputs
+    parts = [part for layer in names for part in _parts(graph, layer, data)]
+    codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
+    places = None
+    if maker.op_type == "Gather":
+        places = _places(graph, maker.inputs[1], data, codes.shape[1])
+    row = 0
+    for part in parts:
+        for lines, block in part.blocks():
+            if not part.is_table:
+                codes[lines, row : row + part.rows] = block
+            elif places is None:
+                codes[:, row + lines.start : row + lines.stop] = block.T
+            else:
+                codes[:, places[row + lines.start : row + lines.stop]] = block.T
+        row += part.rows
+    return codes
+
+
+def _parts(graph: Graph, name: str, data: Mapping[str, memoryview]) -> list["_Part"]:
+    """What the codes of a layer are put together from."""
     layer, source = name.removesuffix(_CODES_SUFFIX), name
     is_table = graph.makers[name].op_type == "Transpose"
     if is_table:
@@ -86,22 +121,22 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
     sources = [source]
     if source in graph.makers and graph.makers[source].op_type == "Concat":
         sources = graph.makers[source].inputs
-    parts = [
+    _check_all_used(graph, layer, len(sources))
+    return [
         _Part(graph, data, layer, index, is_table, *_stored_shape(graph, source))
         for index, source in enumerate(sources)
     ]
-    _check_all_used(graph, layer, len(parts))
-    codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
-    row = 0
-    for part in parts:
-        target = codes[:, row : row + part.rows]
-        for lines, block in part.blocks():
-            if is_table:
-                target[:, lines] = block.T
-            else:
-                target[lines] = block
-        row += part.rows
-    return codes
+
+
+def _places(graph: Graph, rank: str, data: Mapping[str, memoryview], rows: int) -> NDArray[np.intp]:
+    """Where each row of the parts of a table goes; `rank` says where each of the table is now."""
+    if rank in graph.makers:  # stored in few bits, and cast
+        rank = graph.makers[rank].inputs[0]
+    stored = graph.tensors[rank].bytes(data)
+    ranks = stored.view({2: "<u2", 4: "<i4"}[len(stored) // rows])
+    if not np.array_equal(np.sort(ranks), np.arange(rows)):
+        raise ValueError(f"{rank} is no order of {rows} rows")
+    return np.argsort(ranks)
 
 
 def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:

@@ -99,6 +99,24 @@ def test_packed_parts_compute_like_the_rounded_table(opset, lookup, tmp_path, mo
         decoded = unpack_model(map_file(tmp_path / "packed.onnx"))
         if activations == "dynamic":
             assert decoded is not None
-            assert decoded.codes.keys() == {"embed.frequent.codes", "embed.codes"}
+            assert decoded.codes.keys() == {"embed.ordered.codes"}
+            heads = [node for node in packed.graph if node.op_type == "MatMulInteger"]
+            assert [node.inputs[1].name for node in heads] == ["embed.ordered.codes"]
             stock = Session(tmp_path / "packed.onnx", threads=1, unpack=False)
             np.testing.assert_array_equal(stock.run({"pcm": PCM})["logits"], found)
+
+
+def test_an_order_that_is_none_is_left_to_onnxruntime(tmp_path):
+    model = split_toy()
+    layers = [layer for layer in find_layers(model.graph, "model") if layer.op == "embedding"]
+    encoded = {
+        layer.name: encode_weight(
+            layer, quantize_weight(layer, layer_weight(model, layer), 4, 0, "grouped"), 25
+        )
+        for layer in layers
+    }
+    packed = packed_graph(model, layers, encoded, PackOptions())
+    for ranks in (np.zeros(ROWS, np.uint16), np.arange(ROWS - 1, dtype=np.uint16)):
+        packed.graph.initializers["embed.rank"].const_value = ir.Tensor(ranks, name="embed.rank")
+        save_graph(packed, tmp_path / "packed.onnx", external=False)
+        assert unpack_model(map_file(tmp_path / "packed.onnx")) is None

@@ -8,18 +8,30 @@ languages 1,024 of whisper-base's 51,865 rows hold 97 % of the probability, and 
 is heard most. Rows are put in the order of their probability; the first `FREQUENT_ROWS` become a
 layer `{table}.frequent`, the rest stays `{table}`, and `{table}.rank` says where each row went.
 The graph computes the same with or without.
+
+In a packed graph, where both parts of a head are int8 codes, they are put together at load, in the
+order of the tokens: a decoder step is one product, as without the split.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqtool.graph.layers import Layer, product_nodes
+from mqtool.graph.rewrite import CODES_SUFFIX, dynamic_product
 from mqtool.graph.unpack import Emitter, lookup_in_parts
 
-__all__ = ["FREQUENT_ROWS", "FREQUENT_SUFFIX", "RowOrders", "has_frequent_rows", "split_tables"]
+__all__ = [
+    "FREQUENT_ROWS",
+    "FREQUENT_SUFFIX",
+    "RowOrders",
+    "has_frequent_rows",
+    "join_products",
+    "split_tables",
+]
 
 RowOrders = Mapping[str, NDArray[np.int32]]
 """Layer name of a table -> its rows, the most frequent first, int32 [rows]."""
@@ -30,6 +42,9 @@ SMALLEST_TABLE = 4
 """Tables with fewer times `FREQUENT_ROWS` rows stay whole."""
 
 FREQUENT_SUFFIX = ".frequent"
+
+_ORDERED_SUFFIX = ".ordered" + CODES_SUFFIX
+"""`{table}.ordered.codes` is the int8 weight of both parts that MatMulInteger reads."""
 
 
 def has_frequent_rows(graph: ir.Graph, layer: Layer) -> bool:
@@ -90,3 +105,66 @@ def _rank(emitter: Emitter, layer: Layer, order: NDArray[np.int32]) -> ir.Value:
     ranks[order] = np.arange(layer.rows)
     value = emitter.initializer(ir.Tensor(ranks, name=layer.name + ".rank"))
     return emitter.op("Cast", value, to=int(ir.DataType.INT64))
+
+
+def join_products(graph: ir.Graph) -> None:
+    """Make one product of a head's two wherever both multiply the same codes, in place."""
+    for node in [node for node in graph if node.op_type == "Gather"]:
+        concat = _maker(_input(node, 0), "Concat")
+        if concat is None:
+            continue
+        products = [product for value in concat.inputs if (product := _dynamic_product(value))]
+        if len(products) == len(concat.inputs) and len({p.quantized for p in products}) == 1:
+            _join(graph, node, products)
+            _remove_unused_before(graph, concat)
+
+
+class _Product(NamedTuple):
+    quantized: tuple[ir.Value, ir.Value, ir.Value]
+    codes: ir.Value
+    scale: ir.Value
+
+
+def _dynamic_product(output: ir.Value | None) -> _Product | None:
+    """The operands of what `dynamic_product` made."""
+    total = _maker(output, "Mul")
+    product = _maker(_input(_maker(_input(total, 0), "Cast"), 0), "MatMulInteger")
+    scales = _maker(_input(total, 1), "Mul")
+    operands = [_input(product, index) for index in range(3)]
+    operands += [_input(scales, index) for index in range(2)]
+    found = [operand for operand in operands if operand is not None]
+    if len(found) < len(operands):
+        return None
+    values, codes, zero_point, input_scale, scale = found
+    return _Product((values, input_scale, zero_point), codes, scale)
+
+
+def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _input(node: ir.Node | None, index: int) -> ir.Value | None:
+    return node.inputs[index] if node is not None and index < len(node.inputs) else None
+
+
+def _join(graph: ir.Graph, node: ir.Node, products: Sequence[_Product]) -> None:
+    emitter, rank = Emitter(graph), node.inputs[1]
+    name = products[-1].codes.name
+    assert name is not None
+    codes = emitter.op("Concat", *[product.codes for product in products], axis=1)
+    ordered = emitter.op("Gather", codes, rank, axis=1)
+    ordered.name = name.removesuffix(CODES_SUFFIX) + _ORDERED_SUFFIX
+    scales = emitter.op("Concat", *[product.scale for product in products], axis=0)
+    scale = emitter.op("Gather", scales, rank)
+    emitter.replace(node, dynamic_product(emitter, products[0].quantized, ordered, scale))
+
+
+def _remove_unused_before(graph: ir.Graph, node: ir.Node) -> None:
+    """Remove a node and what only it used."""
+    if any(output.uses() for output in node.outputs):
+        return
+    makers = [value.producer() for value in node.inputs if value is not None]
+    graph.remove(node, safe=True)
+    for maker in dict.fromkeys(maker for maker in makers if maker is not None):
+        _remove_unused_before(graph, maker)

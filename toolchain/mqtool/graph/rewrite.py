@@ -25,7 +25,7 @@ from mqtool.graph.static import StaticInputs, can_unfold
 from mqtool.graph.unpack import Emitter, decode_part, decode_rows, lookup_in_parts
 from mqtool.graph.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes
 
-__all__ = ["CODES_SUFFIX", "Activations", "replace_layers"]
+__all__ = ["CODES_SUFFIX", "Activations", "dynamic_product", "replace_layers"]
 
 Activations = Literal["dynamic", "static", "float"]
 
@@ -142,11 +142,9 @@ class _Rewriter:
             return
         if source.name not in self.quantized_inputs:
             self.quantized_inputs[source.name] = run.ops("DynamicQuantizeLinear", [source], 3)
-        quantized, input_scale, zero_point = self.quantized_inputs[source.name]
-        product = run.op("MatMulInteger", quantized, codes, zero_point)
-        as_float = run.op("Cast", product, to=int(ir.DataType.FLOAT))
-        output = run.op("Mul", as_float, run.op("Mul", input_scale, scale))
-        self.run_time.replace(node, output)
+        self.run_time.replace(
+            node, dynamic_product(run, self.quantized_inputs[source.name], codes, scale)
+        )
 
     def _lookup(self, layer: Layer, weight: PackedWeight, ids: ir.Value | None) -> ir.Value:
         run = self.run_time
@@ -228,6 +226,16 @@ class _Rewriter:
         )
         scaled = load.op("Mul", load.op("Cast", codes, to=int(ir.DataType.FLOAT)), scale)
         return self._concat(layer, [load.initializer(upper.planes[0]), scaled])
+
+
+def dynamic_product(
+    emitter: Emitter, quantized: Sequence[ir.Value], codes: ir.Value, scale: ir.Value
+) -> ir.Value:
+    """float32 product of DynamicQuantizeLinear's outputs and a weight, as onnxruntime fuses it."""
+    values, input_scale, zero_point = quantized
+    product = emitter.op("MatMulInteger", values, codes, zero_point)
+    as_float = emitter.op("Cast", product, to=int(ir.DataType.FLOAT))
+    return emitter.op("Mul", as_float, emitter.op("Mul", input_scale, scale))
 
 
 def _named(layer: Layer, codes: ir.Value) -> ir.Value:

@@ -15,6 +15,7 @@ from mqtool.graph.activations import ACTIVATION_BITS, ActivationRange
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import saved_bytes
 from mqtool.graph.folder import ModelFolder
+from mqtool.graph.frequent import join_products
 from mqtool.graph.layers import Layer
 from mqtool.graph.rewrite import Activations, replace_layers
 from mqtool.graph.static import blank_ranges
@@ -117,6 +118,7 @@ def packed_graph(
     if ranges is None:
         ranges = options.blank_ranges(model, layers)
     replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
+    join_products(model.graph)
     store_half(model.graph)
     set_opset(model, options.opset)
     shorten_names(model.graph)
