@@ -79,7 +79,10 @@ def _split(graph: ir.Graph, layer: Layer, order: NDArray[np.int32]) -> None:
     rank = _rank(emitter, layer, order)
     graph.insert_before(next(iter(graph)), emitter.take_nodes())
     for node in lookups:
-        ids = emitter.op("Gather", rank, node.inputs[1])
+        tokens = node.inputs[1]
+        assert tokens is not None
+        ids = emitter.op("Gather", rank, tokens)
+        ids.shape = tokens.shape
         rows_of_ids = lookup_in_parts(
             emitter,
             ids,

@@ -100,6 +100,7 @@ def lookup_in_parts(
     in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
     below = emitter.op("Sub", ids, emitter.constant(split, integers))
     in_lower = emitter.op("Max", below, emitter.constant(0, integers))
+    in_upper.shape = in_lower.shape = ids.shape
     is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
     column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
     return emitter.op("Where", column, upper(in_upper), lower(in_lower))
@@ -194,6 +195,8 @@ def decode_rows(
 
 def _reshape_rows(emitter: Emitter, rows: ir.Value, ids: ir.Value, last: Sequence[int]) -> ir.Value:
     """Give what was looked up for ids [...] the shape [..., *last]."""
+    if ids.shape is not None:  # a size of 0 is that of what is reshaped
+        return emitter.op("Reshape", rows, _shape(emitter, [0] * len(ids.shape) + [*last]))
     tail = emitter.constant(list(last), ir.DataType.INT64)
     shape = emitter.op("Concat", emitter.op("Shape", ids), tail, axis=0)
     return emitter.op("Reshape", rows, shape)
