@@ -20,6 +20,10 @@ __all__ = ["UnpackedModel", "unpack_model"]
 Codes = NDArray[np.int8]
 
 _CODES_SUFFIX = ".codes"
+_PLANES, _MULTIPLIERS = ".weight/", ".multipliers/"
+"""What is stored of a part: `{layer}.weight/{part}/{plane}:{width}`, `{layer}.multipliers/{part}`.
+A part goes by the beginning of its planes' names, `{layer}.weight/{part}/`."""
+
 _WHOLE_SUFFIX = ".weight/0/0:8"
 """The first plane of a layer; if there is no other, it is the weight as the graph uses it."""
 
@@ -61,7 +65,7 @@ def unpack_model(
     try:
         model = Model(content)
         graph = model.graph
-        names = _names_of_codes(graph)
+        names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
         if not locations <= data.keys():
             return None
@@ -75,57 +79,40 @@ def unpack_model(
     return UnpackedModel(skeleton, codes)
 
 
-def _names_of_codes(graph: Graph) -> list[str]:
-    """The codes to decode; those from which others are put together only as parts of these."""
-    makers = {name: graph.makers[name] for name in graph.makers if name.endswith(_CODES_SUFFIX)}
-    parts = {
-        part
-        for node in makers.values()
-        if node.op_type == "Gather"
-        for part in graph.makers[node.inputs[0]].inputs
-    }
-    return [name for name in makers if name not in parts]
-
-
 def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Codes:
     """int8 [columns, rows], as MatMulInteger reads it."""
-    maker, names = graph.makers[name], [name]
-    if maker.op_type == "Gather":  # a table in two layers
-        names = graph.makers[maker.inputs[0]].inputs
-    parts = [part for layer in names for part in _parts(graph, layer, data)]
+    source = name
+    is_table = graph.makers[name].op_type == "Transpose"
+    if is_table:
+        source = graph.makers[name].inputs[0]
+    order = None
+    if source in graph.makers and graph.makers[source].op_type == "Gather":
+        source, order = graph.makers[source].inputs
+    stored = [_stored_part(graph, part) for part in _joined(graph, source)]
+    _check_all_used(graph, [part for part, _ in stored])
+    parts = [_Part(graph, data, part, is_table, *shape) for part, shape in stored]
     codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
-    places = None
-    if maker.op_type == "Gather":
-        places = _places(graph, maker.inputs[1], data, codes.shape[1])
+    places = None if order is None else _places(graph, order, data, codes.shape[1])
     row = 0
     for part in parts:
         for lines, block in part.blocks():
-            if not part.is_table:
+            if not is_table:
                 codes[lines, row : row + part.rows] = block
-            elif places is None:
-                codes[:, row + lines.start : row + lines.stop] = block.T
-            else:
-                codes[:, places[row + lines.start : row + lines.stop]] = block.T
+                continue
+            rows: slice | NDArray[np.intp] = slice(row + lines.start, row + lines.stop)
+            codes[:, rows if places is None else places[rows]] = block.T
         row += part.rows
     return codes
 
 
-def _parts(graph: Graph, name: str, data: Mapping[str, memoryview]) -> list["_Part"]:
-    """What the codes of a layer are put together from."""
-    layer, source = name.removesuffix(_CODES_SUFFIX), name
-    is_table = graph.makers[name].op_type == "Transpose"
-    if is_table:
-        source = graph.makers[name].inputs[0]
-    if source in graph.makers and graph.makers[source].op_type == "Cast":
-        source = graph.makers[source].inputs[0]  # graphs for old runtimes count in int32
-    sources = [source]
-    if source in graph.makers and graph.makers[source].op_type == "Concat":
-        sources = graph.makers[source].inputs
-    _check_all_used(graph, layer, len(sources))
-    return [
-        _Part(graph, data, layer, index, is_table, *_stored_shape(graph, source))
-        for index, source in enumerate(sources)
-    ]
+def _joined(graph: Graph, source: str) -> list[str]:
+    """The values that are put together to `source`, maybe in another integer type."""
+    maker = graph.makers.get(source)
+    if maker is not None and maker.op_type == "Cast":  # graphs for old runtimes count in int32
+        return _joined(graph, maker.inputs[0])
+    if maker is not None and maker.op_type == "Concat":
+        return [part for value in maker.inputs for part in _joined(graph, value)]
+    return [source]
 
 
 def _places(graph: Graph, rank: str, data: Mapping[str, memoryview], rows: int) -> NDArray[np.intp]:
@@ -155,20 +142,21 @@ def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:
     }
 
 
-def _check_all_used(graph: Graph, layer: str, parts: int) -> None:
-    """Refuse a layer with stored parts beyond those that its codes are put together from."""
-    for kind in ("weight", "multipliers"):
-        prefix = f"{layer}.{kind}/"
-        for name in graph.tensors:
-            if name.startswith(prefix):
-                index = name.removeprefix(prefix).partition("/")[0]
-                if index not in map(str, range(parts)):
-                    raise ValueError(f"{name} is stored, but {layer} is made of {parts} parts")
+def _check_all_used(graph: Graph, parts: list[str]) -> None:
+    """Refuse layers with stored parts beyond those that the codes are put together from."""
+    layers = {part.partition(_PLANES)[0] for part in parts}
+    for name in graph.tensors:
+        layer, found, index = name.replace(_MULTIPLIERS, _PLANES).partition(_PLANES)
+        if found and layer in layers and f"{layer}{_PLANES}{index.partition('/')[0]}/" not in parts:
+            raise ValueError(f"{name} is stored, but {layer} is made of {parts}")
 
 
-def _stored_shape(graph: Graph, source: str) -> tuple[int, int]:
-    """Shape of a part's codes as stored, found on the way from `source` to its first plane."""
-    width = 0
+def _stored_part(graph: Graph, source: str) -> tuple[str, tuple[int, int]]:
+    """What the names of a part's planes begin with, and the shape of its codes as stored.
+
+    Both are found on the way from its codes, `source`, to its first plane.
+    """
+    width, shape = 0, None
     for _ in graph.makers:
         if source in graph.tensors:
             break
@@ -176,15 +164,17 @@ def _stored_shape(graph: Graph, source: str) -> tuple[int, int]:
         if node.op_type == "Slice":  # cuts off what fills the last byte
             width = graph.tensors[node.inputs[2]].int64s()[0]
         elif node.op_type == "Reshape":
-            shape = graph.tensors[node.inputs[1]].int64s()
-            if len(shape) == 2 and min(shape) > 0:
-                return shape[0], shape[1]
+            sizes = graph.tensors[node.inputs[1]].int64s()
+            if shape is None and len(sizes) == 2 and min(sizes) > 0:
+                shape = sizes[0], sizes[1]
         source = node.inputs[0]
-    plane = graph.tensors[source]
-    lines, stored = plane.shape
-    if plane.data_type == UINT8:
-        stored = stored * 8 // _plane_width(source)
-    return lines, width or stored
+    if shape is None:
+        plane = graph.tensors[source]
+        lines, stored = plane.shape
+        if plane.data_type == UINT8:
+            stored = stored * 8 // _plane_width(source)
+        shape = lines, width or stored
+    return source.rpartition("/")[0] + "/", shape
 
 
 def _signed(fields: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -209,19 +199,17 @@ class _Part:
         self,
         graph: Graph,
         data: Mapping[str, memoryview],
-        layer: str,
-        index: int,
+        prefix: str,
         is_table: bool,
         lines: int,
         length: int,
     ) -> None:
         self.is_table, self.lines, self.length = is_table, lines, length
         self.rows, self.columns = (lines, length) if is_table else (length, lines)
-        prefix = f"{layer}.weight/{index}/"
         names = sorted(name for name in graph.tensors if name.startswith(prefix))
         widths = [_plane_width(name) for name in names]
         if not 1 <= sum(widths) <= 8 or lines < 1 or length < 1:
-            raise ValueError(f"{layer}: {sum(widths)} bits, {lines} x {length}")
+            raise ValueError(f"{prefix}: {sum(widths)} bits, {lines} x {length}")
         self.planes = []
         for number, (name, width) in enumerate(zip(names, widths, strict=True)):
             values = np.arange(2**width)
@@ -233,7 +221,7 @@ class _Part:
             stored = graph.tensors[name].bytes(data)
             self.planes.append(_Plane(stored, width, values, (lines, length), is_table))
         self.multipliers = None
-        if tensor := graph.tensors.get(f"{layer}.multipliers/{index}"):
+        if tensor := graph.tensors.get(prefix.replace(_PLANES, _MULTIPLIERS).removesuffix("/")):
             groups = self.columns // _GROUP_SIZE
             shape = (lines, groups) if is_table else (groups, length)
             values = _signed(np.arange(2**_MULTIPLIER_BITS))
