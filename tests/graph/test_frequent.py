@@ -13,8 +13,8 @@ from mqtool.graph import frequent
 from mqtool.graph.files import save_graph
 from mqtool.graph.folder import layer_weight
 from mqtool.graph.frequent import has_frequent_rows, split_tables
-from mqtool.graph.layers import find_layers
-from mqtool.graph.weights import encode_weight
+from mqtool.graph.layers import Layer, find_layers
+from mqtool.graph.weights import PackedWeight, encode_weight
 from mqtool.plan.size import PackOptions, packed_graph
 from mqtool.quantize.rounding import quantize_weight
 from toy import toy_graph
@@ -106,16 +106,38 @@ def test_packed_parts_compute_like_the_rounded_table(opset, lookup, tmp_path, mo
             np.testing.assert_array_equal(stock.run({"pcm": PCM})["logits"], found)
 
 
-def test_an_order_that_is_none_is_left_to_onnxruntime(tmp_path):
-    model = split_toy()
-    layers = [layer for layer in find_layers(model.graph, "model") if layer.op == "embedding"]
-    encoded = {
-        layer.name: encode_weight(
-            layer, quantize_weight(layer, layer_weight(model, layer), 4, 0, "grouped"), 25
-        )
+@pytest.mark.parametrize("lower", [0, 7])
+def test_rows_of_ids_of_known_rank_are_reshaped_by_constants(lower, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
+    found, shapes = [], []
+    for is_known in (False, True):
+        model = toy_graph(scale=4)
+        ids = next(node for node in model.graph if node.op_type == "Gather").inputs[1]
+        if is_known:
+            ids.shape, ids.type = ir.Shape(["n"]), ir.TensorType(ir.DataType.INT64)
+        split_tables(model.graph, find_layers(model.graph, "model"), {"embed": order()})
+        save_graph(model.clone(), tmp_path / "split.onnx", external=False)
+        packed = packed_graph(model, *packed_tables(model, lower), PackOptions())
+        found.append(logits(packed, tmp_path / "packed.onnx"))
+        shapes.append(sum(node.op_type == "Shape" for node in packed.graph))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert shapes[1] == 2 < shapes[0]  # the toy's own
+    assert not caplog.records
+
+
+def packed_tables(model: ir.Model, lower: int = 0) -> tuple[list[Layer], dict[str, PackedWeight]]:
+    """Both parts of the table at 4 bits, `lower` rows of each at 3."""
+    layers = [layer for layer in find_layers(model.graph, "model") if "embed" in layer.name]
+    weights = {
+        layer.name: quantize_weight(layer, layer_weight(model, layer), 4, lower, "grouped")
         for layer in layers
     }
-    packed = packed_graph(model, layers, encoded, PackOptions())
+    return layers, {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
+
+
+def test_an_order_that_is_none_is_left_to_onnxruntime(tmp_path):
+    model = split_toy()
+    packed = packed_graph(model, *packed_tables(model), PackOptions())
     for ranks in (np.zeros(ROWS, np.uint16), np.arange(ROWS - 1, dtype=np.uint16)):
         packed.graph.initializers["embed.rank"].const_value = ir.Tensor(ranks, name="embed.rank")
         save_graph(packed, tmp_path / "packed.onnx", external=False)

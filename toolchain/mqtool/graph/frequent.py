@@ -82,7 +82,7 @@ def _split(graph: ir.Graph, layer: Layer, order: NDArray[np.int32]) -> None:
         tokens = node.inputs[1]
         assert tokens is not None
         ids = emitter.op("Gather", rank, tokens)
-        ids.shape = tokens.shape
+        ids.shape, ids.type = tokens.shape, ir.TensorType(ir.DataType.INT64)
         rows_of_ids = lookup_in_parts(
             emitter,
             ids,

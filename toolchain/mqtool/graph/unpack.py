@@ -100,7 +100,8 @@ def lookup_in_parts(
     in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
     below = emitter.op("Sub", ids, emitter.constant(split, integers))
     in_lower = emitter.op("Max", below, emitter.constant(0, integers))
-    in_upper.shape = in_lower.shape = ids.shape
+    for rows in (in_upper, in_lower):
+        rows.shape, rows.type = ids.shape, ir.TensorType(integers)
     is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
     column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
     return emitter.op("Where", column, upper(in_upper), lower(in_lower))
