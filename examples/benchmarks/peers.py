@@ -4,7 +4,7 @@
 
 Steps: `make` builds every peer with the peer's own tools, `score` transcribes, `time` measures
 speed and memory (run it on an idle machine), `report` writes the table and the plot to
-examples/results/peers-MODEL.*. What is made and measured is kept below --work and not done again.
+examples/results/peers-MODEL[SUFFIX].*. What is made and measured is kept below --work and not done again.
 Every peer decodes greedily, without timestamps, and is told the language. Weights come from
 `python examples/get_weights.py`.
 """
@@ -48,8 +48,8 @@ def main() -> None:
                 with _going_on(f"{model}: timing {peer.name}"):
                     _time(peer, folder, model, places, clips, options)
         if "report" in options.steps:
-            all_clips = _clips(places, model, None)
-            report.write(model, candidates, places, all_clips, RESULTS / f"peers-{model}")
+            target = RESULTS / f"peers-{model}{options.suffix}"
+            report.write(model, candidates, places, clips, target)
 
 
 @contextmanager
@@ -73,7 +73,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ours", nargs="+", type=Path, default=[], help="packed folders")
     parser.add_argument("--work", type=Path, default=Path("work/peers"))
     parser.add_argument("--weights", type=Path, default=Path("work/weights"))
-    parser.add_argument("--clips", type=int, help="clips a language to score (default: all)")
+    parser.add_argument("--clips", type=int, help="clips a language that count (default: all)")
+    parser.add_argument("--suffix", default="", help="of the report's name")
     parser.add_argument("--threads", type=int, default=2, help="while timing")
     parser.add_argument("--rounds", type=int, default=7, help="timings of each part")
     parser.add_argument("--timed-clips", type=int, default=8)
