@@ -4,8 +4,8 @@
 
 Steps: `make` builds every peer with the peer's own tools, `score` transcribes, `time` measures
 speed and memory (run it on an idle machine), `report` writes the table and the plot to
-examples/results/peers-MODEL[SUFFIX].*. What is made and measured is kept below --work and not done again.
-Every peer decodes greedily, without timestamps, and is told the language. Weights come from
+examples/results/peers-MODEL[SUFFIX].*. What is made and measured is kept below --work and not done
+again. Every peer decodes greedily, without timestamps, and is told the language. Weights come from
 `python examples/get_weights.py`.
 """
 
