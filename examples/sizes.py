@@ -165,10 +165,10 @@ def main() -> None:
         calibration = find_clips([options.manifest], split="calib", language=language)
         clips = find_clips([options.manifest], split="dev", language=language)
         table.add("float", folder.path, clips, bytes=folder.bytes, average_bits=32)
+        keep = options.keep and options.keep / (language or "")
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
         for method in options.methods.split(","):
-            keep = options.keep and options.keep / (language or "")
-            if keep:
-                keep.mkdir(parents=True, exist_ok=True)
             made = packed(folder, calibration, method, widths, options.threads, keep)
             for bits, plan, path in made:
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}

@@ -19,7 +19,7 @@ from mqtool.clips import Clip
 from mqtool.errors import ModelError
 from mqtool.evaluate.measure import utterance
 
-__all__ = ["bench", "compare"]
+__all__ = ["bench", "compare", "in_turn"]
 
 _PRIMER = 20  # tokens before the decoder step that `compare` times
 
@@ -102,7 +102,7 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
     }
     for name, part in parts.items():
         repeat = 10 if name == "decoder_step" else 1
-        ms, other_ms = _in_turn(part, other_parts[name], runs, repeat)
+        ms, other_ms = in_turn(part, other_parts[name], runs, repeat)
         result[name] = {"ms": ms, "other_ms": other_ms, "ratio": ms / other_ms}
     return result
 
@@ -123,8 +123,15 @@ def _parts(recognizer: Recognizer) -> dict[str, Part]:
     }
 
 
-def _in_turn(part: Part, other: Part, runs: int, repeat: int) -> tuple[float, float]:
-    """Median milliseconds of a call of each; the two take turns at going first."""
+def in_turn(part: Part, other: Part, runs: int, repeat: int) -> tuple[float, float]:
+    """Median milliseconds of a call of each; the two take turns at going first.
+
+    Args:
+        part: what is timed; all it does counts.
+        other: what it is compared with.
+        runs: timings of each, after one that does not count.
+        repeat: calls a timing.
+    """
     times: dict[Part, list[float]] = {part: [], other: []}
     for run in range(runs + 1):
         for call in (part, other) if run % 2 else (other, part):
