@@ -83,6 +83,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
+        # It would plan memory for every shape seen, and reserve it beside what the first run has
+        # left: for a decoder, whose cache grows, that is a plan a step.
+        options.enable_mem_pattern = False
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL

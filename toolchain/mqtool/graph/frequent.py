@@ -21,6 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqtool.graph.layers import Layer, product_nodes
+from mqtool.graph.match import maker, operand
 from mqtool.graph.rewrite import CODES_SUFFIX, dynamic_product
 from mqtool.graph.unpack import Emitter, lookup_in_parts
 
@@ -111,15 +112,17 @@ def _rank(emitter: Emitter, layer: Layer, order: NDArray[np.int32]) -> ir.Value:
 
 
 def join_products(graph: ir.Graph) -> None:
-    """Make one product of a head's two wherever both multiply the same codes, in place."""
+    """Make one product of a head's two wherever both multiply the same codes, in place.
+
+    The nodes of the two are left, without a use.
+    """
     for node in [node for node in graph if node.op_type == "Gather"]:
-        concat = _maker(_input(node, 0), "Concat")
+        concat = maker(operand(node, 0), "Concat")
         if concat is None:
             continue
         products = [product for value in concat.inputs if (product := _dynamic_product(value))]
         if len(products) == len(concat.inputs) and len({p.quantized for p in products}) == 1:
             _join(graph, node, products)
-            _remove_unused_before(graph, concat)
 
 
 class _Product(NamedTuple):
@@ -130,25 +133,16 @@ class _Product(NamedTuple):
 
 def _dynamic_product(output: ir.Value | None) -> _Product | None:
     """The operands of what `dynamic_product` made."""
-    total = _maker(output, "Mul")
-    product = _maker(_input(_maker(_input(total, 0), "Cast"), 0), "MatMulInteger")
-    scales = _maker(_input(total, 1), "Mul")
-    operands = [_input(product, index) for index in range(3)]
-    operands += [_input(scales, index) for index in range(2)]
-    found = [operand for operand in operands if operand is not None]
+    total = maker(output, "Mul")
+    product = maker(operand(maker(operand(total, 0), "Cast"), 0), "MatMulInteger")
+    scales = maker(operand(total, 1), "Mul")
+    operands = [operand(product, index) for index in range(3)]
+    operands += [operand(scales, index) for index in range(2)]
+    found = [value for value in operands if value is not None]
     if len(found) < len(operands):
         return None
     values, codes, zero_point, input_scale, scale = found
     return _Product((values, input_scale, zero_point), codes, scale)
-
-
-def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op_type else None
-
-
-def _input(node: ir.Node | None, index: int) -> ir.Value | None:
-    return node.inputs[index] if node is not None and index < len(node.inputs) else None
 
 
 def _join(graph: ir.Graph, node: ir.Node, products: Sequence[_Product]) -> None:
@@ -166,18 +160,8 @@ def _join(graph: ir.Graph, node: ir.Node, products: Sequence[_Product]) -> None:
 
 def _parts(codes: ir.Value) -> list[ir.Value]:
     """What a transposed table is put together from: joined once, it is one copy less at load."""
-    table = _input(_maker(codes, "Transpose"), 0)
+    table = operand(maker(codes, "Transpose"), 0)
     assert table is not None
-    concat = _maker(table, "Concat")
+    concat = maker(table, "Concat")
     parts = concat.inputs if concat is not None else [table]
     return [part for part in parts if part is not None]
-
-
-def _remove_unused_before(graph: ir.Graph, node: ir.Node) -> None:
-    """Remove a node and what only it used."""
-    if any(output.uses() for output in node.outputs):
-        return
-    makers = [value.producer() for value in node.inputs if value is not None]
-    graph.remove(node, safe=True)
-    for maker in dict.fromkeys(maker for maker in makers if maker is not None):
-        _remove_unused_before(graph, maker)

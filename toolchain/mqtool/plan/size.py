@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mqruntime.manifest import Manifest
 from mqtool.errors import PlanError
 from mqtool.graph.activations import ACTIVATION_BITS, ActivationRange
+from mqtool.graph.attention import fuse_attention
 from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import saved_bytes
 from mqtool.graph.folder import ModelFolder
@@ -119,6 +121,8 @@ def packed_graph(
         ranges = options.blank_ranges(model, layers)
     replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
     join_products(model.graph)
+    fuse_attention(model.graph)
+    RemoveUnusedNodesPass()(model)
     store_half(model.graph)
     set_opset(model, options.opset)
     shorten_names(model.graph)

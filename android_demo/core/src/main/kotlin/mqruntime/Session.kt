@@ -56,6 +56,9 @@ class Session(
             OrtSession.SessionOptions().use { options ->
                 options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL) // what matters is thrown
                 options.setIntraOpNumThreads(threads)
+                // It would plan memory for every shape seen, and reserve it beside what the first
+                // run has left: for a decoder, whose cache grows, that is a plan a step.
+                options.setMemoryPatternOptimization(false)
                 options.setOptimizationLevel(
                     if (optimize) OrtSession.SessionOptions.OptLevel.ALL_OPT else OrtSession.SessionOptions.OptLevel.NO_OPT,
                 )
