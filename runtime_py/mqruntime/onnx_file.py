@@ -14,9 +14,8 @@ All other fields are passed on as they are. `external_files` looks everywhere a 
 """
 
 import mmap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,18 @@ from numpy.typing import NDArray
 __all__ = [
     "DAMAGED",
     "INT8",
+    "INT32",
+    "MIDDLE",
     "UINT8",
+    "Codes",
     "Graph",
     "Model",
     "Node",
     "Tensor",
     "external_files",
+    "integer",
     "map_file",
+    "message",
 ]
 
 DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
@@ -39,6 +43,16 @@ DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
 
 UINT8 = 2
 INT8 = 3
+INT32 = 6
+MIDDLE = 128
+"""The zero point of weights that are uint8 where others are int8."""
+
+Codes = NDArray[np.int8] | NDArray[np.uint8]
+
+_MIDDLE_NAME = b"uint8:128"
+_B_ZERO_POINT = 3
+"""Number of that input of MatMulInteger."""
+
 _EXTERNAL = 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -148,25 +162,41 @@ class Graph:
                 needed |= node.uses
         return needed
 
-    def with_external(self, shapes: Mapping[str, Sequence[int]]) -> list[bytes | memoryview]:
-        """Serialized fields in which the values `shapes` are external INT8 initializers.
+    def is_only_multiplied(self, name: str) -> bool:
+        """Whether a value is read as the weight, without a zero point, of MatMulIntegers alone."""
+        users = [node for node in self._nodes.values() if name in node.uses]
+        return name not in self._outputs and all(
+            node.op_type == "MatMulInteger"
+            and len(node.inputs) == _B_ZERO_POINT
+            and node.inputs[1] == name != node.inputs[0]
+            for node in users
+        )
+
+    def with_external(self, arrays: Mapping[str, Codes]) -> list[bytes | memoryview]:
+        """Serialized fields in which the values `arrays` are external initializers.
 
         They may be made by nodes, or stored here until now. The nodes and initializers that
-        nothing else uses are left out.
+        nothing else uses are left out. MatMulIntegers that multiply a uint8 one, for which
+        `is_only_multiplied` holds, are told that its zero point is 128.
         """
-        needed = self.needed(shapes)
-        unused = {
-            index
-            for index, node in self._nodes.items()
-            if needed.isdisjoint(node.outputs) or not shapes.keys().isdisjoint(node.outputs)
-        }
-        unused |= {
-            index
-            for index, tensor in self._stored.items()
-            if tensor.name not in needed or tensor.name in shapes
-        }
-        kept = [field.span for index, field in enumerate(self._fields) if index not in unused]
-        return [*kept, *(_message(5, _external_tensor(*item)) for item in shapes.items())]
+        unsigned = {name for name, array in arrays.items() if array.dtype == np.uint8}
+        needed = self.needed(arrays)
+        kept: list[bytes | memoryview] = []
+        for index, field in enumerate(self._fields):
+            node, tensor = self._nodes.get(index), self._stored.get(index)
+            if node is not None:
+                if needed.isdisjoint(node.outputs) or not arrays.keys().isdisjoint(node.outputs):
+                    continue
+                if not unsigned.isdisjoint(node.inputs):
+                    kept.append(message(1, bytes(field.value) + message(1, _MIDDLE_NAME)))
+                    continue
+            if tensor is not None and (tensor.name not in needed or tensor.name in arrays):
+                continue
+            kept.append(field.span)
+        if unsigned:
+            middle = integer(2, UINT8) + message(8, _MIDDLE_NAME) + message(9, bytes([MIDDLE]))
+            kept.append(message(5, middle))
+        return [*kept, *(message(5, _external_tensor(*item)) for item in arrays.items())]
 
 
 class Model:
@@ -181,9 +211,9 @@ class Model:
         messages = {field.number: field.value for field in self._fields}
         self.graph = Graph(messages[7])
 
-    def with_external(self, shapes: Mapping[str, Sequence[int]]) -> bytes:
+    def with_external(self, arrays: Mapping[str, Codes]) -> bytes:
         """The serialized model, its graph changed as by `Graph.with_external`."""
-        graph = self.graph.with_external(shapes)
+        graph = self.graph.with_external(arrays)
         others = [field.span for field in self._fields if field.number != 7]
         return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
 
@@ -299,18 +329,21 @@ def _header(number: int, size: int) -> bytes:
     return _encode_varint(number << 3 | _BYTES) + _encode_varint(size)
 
 
-def _message(number: int, value: bytes) -> bytes:
+def message(number: int, value: bytes) -> bytes:
+    """A field that holds a message, a text or bytes."""
     return _header(number, len(value)) + value
 
 
-def _integer(number: int, value: int) -> bytes:
+def integer(number: int, value: int) -> bytes:
+    """A field that holds an integer."""
     return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
 
 
-def _external_tensor(name: str, shape: Sequence[int]) -> bytes:
-    """An INT8 TensorProto; onnxruntime wants to see a file's name, but is given the data."""
-    tensor = b"".join(_integer(1, length) for length in shape) + _integer(2, INT8)
-    tensor += _message(8, name.encode()) + _integer(14, _EXTERNAL)
-    for key, value in (("location", name), ("offset", "0"), ("length", str(prod(shape)))):
-        tensor += _message(13, _message(1, key.encode()) + _message(2, value.encode()))
+def _external_tensor(name: str, array: Codes) -> bytes:
+    """A TensorProto; onnxruntime wants to see a file's name, but is given the data."""
+    data_type = UINT8 if array.dtype == np.uint8 else INT8
+    tensor = b"".join(integer(1, length) for length in array.shape) + integer(2, data_type)
+    tensor += message(8, name.encode()) + integer(14, _EXTERNAL)
+    for key, value in (("location", name), ("offset", "0"), ("length", str(array.size))):
+        tensor += message(13, message(1, key.encode()) + message(2, value.encode()))
     return tensor

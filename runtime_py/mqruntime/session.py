@@ -9,6 +9,7 @@ import numpy as np
 
 from mqruntime.errors import ModelError
 from mqruntime.onnx_file import DAMAGED, external_files, map_file
+from mqruntime.saturation import products_saturate
 from mqruntime.unpack import unpack_model
 
 __all__ = ["Graph", "Session", "StoredGraph"]
@@ -24,8 +25,8 @@ class Graph(Protocol):
 
 _SAVED = "session.optimized_model_external_initializers_"
 _NO_SATURATION = "session.x64quantprecision"
-"""On x86-64 without VNNI, products of uint8 and int8 saturate in 16 bits unless onnxruntime makes
-the weights uint8, which this asks for; elsewhere it changes nothing."""
+"""Where products saturate (`mqruntime.saturation`), asks onnxruntime to make weights uint8 that
+`unpack_model` did not; elsewhere it changes nothing."""
 _NO_SATURATION_SINCE = (1, 30)
 """Before, it does not know MatMulInteger, and 1.28 aborts on some."""
 
@@ -105,7 +106,9 @@ class Session:
         data = stored.data if hasattr(options, _HAND_OVER) else {}
         if isinstance(graph, StoredGraph):
             _check_external(graph)
-        unpacked = unpack_model(stored.content, data) if unpack and optimize else None
+        unpacked = None
+        if unpack and optimize:
+            unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
         model: str | bytes = stored.name
         if unpacked is not None:
             model = unpacked.skeleton

@@ -6,18 +6,18 @@ intermediate tensor lives until the folding ends. Here the chain that makes `{la
 int8 weight of a MatMulInteger, is cut out, and the same tensor is computed block by block.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mqruntime.onnx_file import DAMAGED, INT8, UINT8, Graph, Model
+from mqruntime.onnx_file import DAMAGED, INT8, MIDDLE, UINT8, Codes, Graph, Model
 
 __all__ = ["UnpackedModel", "unpack_model"]
 
-Codes = NDArray[np.int8]
+Signed = NDArray[np.int8]
 
 _CODES_SUFFIX = ".codes"
 _PLANES, _MULTIPLIERS = ".weight/", ".multipliers/"
@@ -40,8 +40,8 @@ class UnpackedModel:
 
     Attributes:
         skeleton: serialized ModelProto in which the weights are external initializers.
-        codes: int8 weights by initializer name, for `SessionOptions.add_external_initializers`;
-            decoded, or, where 8 bits are stored as they are used, views of the file.
+        codes: weights by initializer name, for `SessionOptions.add_external_initializers`: int8,
+            decoded, or, where 8 bits are stored as they are used, views of the file; or uint8.
     """
 
     skeleton: bytes
@@ -49,13 +49,18 @@ class UnpackedModel:
 
 
 def unpack_model(
-    content: memoryview, data: Mapping[str, memoryview] | None = None
+    content: memoryview,
+    data: Mapping[str, memoryview] | None = None,
+    *,
+    unsigned: bool = False,
 ) -> UnpackedModel | None:
     """Decode the weights of a packed graph.
 
     Args:
         content: an .onnx file, best mapped (`onnx_file.map_file`).
         data: its external data by file name.
+        unsigned: give uint8 weights with zero point 128 (`mqruntime.saturation` says why) wherever
+            they are only multiplied.
 
     Returns:
         None if onnxruntime should open the file itself: nothing in it is packed, its data is not
@@ -69,17 +74,23 @@ def unpack_model(
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
         if not locations <= data.keys():
             return None
-        codes = {name: _decode_layer(graph, name, data) for name in names}
-        codes |= _stored_codes(graph, graph.needed(codes))
+        codes: dict[str, Codes] = {name: _decode_layer(graph, name, data) for name in names}
+        codes |= _stored_codes(graph, graph.needed(codes), unsigned)
+        if unsigned:
+            codes |= {
+                name: _as_unsigned(array)
+                for name, array in codes.items()
+                if graph.is_only_multiplied(name)
+            }
         if not codes:
             return None
-        skeleton = model.with_external({name: array.shape for name, array in codes.items()})
+        skeleton = model.with_external(codes)
     except DAMAGED:
         return None
     return UnpackedModel(skeleton, codes)
 
 
-def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Codes:
+def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Signed:
     """int8 [columns, rows], as MatMulInteger reads it."""
     source = name
     is_table = graph.makers[name].op_type == "Transpose"
@@ -88,20 +99,39 @@ def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Co
     order = None
     if source in graph.makers and graph.makers[source].op_type == "Gather":
         source, order = graph.makers[source].inputs
+        if not is_table:
+            raise ValueError(f"{name} is no table, and in another order")
     stored = [_stored_part(graph, part) for part in _joined(graph, source)]
     _check_all_used(graph, [part for part, _ in stored])
     parts = [_Part(graph, data, part, is_table, *shape) for part, shape in stored]
+    if order is not None:
+        return _decode_ordered(parts, _ranks(graph, order, data, sum(part.rows for part in parts)))
     codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
-    places = None if order is None else _places(graph, order, data, codes.shape[1])
     row = 0
     for part in parts:
-        for lines, block in part.blocks():
-            if not is_table:
+        for lines in part.blocks():
+            block = part.decode(lines)
+            if is_table:
+                codes[:, row + lines.start : row + lines.stop] = block.T
+            else:
                 codes[lines, row : row + part.rows] = block
-                continue
-            rows: slice | NDArray[np.intp] = slice(row + lines.start, row + lines.stop)
-            codes[:, rows if places is None else places[rows]] = block.T
         row += part.rows
+    return codes
+
+
+def _decode_ordered(parts: Sequence["_Part"], ranks: NDArray[np.intp]) -> Signed:
+    """The rows of the parts of a table in another order; `ranks` says where each one is now."""
+    codes = np.empty((parts[0].columns, len(ranks)), np.int8)
+    step = max(_BLOCK // parts[0].columns, 1)
+    for start in range(0, len(ranks), step):
+        left = ranks[start : start + step]
+        block = np.empty((len(left), parts[0].columns), np.int8)
+        first = 0
+        for part in parts:
+            inside = (left >= first) & (left < first + part.rows)
+            block[inside] = part.decode(left[inside] - first)
+            first += part.rows
+        codes[:, start : start + step] = block.T
     return codes
 
 
@@ -115,21 +145,28 @@ def _joined(graph: Graph, source: str) -> list[str]:
     return [source]
 
 
-def _places(graph: Graph, rank: str, data: Mapping[str, memoryview], rows: int) -> NDArray[np.intp]:
-    """Where each row of the parts of a table goes; `rank` says where each of the table is now."""
-    if rank in graph.makers:  # stored in few bits, and cast
-        rank = graph.makers[rank].inputs[0]
-    stored = graph.tensors[rank].bytes(data)
-    ranks = stored.view({2: "<u2", 4: "<i4"}[len(stored) // rows])
+def _ranks(graph: Graph, name: str, data: Mapping[str, memoryview], rows: int) -> NDArray[np.intp]:
+    """Where each row of a table is among the rows of its parts."""
+    if name in graph.makers:  # stored in few bits, and cast
+        name = graph.makers[name].inputs[0]
+    stored = graph.tensors[name].bytes(data)
+    ranks = stored.view({2: "<u2", 4: "<i4"}[len(stored) // rows]).astype(np.intp)
     if not np.array_equal(np.sort(ranks), np.arange(rows)):
-        raise ValueError(f"{rank} is no order of {rows} rows")
-    return np.argsort(ranks)
+        raise ValueError(f"{name} is no order of {rows} rows")
+    return ranks
 
 
-def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:
-    """Large layers of 8 bits, as they lie in the file: a skeleton with them would be a copy.
+def _as_unsigned(codes: Codes) -> NDArray[np.uint8]:
+    """Codes more by `MIDDLE`, in place where they are not a view of the file."""
+    unsigned = codes.view(np.uint8)
+    return np.bitwise_xor(unsigned, MIDDLE, out=unsigned if codes.flags.writeable else None)
 
-    Only those `needed` beside the decoded layers, whose planes are read no more.
+
+def _stored_codes(graph: Graph, needed: set[str], unsigned: bool) -> dict[str, Signed]:
+    """Layers of 8 bits, as they lie in the file.
+
+    Large ones, with which a skeleton would be a copy, and those that will be uint8. Only such as
+    are `needed` beside the decoded layers, whose planes are read no more.
     """
     return {
         name: tensor.bytes({}).view(np.int8).reshape(tensor.shape)
@@ -138,7 +175,7 @@ def _stored_codes(graph: Graph, needed: set[str]) -> dict[str, Codes]:
         and name in needed
         and tensor.data_type == INT8
         and tensor.location is None
-        and prod(tensor.shape) >= _LARGE
+        and (prod(tensor.shape) >= _LARGE or (unsigned and graph.is_only_multiplied(name)))
     }
 
 
@@ -226,29 +263,29 @@ class _Part:
             shape = (lines, groups) if is_table else (groups, length)
             values = _signed(np.arange(2**_MULTIPLIER_BITS))
             plane = _Plane(tensor.bytes(data), _MULTIPLIER_BITS, values, shape, is_table)
-            self.multipliers = plane.lines(0, shape[0])
+            self.multipliers = plane.lines(slice(0, shape[0]))
 
-    def blocks(self) -> Iterator[tuple[slice, Codes]]:
-        """Some lines and their codes, int8 [lines, length], until all were given."""
-        # Whole groups of lines, so that every block starts at a whole byte.
+    def blocks(self) -> Iterator[slice]:
+        """All lines, in blocks that begin at whole bytes and whole groups."""
         step = max(_BLOCK // self.length // _GROUP_SIZE, 1) * _GROUP_SIZE
         for start in range(0, self.lines, step):
-            stop = min(start + step, self.lines)
-            codes = self.planes[0].lines(start, stop)
-            for plane in self.planes[1:]:
-                codes |= plane.lines(start, stop)
-            yield slice(start, stop), self._multiplied(codes, start, stop)
+            yield slice(start, min(start + step, self.lines))
 
-    def _multiplied(self, codes: Codes, start: int, stop: int) -> Codes:
+    def decode(self, lines: slice | NDArray[np.intp]) -> Signed:
+        """int8 [lines, length]; of a Linear one of the `blocks`, of a table any lines."""
+        codes = self.planes[0].lines(lines)
+        for plane in self.planes[1:]:
+            codes |= plane.lines(lines)
         if self.multipliers is None:
             return codes
-        if self.is_table:
-            grouped = codes.reshape(stop - start, -1, _GROUP_SIZE)
-            factors = self.multipliers[start:stop, :, None]
-        else:
+        if isinstance(lines, slice) and not self.is_table:
             grouped = codes.reshape(-1, _GROUP_SIZE, self.length)
-            factors = self.multipliers[start // _GROUP_SIZE : stop // _GROUP_SIZE, None]
-        product: Codes = (grouped * factors).reshape(codes.shape)
+            groups = slice(lines.start // _GROUP_SIZE, lines.stop // _GROUP_SIZE)
+            factors = self.multipliers[groups, None]
+        else:
+            grouped = codes.reshape(len(codes), -1, _GROUP_SIZE)
+            factors = self.multipliers[lines, :, None]
+        product: Signed = (grouped * factors).reshape(codes.shape)
         return product
 
 
@@ -280,13 +317,15 @@ class _Plane:
         table = values.astype(np.int8)[fields]
         self._table: NDArray[np.unsignedinteger] = table.view(f"u{8 // width}").reshape(256)
 
-    def lines(self, start: int, stop: int) -> Codes:
-        """int8 [stop - start, length]; `start` is a multiple of 8 unless lines are padded."""
+    def lines(self, lines: slice | NDArray[np.intp]) -> Signed:
+        """int8 [lines, length]; a slice that starts at a multiple of 8 unless lines are padded."""
         if self._padded:
-            return self._expand(self._stored[start:stop])[:, : self._length]
+            return self._expand(self._stored[lines])[:, : self._length]
+        assert isinstance(lines, slice)
         bits = self._length * self._width
-        fields = self._expand(self._stored[start * bits // 8 : -(-stop * bits // 8)])
-        return fields[: (stop - start) * self._length].reshape(stop - start, self._length)
+        fields = self._expand(self._stored[lines.start * bits // 8 : -(-lines.stop * bits // 8)])
+        count = lines.stop - lines.start
+        return fields[: count * self._length].reshape(count, self._length)
 
-    def _expand(self, stored: NDArray[np.uint8]) -> Codes:
+    def _expand(self, stored: NDArray[np.uint8]) -> Signed:
         return self._table[stored].view(np.int8)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -65,10 +66,32 @@ def assert_same_as_folded(path: Path, expected_names: set[str]) -> None:
     for name, codes in unpacked.codes.items():
         assert codes.dtype == np.int8
         np.testing.assert_array_equal(codes, folded[name], err_msg=name)
-    ours, stock = Session(path, threads=1), Session(path, threads=1, unpack=False)
-    np.testing.assert_array_equal(
-        ours.run({"pcm": PCM})["logits"], stock.run({"pcm": PCM})["logits"]
+    unsigned = unpack_model(map_file(path), unsigned=True).codes
+    assert unsigned.keys() >= unpacked.codes.keys()
+    for name, codes in unsigned.items():
+        assert codes.dtype == np.uint8
+        if name in folded:
+            np.testing.assert_array_equal(codes.astype(int) - 128, folded[name], err_msg=name)
+    expected = Session(path, threads=1, unpack=False).run({"pcm": PCM})["logits"]
+    for saturating in (False, True):
+        with mock.patch("mqruntime.session.products_saturate", lambda wanted=saturating: wanted):
+            found = Session(path, threads=1).run({"pcm": PCM})["logits"]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_only_what_is_multiplied_and_nothing_else_becomes_unsigned(tmp_path):
+    path = packed_toy(tmp_path / "toy.onnx", 3)
+    model = onnx.load(path)
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("layer.q.codes", onnx.TensorProto.INT8, None)
     )
+    node = next(node for node in model.graph.node if "layer.k.codes" in node.input)
+    node.input.append(node.input[2])  # has a zero point of its own
+    onnx.save(model, path)
+    unpacked = unpack_model(map_file(path), unsigned=True)
+    kinds = {name: codes.dtype.name for name, codes in unpacked.codes.items()}
+    assert kinds.pop("layer.q.codes") == kinds.pop("layer.k.codes") == "int8"
+    assert set(kinds.values()) == {"uint8"}
 
 
 @pytest.mark.parametrize("opset", [18, 25])

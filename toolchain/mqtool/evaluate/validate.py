@@ -15,6 +15,7 @@ import numpy as np
 from mqruntime import whisper
 from mqruntime.manifest import Manifest
 from mqruntime.recognizer import Recognizer, Result
+from mqruntime.saturation import products_saturate
 from mqtool.bundle.pack import check_widths
 from mqtool.bundle.unpackage import stored_bytes
 from mqtool.clips import Clip
@@ -24,7 +25,6 @@ from mqtool.graph.bits import FLOAT_BITS, WIDTHS
 from mqtool.graph.files import check_graph, load_graph
 from mqtool.graph.folder import ModelFolder
 from mqtool.graph.frequent import FREQUENT_SUFFIX
-from mqtool.graph.saturation import products_saturate
 from mqtool.graph.weights import StoredLayer, read_layers
 from mqtool.plan.plan_file import Plan
 from mqtool.quantize.prepare import packed_form
@@ -161,7 +161,7 @@ def validate(
 def _logits_check(difference: float, manifest: Manifest) -> Check:
     assert manifest.packed is not None
     name, found = "logits without optimizer", f"{difference:.1e} of their range off"
-    if manifest.packed.get("activations") != "float" and products_saturate(optimize=False):
+    if manifest.packed.get("activations") != "float" and products_saturate():
         return Check(name, True, found, "any: without it this processor's int8 products saturate")
     return Check(name, difference <= LOGITS_LIMIT, found, f"at most {LOGITS_LIMIT:g}")
 
