@@ -283,7 +283,7 @@ class _Part:
             groups = slice(lines.start // _GROUP_SIZE, lines.stop // _GROUP_SIZE)
             factors = self.multipliers[groups, None]
         else:
-            grouped = codes.reshape(len(codes), -1, _GROUP_SIZE)
+            grouped = codes.reshape(len(codes), self.length // _GROUP_SIZE, _GROUP_SIZE)
             factors = self.multipliers[lines, :, None]
         product: Signed = (grouped * factors).reshape(codes.shape)
         return product

@@ -142,3 +142,15 @@ def test_an_order_that_is_none_is_left_to_onnxruntime(tmp_path):
         packed.graph.initializers["embed.rank"].const_value = ir.Tensor(ranks, name="embed.rank")
         save_graph(packed, tmp_path / "packed.onnx", external=False)
         assert unpack_model(map_file(tmp_path / "packed.onnx")) is None
+
+
+@pytest.mark.parametrize("rows", [order(), np.arange(ROWS, dtype=np.int32)], ids=["mixed", "apart"])
+def test_tables_of_many_blocks_are_decoded(rows, tmp_path, monkeypatch):
+    """Where rows are apart, a block has rows of one part alone."""
+    monkeypatch.setattr("mqruntime.unpack._BLOCK", 500)
+    model = split_toy(rows)
+    packed = packed_graph(model, *packed_tables(model, lower=7), PackOptions())
+    found = logits(packed, tmp_path / "packed.onnx")
+    assert unpack_model(map_file(tmp_path / "packed.onnx")) is not None
+    stock = Session(tmp_path / "packed.onnx", threads=1, unpack=False)
+    np.testing.assert_array_equal(stock.run({"pcm": PCM})["logits"], found)

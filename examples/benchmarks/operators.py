@@ -1,20 +1,22 @@
-"""Would other operators make a decoder step faster? Parts of it in other forms, in turn.
+"""Would other operators be faster? Parts of a Whisper in two forms, in turn.
 
-- Attention to what the encoder heard, with its keys and values as int8 (MatMulInteger) against
-  float32. They are inputs of a step, so that onnxruntime cannot arrange them beforehand.
+- The encoder's attention, and a decoder step's to what the encoder heard, as onnxruntime's own
+  MultiHeadAttention against MatMul, Softmax, MatMul. Packed encoders have the former.
+- A step's attention with its keys and values as int8 (MatMulInteger) against float32. They are
+  inputs of a step, so that onnxruntime cannot arrange them beforehand.
 - A Linear and the output head as onnxruntime's own MatMulNBits, 4 bits with a scale for every 32
   weights, against the int8 product that packed models compute (DynamicQuantizeLinear,
   MatMulInteger).
 
 Medians of runs in turn, in one process; a ratio above 1 is a form that takes longer.
 
-    python examples/benchmarks/decoder_parts.py -o examples/results/decoder-parts.json
+    python examples/benchmarks/operators.py -o examples/results/operators.json
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -33,12 +35,21 @@ CALLS = 20
 
 ATTENTION = """
 <ir_version: 10, opset_import: ["" : 21]>
-attention (float[1,$H,1,64] q, float[1,$H,1500,64] k, float[1,$H,1500,64] v) => (float[1,$H,1,64] y)
+attention (float[1,$H,$Q,64] q, float[1,$H,1500,64] k, float[1,$H,1500,64] v)
+          => (float[1,$H,$Q,64] y)
 {
    columns = Transpose <perm = [0, 1, 3, 2]> (k)
    scores = MatMul (q, columns)
    weights = Softmax (scores)
    y = MatMul (weights, v)
+}
+"""
+
+FUSED_ATTENTION = """
+<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>
+attention (float[1,$Q,$D] q, $KV k, $KV v) => (float[1,$Q,$D] y)
+{
+   y = com.microsoft.MultiHeadAttention <num_heads = $H, scale = 1.0> (q, k, v)
 }
 """
 
@@ -97,11 +108,14 @@ def main() -> None:
         for model, heads in HEADS.items():
             width = heads * HEAD_SIZE
             for part, ours, other in (
-                ("attention, int8 keys and values", *attentions(heads, threads)),
+                ("encoder's attention, one operator", *fused_attentions(heads, True, threads)),
+                ("step's attention, one operator", *fused_attentions(heads, False, threads)),
+                ("step's attention, int8 keys and values", *attentions(heads, threads)),
                 ("linear, MatMulNBits", *linears(width, 4 * width, threads)),
                 ("output head, MatMulNBits", *linears(width, VOCABULARY, threads)),
             ):
-                ms, our_ms = in_turn(other, ours, options.runs, CALLS)
+                calls = 1 if part.startswith("encoder") else CALLS
+                ms, our_ms = in_turn(other, ours, options.runs, calls)
                 ratio = ms / our_ms
                 rows.append({"model": model, "threads": threads, "part": part, "ratio": ratio})
                 print(f"{model}, {threads} threads: {part}: {ratio:.2f}", flush=True)
@@ -109,6 +123,31 @@ def main() -> None:
         facts = {"command": "python " + " ".join(sys.argv), "date": date.today().isoformat()}
         facts["onnxruntime"] = version("onnxruntime")
         options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+
+
+def fused_attentions(
+    heads: int, is_encoder: bool, threads: int
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """All frames' attention to all, or a step's to them: in three operators, and in one."""
+    rng = np.random.default_rng(0)
+    queries, width = FRAMES if is_encoder else 1, heads * HEAD_SIZE
+    apart = {
+        name: rng.normal(0, 0.3, (1, heads, length, HEAD_SIZE)).astype(np.float32)
+        for name, length in (("q", queries), ("k", FRAMES), ("v", FRAMES))
+    }
+    # A step gets its keys and values apart, as the encoder gives them; the encoder's are its own.
+    together = {
+        name: np.ascontiguousarray(array.swapaxes(1, 2)).reshape(1, -1, width)
+        if is_encoder or name == "q"
+        else array
+        for name, array in apart.items()
+    }
+    shape = ",".join(map(str, together["k"].shape))
+    sizes = {"H": heads, "Q": queries, "D": width, "KV": f"float[{shape}]"}
+    return (
+        opened(ATTENTION, sizes, apart, {}, threads),
+        opened(FUSED_ATTENTION, sizes, together, {}, threads),
+    )
 
 
 def attentions(heads: int, threads: int) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -121,7 +160,7 @@ def attentions(heads: int, threads: int) -> tuple[Callable[[], object], Callable
     exact = {name: array * scale for name, array in codes.items()}
     exact["k"] = np.ascontiguousarray(exact["k"].swapaxes(2, 3))  # as exported graphs have them
     scales = {"k_scale": scale, "v_scale": scale}
-    sizes = {"H": heads}
+    sizes = {"H": heads, "Q": 1}
     return (
         opened(ATTENTION, sizes, {"q": query} | exact, {}, threads),
         opened(INT8_ATTENTION, sizes, {"q": query} | codes | scales, {}, threads),
@@ -151,7 +190,7 @@ def linears(
 
 
 def opened(
-    text: str, sizes: dict[str, int], feeds: Feeds, initializers: Feeds, threads: int
+    text: str, sizes: Mapping[str, object], feeds: Feeds, initializers: Feeds, threads: int
 ) -> Callable[[], object]:
     """A call that runs a graph of these sizes; `initializers` become its own instead of inputs."""
     model = ir.from_onnx_text(Template(text).substitute(sizes))
