@@ -132,6 +132,20 @@ def test_several_blocks(bits, lookup, tmp_path, monkeypatch):
     assert_same_as_folded(path, INTEGER_LAYERS)
 
 
+def test_a_linear_in_another_order_is_left_to_onnxruntime(tmp_path):
+    path = packed_toy(tmp_path / "toy.onnx", 3)
+    model = onnx.load(path)
+    nodes = model.graph.node
+    index = next(index for index, node in enumerate(nodes) if "layer.q.codes" in node.output)
+    nodes[index].output[0] = "unordered"
+    order = np.array([1, 0], np.int64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(order, "order"))
+    gather = onnx.helper.make_node("Gather", ["unordered", "order"], ["layer.q.codes"], axis=1)
+    nodes.insert(index + 1, gather)
+    onnx.save(model, path)
+    assert unpack_model(map_file(path)) is None
+
+
 def test_only_what_lookups_need_stays_packed(tmp_path, monkeypatch):
     monkeypatch.setattr(mqtool.graph.rewrite, "LOOKUP_PARAMS", 0)
     path = packed_toy(tmp_path / "toy.onnx", 6, 5, rounding="grouped", scale=4)
