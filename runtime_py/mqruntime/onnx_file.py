@@ -49,7 +49,7 @@ MIDDLE = 128
 
 Codes = NDArray[np.int8] | NDArray[np.uint8]
 
-_MIDDLE_NAME = b"uint8:128"
+_MIDDLE_NAME = b"mqruntime.zero_point"
 _B_ZERO_POINT = 3
 """Number of that input of MatMulInteger."""
 
