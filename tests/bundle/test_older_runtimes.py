@@ -13,6 +13,8 @@ import pytest
 import mqruntime
 from mqruntime.recognizer import Recognizer
 from mqtool.bundle.pack import pack
+from mqtool.clips import find_clips, read_pcm
+from mqtool.graph.files import load_graph
 from mqtool.graph.folder import ModelFolder
 from mqtool.plan.make import allocate, plan_of
 from mqtool.plan.size import PackOptions, SizeModel
@@ -45,13 +47,22 @@ def old_python(request, tmp_path_factory) -> tuple[str, Path]:
     return request.param, python
 
 
+def run_old(python: Path, pcm: np.ndarray, folders: list[Path], scratch: Path) -> list[list[int]]:
+    """Tokens that each packed folder gives there."""
+    np.save(scratch / "pcm.npy", pcm)
+    command = [python, "-c", SCRIPT, scratch / "pcm.npy", *folders]
+    environment = {**os.environ, "PYTHONPATH": str(RUNTIME)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 def test_every_width_gives_the_same_tokens(old_python, tmp_path):
     version, python = old_python
     opset = 18 if version == "1.20.1" else 25
     folder = ModelFolder.open(toy_folder(tmp_path / "toy", scale=4))
     pcm = np.random.default_rng(0).normal(0, 0.3, 480).astype(np.float32)
-    np.save(tmp_path / "pcm.npy", pcm)
     expected, packed = [], []
     for activations in ("float", "dynamic"):
         sizes = SizeModel(folder, PackOptions(activations, opset, grouped=True))
@@ -61,11 +72,27 @@ def test_every_width_gives_the_same_tokens(old_python, tmp_path):
             plan = plan_of(sizes, allocation, widths, folder.bytes)
             target = tmp_path / f"{activations}{bits}"
             pack(folder, plan, target)
-            packed.append(str(target))
+            packed.append(target)
             with Recognizer.open(target) as recognizer:
                 expected.append(recognizer.transcribe(pcm).tokens)
-    command = [python, "-c", SCRIPT, str(tmp_path / "pcm.npy"), *packed]
-    environment = {**os.environ, "PYTHONPATH": str(RUNTIME)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == expected
+    assert run_old(python, pcm, packed, tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_attention_as_one_operator_gives_the_same_tokens(
+    old_python, exported_ctc, demo_clips, tmp_path
+):
+    version, python = old_python
+    folder = ModelFolder.open(exported_ctc)
+    sizes = SizeModel(folder, PackOptions(opset=18 if version == "1.20.1" else 25))
+    allocation = allocate(folder, [], method="uniform", rounding="nearest")
+    widths = {layer.name: (8, 0) for layer in folder.layers}
+    target = tmp_path / "packed"
+    pack(folder, plan_of(sizes, allocation, widths, folder.bytes), target)
+    operators = [node.op_type for node in load_graph(target / "model.onnx").graph]
+    assert "MultiHeadAttention" in operators
+    pcm = read_pcm(find_clips([demo_clips], split="dev")[0].path)
+    with Recognizer.open(target) as recognizer:
+        expected = recognizer.transcribe(pcm).tokens
+    assert expected
+    assert run_old(python, pcm, [target], tmp_path) == [expected]
