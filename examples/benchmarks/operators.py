@@ -107,14 +107,13 @@ def main() -> None:
     for threads in options.threads:
         for model, heads in HEADS.items():
             width = heads * HEAD_SIZE
-            for part, ours, other in (
-                ("encoder's attention, one operator", *fused_attentions(heads, True, threads)),
-                ("step's attention, one operator", *fused_attentions(heads, False, threads)),
-                ("step's attention, int8 keys and values", *attentions(heads, threads)),
-                ("linear, MatMulNBits", *linears(width, 4 * width, threads)),
-                ("output head, MatMulNBits", *linears(width, VOCABULARY, threads)),
+            for part, calls, ours, other in (
+                ("encoder's attention, one operator", 1, *fused_attentions(heads, True, threads)),
+                ("step's attention, one operator", CALLS, *fused_attentions(heads, False, threads)),
+                ("step's attention, int8 keys and values", CALLS, *attentions(heads, threads)),
+                ("linear, MatMulNBits", CALLS, *linears(width, 4 * width, threads)),
+                ("output head, MatMulNBits", CALLS, *linears(width, VOCABULARY, threads)),
             ):
-                calls = 1 if part.startswith("encoder") else CALLS
                 ms, our_ms = in_turn(other, ours, options.runs, calls)
                 ratio = ms / our_ms
                 rows.append({"model": model, "threads": threads, "part": part, "ratio": ratio})

@@ -19,6 +19,12 @@ def test_the_graph_is_valid():
     onnx.checker.check_model(onnx.load_from_string(largest_products()), full_check=True)
 
 
+def test_sessions_multiply_exactly_with_the_optimizer(tmp_path):
+    (tmp_path / "graph.onnx").write_bytes(largest_products())
+    sums = Session(tmp_path / "graph.onnx", threads=1).run(CODES)["sums"]
+    assert (sums == 255 * 127 * 8).all()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
 def test_it_is_the_processor_that_decides():
     flags = Path("/proc/cpuinfo").read_text()

@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 from mqtool.graph.match import maker, operand
 
-__all__ = ["CONTRIB_DOMAIN", "fuse_attention"]
+__all__ = ["fuse_attention"]
 
-CONTRIB_DOMAIN = "com.microsoft"
+_CONTRIB_DOMAIN = "com.microsoft"
 
 _TO_HEADS = [0, 2, 1, 3]
 """[batch, frames, heads, head_size] to [batch, heads, frames, head_size], and back."""
@@ -47,11 +47,11 @@ def fuse_attention(graph: ir.Graph) -> None:
             "MultiHeadAttention",
             [attention.query, attention.key, attention.value],
             attributes={"num_heads": attention.heads, "scale": attention.scale},
-            domain=CONTRIB_DOMAIN,
+            domain=_CONTRIB_DOMAIN,
         )
         graph.insert_before(attention.output, fused)
         ir.convenience.replace_all_uses_with(attention.output.outputs[0], fused.outputs[0])
-        graph.opset_imports[CONTRIB_DOMAIN] = 1
+        graph.opset_imports[_CONTRIB_DOMAIN] = 1
 
 
 def _match(softmax: ir.Node) -> _Attention | None:
