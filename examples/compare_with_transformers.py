@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, WhisperFeatureExtractor
 
-from mqruntime.manifest import WhisperSettings
-from mqruntime.recognizer import Recognizer
-from mqtool.clips import SAMPLE_RATE, find_clips
-from mqtool.export.sources import load_model
+from mqruntime.bundle.manifest import WhisperSettings
+from mqruntime.recognition import Recognizer
+from mqtool.exporters.sources.find import load_model
+from mqtool.recordings.clips import SAMPLE_RATE, find_clips
 
 
 def generation_config(settings: WhisperSettings) -> GenerationConfig:

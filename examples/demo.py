@@ -21,8 +21,8 @@ from get_weights import fetch, is_complete
 from rich.console import Console
 from rich.table import Table
 
-from mqtool.clips import Clip, find_clips
 from mqtool.errors import ClipsError, MqError
+from mqtool.recordings.clips import Clip, find_clips
 
 MODEL = "whisper-tiny.en"
 HUB_ID = f"openai/{MODEL}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mqtool.errors import MqError
-from mqtool.files import new_folder
+from mqtool.outputs import new_folder
 
 __all__ = ["WEIGHTS", "fetch", "is_complete"]
 

@@ -20,18 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mqruntime.recognizer import Recognizer
-from mqtool.bundle.pack import pack
-from mqtool.clips import Clip, find_clips
-from mqtool.evaluate.bootstrap import paired_interval
-from mqtool.evaluate.experiment import budgets_of_bits
-from mqtool.evaluate.score import Scored, score_clips, summary
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import Method, allocate, best_plan, default_rounding
-from mqtool.plan.plan_file import Plan
-from mqtool.plan.size import PackOptions, size_model
-from mqtool.quantize.prepare import prepare
-from mqtool.quantize.rounding import is_compensating
+from mqruntime.recognition import Recognizer
+from mqtool.evaluation.bootstrap import paired_interval
+from mqtool.evaluation.score import Scored, score_clips, summary
+from mqtool.experiments.trials import budgets_of_bits
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.plan_file import Plan
+from mqtool.packing.size import PackOptions, size_model
+from mqtool.packing.write import pack
+from mqtool.planning.make import Method, allocate, best_plan, default_rounding
+from mqtool.quantization.calibration_stats import prepare
+from mqtool.quantization.rounding import is_compensating
+from mqtool.recordings.clips import Clip, find_clips
 
 
 class Table:

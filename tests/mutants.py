@@ -33,13 +33,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from mqruntime.bundle import Bundle
+from fake_ctc import reader_folder, spell
+from mqruntime.bundle.file import Bundle
+from mqruntime.bundle.manifest import canonical_json
 from mqruntime.errors import ModelError
-from mqruntime.manifest import canonical_json
-from mqruntime.recognizer import Recognizer
-from mqtool.bundle.keys import public_path, sign
-from mqtool.bundle.package import package, write_bundle
-from speaking import reader_folder, spell
+from mqruntime.recognition import Recognizer
+from mqtool.bundles.keys import public_path, sign
+from mqtool.bundles.package import package, write_bundle
 
 TEXT = "hello world"
 VECTORS = Path(__file__).parent / "bundle" / "mutants.json.gz"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mqruntime.session import Session
+from mqruntime.engine.session import Session
 
 def peak_kb():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

@@ -94,4 +94,4 @@ def test_the_python_example_imports():
     imports = [line for line in example.splitlines() if line.startswith("from")]
     assert imports
     exec("\n".join(imports), {})
-    assert sys.modules["mqruntime.recognizer"]
+    assert sys.modules["mqruntime.recognition"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter
 
-from mqruntime.bundle import BundleManifest
-from mqruntime.manifest import Manifest
-from mqruntime.selftest import Golden
+from mqruntime.bundle.file import BundleManifest
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.selftest import Golden
 from mqtool.cli.main import cli
-from mqtool.plan.plan_file import Plan
+from mqtool.packing.plan_file import Plan
 
 __all__ = ["documents"]
 

@@ -5,8 +5,8 @@ import platform
 import sys
 from pathlib import Path
 
-from mqruntime.recognizer import Recognizer
-from mqruntime.wav import load
+from mqruntime.audio import load
+from mqruntime.recognition import Recognizer
 
 heard = {}
 with Recognizer.open(Path(sys.argv[1]), threads=1) as recognizer:

@@ -13,8 +13,8 @@ mutants.json.gz, and `expected.json`:
     draws     the first numbers of numpy's generator with the seed that recognition uses
     utterances  {clip: [[start, samples]]}: what mqruntime.EnergyVad cuts from it
     not_trained_yet  commands models that examples/commands does not hold
-    resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.wav.load reads
-    mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
+    resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.audio.load
+    reads mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
 
 Nothing is done again while the sources are the same.
 """
@@ -106,15 +106,15 @@ def make(output: Path) -> None:
 
 def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     """Name, model folder, and what it is to hear."""
-    import saying
-    import speaking
+    import fake_ctc
+    import fake_whisper
 
     toys = [("toy.wav", {}), ("long-toy.wav", {})]
-    yield "toy-ctc", speaking.reader_folder(folder / "toy-ctc"), toys
+    yield "toy-ctc", fake_ctc.reader_folder(folder / "toy-ctc"), toys
     toys = [("02.wav", {}), ("loud.wav", {})]
-    yield "toy-keywords", speaking.loudness_folder(folder / "toy-keywords"), toys
+    yield "toy-keywords", fake_ctc.loudness_folder(folder / "toy-keywords"), toys
     said: list[Heard] = [("marks.wav", options) for options in DECODED]
-    yield "toy-whisper", saying.whisper_folder(folder / "toy-whisper"), said
+    yield "toy-whisper", fake_whisper.whisper_folder(folder / "toy-whisper"), said
     yield "random-whisper", random_whisper(folder / "random-whisper"), [("short.wav", {})]
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
@@ -161,11 +161,11 @@ def exported(
     activations: Literal["dynamic", "float"] = "dynamic",
 ) -> Path:
     """Export and pack; without a budget, to what a uniform 4 bits take."""
-    from mqtool.bundle.pack import pack
-    from mqtool.export import export_model
-    from mqtool.graph.folder import ModelFolder
-    from mqtool.plan.make import make_plan
-    from mqtool.plan.size import PackOptions, SizeModel, size_table
+    from mqtool.exporters import export_model
+    from mqtool.model.folder import ModelFolder
+    from mqtool.packing.size import PackOptions, SizeModel, size_table
+    from mqtool.packing.write import pack
+    from mqtool.planning.make import make_plan
 
     say(f"{folder.name}: exporting and packing it")
     if not (folder / "float").is_dir():
@@ -191,10 +191,10 @@ def exported(
 
 def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) -> dict[str, Any]:
     """Package a model; what Python hears with it."""
+    from mqruntime.audio import load
     from mqruntime.options import Options
-    from mqruntime.recognizer import Recognizer
-    from mqruntime.wav import load
-    from mqtool.bundle.package import package
+    from mqruntime.recognition import Recognizer
+    from mqtool.bundles.package import package
 
     package(folder, bundle)
     expected = []
@@ -211,8 +211,8 @@ def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) ->
 
 def write_clips(folder: Path) -> dict[str, int]:
     """WAV files of many kinds; name -> rate of those worth resampling."""
-    import saying
-    import speaking
+    import fake_ctc
+    import fake_whisper
 
     folder.mkdir(parents=True)
     examples = sorted((ROOT / "examples" / "clips").glob("*.flac"))
@@ -225,17 +225,17 @@ def write_clips(folder: Path) -> dict[str, int]:
     soundfile.write(folder / "live.wav", live(speech), 16000, subtype="PCM_16")
     # Sampling follows the last bits of the random Whisper's logits: no longer than its window.
     soundfile.write(folder / "short.wav", speech["11"][:30400], 16000, subtype="PCM_16")
-    soundfile.write(folder / "toy.wav", speaking.spell("hello phone"), 16000, subtype="FLOAT")
-    long_toy = speaking.spell(" ".join(["the quick brown fox jumps over the lazy dog"] * 18))
+    soundfile.write(folder / "toy.wav", fake_ctc.spell("hello phone"), 16000, subtype="FLOAT")
+    long_toy = fake_ctc.spell(" ".join(["the quick brown fox jumps over the lazy dog"] * 18))
     soundfile.write(folder / "long-toy.wav", long_toy, 16000, subtype="FLOAT")
     marks = [
-        (1.8, saying.LIKELY),
-        (2.2, saying.REPEATING),
-        (2.5, saying.SILENCE),
-        (2.0, saying.GUESSING),
-        (2.305, saying.LIKELY),
+        (1.8, fake_whisper.LIKELY),
+        (2.2, fake_whisper.REPEATING),
+        (2.5, fake_whisper.SILENCE),
+        (2.0, fake_whisper.GUESSING),
+        (2.305, fake_whisper.LIKELY),
     ]
-    soundfile.write(folder / "marks.wav", saying.pcm(marks), 16000, subtype="FLOAT")
+    soundfile.write(folder / "marks.wav", fake_whisper.pcm(marks), 16000, subtype="FLOAT")
     rng = np.random.default_rng(7)
     soundfile.write(folder / "loud.wav", rng.uniform(-1, 1, 16000), 16000, subtype="PCM_16")
     write_word(folder / "word.wav")
@@ -265,8 +265,8 @@ def live(speech: dict[str, np.ndarray]) -> np.ndarray:
 
 def utterances(path: Path) -> list[list[int]]:
     """Start and length of what is cut from a recording fed in chunks of 1,000 samples."""
-    from mqruntime.energy_vad import EnergyVad
-    from mqruntime.wav import load
+    from mqruntime.audio import load
+    from mqruntime.streaming.energy_vad import EnergyVad
 
     vad, pcm = EnergyVad(16000), load(path)
     found = [u for at in range(0, len(pcm), 1000) for u in vad.feed(pcm[at : at + 1000])]
@@ -286,7 +286,7 @@ def write_word(path: Path) -> None:
 
 def resampled(folder: Path, clips: dict[str, int]) -> dict[str, Any]:
     """What Python reads from the clips of other rates."""
-    from mqruntime.wav import load
+    from mqruntime.audio import load
 
     read = {}
     for name, rate in clips.items():
@@ -298,7 +298,7 @@ def resampled(folder: Path, clips: dict[str, int]) -> dict[str, Any]:
 
 def mutants(bundle: Path, folder: Path) -> list[dict[str, Any]]:
     """Wrong copies of a bundle, with Python's verdict on each."""
-    from mqruntime.bundle import Bundle
+    from mqruntime.bundle.file import Bundle
     from mqruntime.errors import BundleError
 
     folder.mkdir()

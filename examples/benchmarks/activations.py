@@ -13,12 +13,12 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from mqtool.bundle.pack import pack
-from mqtool.evaluate.bench import compare
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, plan_of
-from mqtool.plan.size import PackOptions, SizeModel
-from mqtool.quantize.calibration import calibrate
+from mqtool.evaluation.bench import compare
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.packing.write import pack
+from mqtool.planning.calibration import calibrate
+from mqtool.planning.make import allocate, plan_of
 
 FORMS = {
     "dynamic": PackOptions("dynamic"),

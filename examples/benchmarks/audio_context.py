@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mqruntime import whisper
-from mqruntime.recognizer import Recognizer
-from mqtool.clips import SAMPLE_RATE, Clip, find_clips
-from mqtool.evaluate.bootstrap import interval, paired_interval
-from mqtool.evaluate.text import Errors, count_errors, text_normalizer
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
+from mqtool.evaluation.bootstrap import interval, paired_interval
+from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
+from mqtool.recordings.clips import SAMPLE_RATE, Clip, find_clips
 
 WHOLE = "whole window"
 

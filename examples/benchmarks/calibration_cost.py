@@ -39,18 +39,18 @@ Wav2Vec2ForCTC(Wav2Vec2Config()).eval().save_pretrained(source)
 )
 tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"]
 (source / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-from mqtool.export import export_model
+from mqtool.exporters import export_model
 export_model(str(source), Path(sys.argv[2]))
 """
 
 CALIBRATE = """
 import json, resource, sys, time
 from pathlib import Path
-from mqtool.clips import find_clips
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, plan_of
-from mqtool.plan.size import PackOptions, SizeModel
-from mqtool.quantize.calibration import calibrate
+from mqtool.recordings.clips import find_clips
+from mqtool.model.folder import ModelFolder
+from mqtool.planning.make import allocate, plan_of
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.planning.calibration import calibrate
 
 model, clips, method, twin, threads = sys.argv[1:]
 folder = ModelFolder.open(Path(model))

@@ -19,11 +19,11 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from mqruntime.recognizer import Recognizer
-from mqtool.capture.moments import capture_moments
-from mqtool.capture.run import capture_outputs
-from mqtool.clips import Clip, find_clips
-from mqtool.graph.folder import ModelFolder
+from mqruntime.recognition import Recognizer
+from mqtool.model.folder import ModelFolder
+from mqtool.observe.moments import capture_moments
+from mqtool.observe.runs import capture_outputs
+from mqtool.recordings.clips import Clip, find_clips
 
 CAPTURES: dict[str, Callable[..., object]] = {
     "outputs": capture_outputs,

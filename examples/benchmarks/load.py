@@ -16,20 +16,20 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from mqtool.bundle.pack import pack
-from mqtool.bundle.package import package
-from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, plan_of
-from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.bundles.package import package
+from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.packing.write import pack
+from mqtool.planning.make import allocate, plan_of
 
 OPEN = """
 import json, sys, time
 from pathlib import Path
 
 import numpy, onnxruntime
-from mqruntime.recognizer import Recognizer
-from mqtool.evaluate.measure import utterance
+from mqruntime.recognition import Recognizer
+from mqtool.evaluation.measure import utterance
 
 def peak_mb():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6

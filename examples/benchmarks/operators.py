@@ -25,8 +25,8 @@ from string import Template
 import numpy as np
 import onnx_ir as ir
 
-from mqruntime.session import Session, StoredGraph
-from mqtool.evaluate.bench import in_turn
+from mqruntime.engine.session import Session, StoredGraph
+from mqtool.evaluation.bench import in_turn
 
 HEADS, FRAMES, HEAD_SIZE = {"whisper-tiny.en": 6, "whisper-base": 8}, 1500, 64
 VOCABULARY = 51864

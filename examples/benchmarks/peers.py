@@ -20,8 +20,8 @@ from pathlib import Path
 from peers import measure, report
 from peers.catalogue import FLOAT, PEERS, Peer, Places, make, ours
 
-from mqruntime.manifest import Manifest
-from mqtool.clips import Clip, find_clips
+from mqruntime.bundle.manifest import Manifest
+from mqtool.recordings.clips import Clip, find_clips
 
 MODELS = ("whisper-tiny.en", "whisper-base")
 STEPS = ("make", "score", "time", "report")

@@ -1,7 +1,7 @@
 """What rounding a tied token table does in each of its uses, by how much its lookup is weighed.
 
 The table is rounded with the moments of what the output head multiplies, as `pack` does, for
-several values of `mqtool.quantize.rounding.LOOKUP_WEIGHT`, and by itself; all else stays float.
+several values of `mqtool.quantization.rounding.LOOKUP_WEIGHT`, and by itself; all else stays float.
 Half of a manifest's `calib` rows give the moments, the other half are heard: mean KL divergence
 from the float model's output, nats a token.
 
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from mqtool.capture.moments import capture_moments
-from mqtool.capture.run import open_graphs
-from mqtool.clips import find_clips
-from mqtool.graph.folder import ModelFolder, layer_weight
-from mqtool.graph.layers import Layer
-from mqtool.plan.divergence import FloatOutputs
-from mqtool.quantize.rounding import LayerInput, quantize_weight
+from mqtool.model.folder import ModelFolder, layer_weight
+from mqtool.model.layers import Layer
+from mqtool.observe.moments import capture_moments
+from mqtool.observe.runs import open_graphs
+from mqtool.planning.divergence import FloatOutputs
+from mqtool.quantization.rounding import LayerInput, quantize_weight
+from mqtool.recordings.clips import find_clips
 
 
 class Uses:

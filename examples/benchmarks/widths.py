@@ -13,19 +13,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mqtool.bundle.pack import pack
-from mqtool.evaluate.bench import compare
-from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.make import allocate, plan_of
-from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.evaluation.bench import compare
+from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.packing.write import pack
+from mqtool.planning.make import allocate, plan_of
 
 LOAD = """
 import sys
 from pathlib import Path
 
 import numpy, onnxruntime
-from mqruntime.recognizer import Recognizer
+from mqruntime.recognition import Recognizer
 
 def peak_kb():
     status = Path("/proc/self/status").read_text()

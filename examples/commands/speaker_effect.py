@@ -25,10 +25,10 @@ from data import DATA
 from numpy.typing import NDArray
 from scipy import stats
 
-from mqtool.capture.run import capture_outputs
-from mqtool.clips import Clip, find_clips
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.measured import PROBE_BITS, measure_damage
+from mqtool.model.folder import ModelFolder
+from mqtool.observe.runs import capture_outputs
+from mqtool.planning.methods.measured import PROBE_BITS, measure_damage
+from mqtool.recordings.clips import Clip, find_clips
 
 LEVEL = 0.05
 SHOWN = 5

@@ -27,20 +27,20 @@ import numpy as np
 from data import DATA
 from numpy.typing import NDArray
 
-from mqruntime.recognizer import Recognizer
-from mqruntime.session import Graph
-from mqtool.bundle.pack import pack
-from mqtool.clips import Clip, find_clips
-from mqtool.evaluate.bootstrap import interval, paired_interval
-from mqtool.evaluate.experiment import budgets_of_bits
-from mqtool.evaluate.score import score_clips
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.divergence import OutputDivergence
-from mqtool.plan.make import allocate, default_rounding, fit_plan
-from mqtool.plan.plan_file import Plan
-from mqtool.plan.size import PackOptions, size_model
-from mqtool.quantize.prepare import Prepared, prepare
-from mqtool.quantize.rounding import Rounding, is_compensating
+from mqruntime.engine.session import Graph
+from mqruntime.recognition import Recognizer
+from mqtool.evaluation.bootstrap import interval, paired_interval
+from mqtool.evaluation.score import score_clips
+from mqtool.experiments.trials import budgets_of_bits
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.plan_file import Plan
+from mqtool.packing.size import PackOptions, size_model
+from mqtool.packing.write import pack
+from mqtool.planning.divergence import OutputDivergence
+from mqtool.planning.make import allocate, default_rounding, fit_plan
+from mqtool.quantization.calibration_stats import Prepared, prepare
+from mqtool.quantization.rounding import Rounding, is_compensating
+from mqtool.recordings.clips import Clip, find_clips
 
 FIGURES = {"error": 100.0, "divergence": 1000.0}  # to percent; to millinats
 UNIFORM = "uniform"  # hears nobody; what the others are compared with

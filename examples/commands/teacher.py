@@ -17,7 +17,7 @@ from data import DATA, RATE, read_clips
 from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 
-from mqtool.export.ctranslate2 import load_whisper
+from mqtool.exporters.sources.ctranslate2 import load_whisper
 
 __all__ = ["Teacher"]
 

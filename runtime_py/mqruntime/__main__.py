@@ -70,9 +70,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
-    from mqruntime import wav
+    from mqruntime import audio as wav
     from mqruntime.options import Options
-    from mqruntime.recognizer import Recognizer
+    from mqruntime.recognition import Recognizer
 
     options = Options(timestamps=arguments.timestamps or None, beams=arguments.beams)
     threads, key = arguments.threads, arguments.verify
@@ -97,9 +97,9 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 
 
 def _selftest(arguments: argparse.Namespace) -> int:
-    from mqruntime.bundle import Bundle
-    from mqruntime.recognizer import Recognizer
-    from mqruntime.selftest import selftest
+    from mqruntime.bundle.file import Bundle
+    from mqruntime.bundle.selftest import selftest
+    from mqruntime.recognition import Recognizer
 
     bundle = Bundle.open(arguments.model, arguments.verify)
     failed = 0

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from mqruntime.recognizer import Recognizer
+from mqruntime.recognition import Recognizer
 from mqtool.cli.main import main
-from mqtool.clips import find_clips
-from mqtool.evaluate.score import evaluate_model
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.size import PackOptions, SizeModel
+from mqtool.evaluation.score import evaluate_model
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.recordings.clips import find_clips
 
 PROCESSOR_SECONDS = 90
 CALIBRATION_SPEAKER = "439c84f4"

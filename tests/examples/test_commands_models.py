@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from conftest import COMMANDS_MODELS
-from mqruntime.manifest import Manifest
-from mqruntime.session import Session
-from mqtool.clips import find_clips
-from mqtool.evaluate.score import evaluate_model
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.engine.session import Session
+from mqtool.evaluation.score import evaluate_model
+from mqtool.recordings.clips import find_clips
 
 PROCESSOR_FILES = {
     "keywords": {"preprocessor_config.json"},

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 from peers import report
 from peers.make_ggml import MODEL, write_ggml
 
-from mqtool.evaluate.text import Errors
-from mqtool.export.ctranslate2 import read_variables
+from mqtool.evaluation.word_errors import Errors
+from mqtool.exporters.sources.ctranslate2 import read_variables
 
 
 @pytest.fixture(scope="module")

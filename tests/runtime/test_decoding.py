@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqruntime import ctc, keywords
 from mqruntime.errors import ModelError
+from mqruntime.tasks import ctc, keywords
 from mqruntime.vocabulary import Vocabulary
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from mqruntime.__main__ import main
-from mqruntime.cache import GraphCache
-from mqruntime.recognizer import Recognizer
-from mqtool.bundle.pack import pack
-from mqtool.bundle.package import package
-from mqtool.graph.folder import ModelFolder
-from mqtool.plan.fit import KB
-from mqtool.plan.make import make_plan
-from toy import toy_folder
+from mqruntime.engine.graph_cache import GraphCache
+from mqruntime.recognition import Recognizer
+from mqtool.bundles.package import package
+from mqtool.model.folder import ModelFolder
+from mqtool.packing.write import pack
+from mqtool.planning.fit import KB
+from mqtool.planning.make import make_plan
+from tiny_graph import toy_folder
 
 PCM = np.random.default_rng(1).normal(0, 0.3, 300).astype(np.float32)
 
@@ -46,7 +46,7 @@ def test_the_second_opening_reads_the_cache_and_hears_the_same(packed, name, tmp
         np.testing.assert_array_equal(logits(first), expected)
         stored = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.*"))
         assert first.cache_bytes == stored > 100_000
-    monkeypatch.delattr("mqruntime.session.unpack_model")  # nothing is decoded any more
+    monkeypatch.delattr("mqruntime.engine.session.unpack_model")  # nothing is decoded any more
     with Recognizer.open(packed / name, threads=1, cache=tmp_path / "cache") as second:
         np.testing.assert_array_equal(logits(second), expected)
         assert second.cache_bytes == first.cache_bytes

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 import mqruntime
+from fake_ctc import reader_folder, spell
 from mqruntime.__main__ import main
-from mqtool.bundle.keys import make_keys, public_path
-from mqtool.bundle.package import package
-from speaking import reader_folder, spell
+from mqtool.bundles.keys import make_keys, public_path
+from mqtool.bundles.package import package
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_selftest(bundle, capsys):
 
 
 def test_selftest_fails_where_the_model_hears_otherwise(bundle, capsys, monkeypatch):
-    monkeypatch.setattr("mqruntime.ctc.spoken", lambda logits, blank: [])
+    monkeypatch.setattr("mqruntime.tasks.ctc.spoken", lambda logits, blank: [])
     assert main(["selftest", str(bundle)]) == 1
     captured = capsys.readouterr()
     assert captured.out.count("FAILED") == 2

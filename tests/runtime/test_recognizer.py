@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from mqruntime import ctc, keywords
+from fake_ctc import FRAME, loudness_folder, reader_folder, spell
 from mqruntime.errors import CancelledError, ModelError
-from mqruntime.recognizer import Recognizer
-from speaking import FRAME, loudness_folder, reader_folder, spell
-from toy import toy_folder
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks import ctc, keywords
+from tiny_graph import toy_folder
 
 RATE = 16_000
 
@@ -135,7 +135,7 @@ def test_cancelled_before_it_begins(reader):
 LEAK = """
 import gc, sys
 from pathlib import Path
-from mqruntime.recognizer import Recognizer
+from mqruntime.recognition import Recognizer
 
 def rss():
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024

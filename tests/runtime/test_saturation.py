@@ -8,9 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from mqruntime import session
-from mqruntime.saturation import largest_products, products_saturate
-from mqruntime.session import Session
+from mqruntime.engine import session
+from mqruntime.engine.saturation import largest_products, products_saturate
+from mqruntime.engine.session import Session
 
 CODES = {"codes": np.full((1, 8), 255, np.uint8)}
 
@@ -72,7 +72,7 @@ def test_only_releases_that_know_the_setting_are_asked(
 
 
 def test_stored_weights_are_multiplied_exactly_by_every_release(monkeypatch, tmp_path):
-    """Where onnxruntime is not asked for exact products, `mqruntime.unpack` sees to them."""
+    """Where onnxruntime is not asked for exact products, `mqruntime.engine.planes` sees to them."""
     name = "layer.weight/0/0:8"
     model = onnx.load_from_string(largest_products())
     model.graph.initializer[0].name = model.graph.node[0].input[1] = name

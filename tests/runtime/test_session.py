@@ -8,8 +8,8 @@ import pytest
 from onnx import parser
 
 import mqruntime
+from mqruntime.engine.session import Session
 from mqruntime.errors import ModelError
-from mqruntime.session import Session
 from peaks import running_peaks
 
 GRAPH = """<ir_version: 10, opset_import: ["": 21]>
@@ -81,7 +81,7 @@ def test_telemetry_is_off_before_onnxruntime_loads():
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'; "
         "assert 'onnxruntime' not in sys.modules"
     )
-    for module in ("mqruntime", "mqtool", "mqruntime.recognizer", "mqtool.cli.main"):
+    for module in ("mqruntime", "mqtool", "mqruntime.recognition", "mqtool.cli.main"):
         subprocess.run([sys.executable, "-c", code.format(module=module)], check=True)
     assert mqruntime.__version__
 

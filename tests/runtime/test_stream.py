@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mqruntime.energy_vad import EnergyVad, VadSettings
+from fake_ctc import loudness_folder, reader_folder, spell
 from mqruntime.errors import CancelledError
-from mqruntime.recognizer import Recognizer
-from speaking import loudness_folder, reader_folder, spell
+from mqruntime.recognition import Recognizer
+from mqruntime.streaming.energy_vad import EnergyVad, VadSettings
 
 RATE = 16_000
 

@@ -9,13 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-import saying
-from mqruntime import timestamps, whisper
+import fake_whisper
+from mqruntime.bundle.manifest import Manifest, WhisperSettings
 from mqruntime.errors import CancelledError, ModelError
-from mqruntime.manifest import Manifest, WhisperSettings
 from mqruntime.options import Options
-from mqruntime.recognizer import Recognizer
-from mqruntime.search import Window, beam_search, sample
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper import timestamps
+from mqruntime.tasks.whisper.search import Window, beam_search, sample
 from mqruntime.vocabulary import Vocabulary
 
 # Tokens 0 to 5 are text, the rest as below; timestamps reach to 1500, 30 s.
@@ -261,9 +262,14 @@ def test_timestamps_that_are_likelier_together_win():
 
 def test_a_model_of_tables_takes_every_way(tmp_path):
     """The Android demo's tests compare with what this model says: it has to say a lot."""
-    marks = [(2, saying.LIKELY), (2, saying.REPEATING), (2, saying.SILENCE), (1, saying.GUESSING)]
-    samples = saying.pcm(marks)
-    with Recognizer.open(saying.whisper_folder(tmp_path), threads=1) as model:
+    marks = [
+        (2, fake_whisper.LIKELY),
+        (2, fake_whisper.REPEATING),
+        (2, fake_whisper.SILENCE),
+        (1, fake_whisper.GUESSING),
+    ]
+    samples = fake_whisper.pcm(marks)
+    with Recognizer.open(fake_whisper.whisper_folder(tmp_path), threads=1) as model:
 
         def heard(**options: object) -> list[tuple[list[int], float]]:
             result = model.transcribe(samples, options=Options(**options))
@@ -278,7 +284,7 @@ def test_a_model_of_tables_takes_every_way(tmp_path):
         timed = model.transcribe(samples)
         assert len(timed.segments) > 3
         assert all(a.end <= b.start for a, b in pairwise(timed.segments))
-        assert not model.transcribe(saying.pcm([(5, saying.SILENCE)])).segments
+        assert not model.transcribe(fake_whisper.pcm([(5, fake_whisper.SILENCE)])).segments
 
 
 def test_cancelling_ends_the_work_from_another_thread():

@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import parser
 
-from mqruntime import whisper
+from mqruntime.bundle.manifest import Manifest, WhisperSettings
+from mqruntime.engine.session import Session
 from mqruntime.errors import AudioError, ModelError
-from mqruntime.manifest import Manifest, WhisperSettings
 from mqruntime.options import Options
-from mqruntime.recognizer import Recognizer
-from mqruntime.session import Session
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.vocabulary import Vocabulary
 
 VOCABULARY = 12

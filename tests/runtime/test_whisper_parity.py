@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mqruntime import whisper
 from mqruntime.options import Options
-from mqruntime.recognizer import Recognizer
-from mqruntime.search import Window, sample
-from mqtool.clips import find_clips
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper.search import Window, sample
+from mqtool.recordings.clips import find_clips
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
 
@@ -63,7 +63,7 @@ def test_timestamps_equal_those_of_transformers(
 
 def test_beams_hear_what_greedy_hears_or_better(speech, exported_tiny_en):
     """Both got 9 of 97 words wrong when this was written."""
-    from mqtool.evaluate.text import count_errors, text_normalizer
+    from mqtool.evaluation.word_errors import count_errors, text_normalizer
 
     books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")[:6]
     normalize, wrong = text_normalizer("en"), {}
@@ -79,7 +79,7 @@ def test_beams_hear_what_greedy_hears_or_better(speech, exported_tiny_en):
 
 def test_a_long_recording_reads_like_its_sentences(speech, exported_tiny_en):
     """Two minutes in one piece against the same clips one by one."""
-    from mqtool.evaluate.text import count_errors, text_normalizer
+    from mqtool.evaluation.word_errors import count_errors, text_normalizer
 
     books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")[:12]
     pause = np.zeros(4000, np.float32)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mqruntime import whisper
-from mqruntime.manifest import Manifest
-from mqruntime.recognizer import Recognizer
-from mqruntime.session import Graph, Session
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.engine.session import Graph, Session
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["Engine"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from transformers import WhisperFeatureExtractor
 
-from mqruntime import whisper
-from mqruntime.manifest import Manifest
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["OptimumEngine", "TorchaoEngine"]

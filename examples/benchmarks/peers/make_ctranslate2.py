@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from ctranslate2.specs import WhisperSpec
 
-from mqtool.export.ctranslate2 import VariableFile, read_variables
-from mqtool.files import new_folder
+from mqtool.exporters.sources.ctranslate2 import VariableFile, read_variables
+from mqtool.outputs import new_folder
 
 __all__ = ["quantize"]
 

@@ -29,9 +29,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mqtool.export.ctranslate2 import VariableFile, read_variables
-from mqtool.export.vocabulary import read_vocabulary
-from mqtool.files import new_folder
+from mqtool.exporters.sources.ctranslate2 import VariableFile, read_variables
+from mqtool.exporters.tokenizer import read_vocabulary
+from mqtool.outputs import new_folder
 
 __all__ = ["MODEL", "TYPES", "write_ggml"]
 

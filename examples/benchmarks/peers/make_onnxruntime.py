@@ -2,7 +2,7 @@
 
     python make_onnxruntime.py MODEL/ TARGET METHOD [MANIFEST.csv]
 
-Methods: `dynamic` is what `mqtool.evaluate.onnxruntime_int8` makes; `dynamic-all` also quantizes
+Methods: `dynamic` is what `mqtool.evaluation.onnxruntime_int8` makes; `dynamic-all` also quantizes
 the embedding and the output head; `static` is `quantize_static` of the same layers, with QDQ and
 the least and largest activations of calibration clips;
 `rtn`, `k-quant`, `hqq` and `gptq` are MatMulNBitsQuantizer with 4 bits and blocks of 32.
@@ -33,12 +33,12 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from mqruntime import whisper
-from mqruntime.manifest import MANIFEST_NAME, Manifest
-from mqruntime.recognizer import Recognizer
-from mqtool.clips import Clip, find_clips
-from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
-from mqtool.files import new_folder
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
+from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
+from mqtool.outputs import new_folder
+from mqtool.recordings.clips import Clip, find_clips
 
 __all__ = ["METHODS", "quantize"]
 

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mqruntime.manifest import MANIFEST_NAME, Manifest
-from mqtool.files import new_folder
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqtool.outputs import new_folder
 
 __all__ = ["quantize"]
 
@@ -50,7 +50,7 @@ def quantize(weights: Path, model_folder: Path, target: Path) -> None:
 
 def _save_checkpoint(weights: Path, folder: Path) -> None:
     """The weights in transformers' format,."""
-    from mqtool.export.ctranslate2 import load_whisper
+    from mqtool.exporters.sources.ctranslate2 import load_whisper
 
     load_whisper(weights).save_pretrained(folder)
 

@@ -15,9 +15,9 @@ import torch
 from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerGroup
 
-from mqruntime.manifest import MANIFEST_NAME, Manifest
-from mqtool.export.ctranslate2 import load_whisper
-from mqtool.files import new_folder
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqtool.exporters.sources.ctranslate2 import load_whisper
+from mqtool.outputs import new_folder
 
 __all__ = ["quantize"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mqtool.clips import Clip
+from mqtool.recordings.clips import Clip
 from peers.catalogue import FLOAT, HERE, Peer, Places
 
 __all__ = ["Worker", "digest", "folder_bytes", "read_transcripts", "score", "time_in_turn"]

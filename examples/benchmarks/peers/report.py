@@ -8,9 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from mqtool.clips import Clip
-from mqtool.evaluate.bootstrap import interval, paired_interval
-from mqtool.evaluate.text import Errors, count_errors, text_normalizer
+from mqtool.evaluation.bootstrap import interval, paired_interval
+from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
+from mqtool.recordings.clips import Clip
 from peers.catalogue import Peer, Places
 from peers.measure import clip_name, digest, folder_bytes, read_transcripts
 

@@ -94,9 +94,9 @@ def ablate(
     Example:
       mqtool ablate model/ --manifest recordings.csv --tables 2,4 --bits 4.5 -o ablation/
     """
-    from mqtool.evaluate.ablate import TABLES, Settings
-    from mqtool.evaluate.ablate import ablate as run_ablate
-    from mqtool.graph.activations import ACTIVATION_BITS
+    from mqtool.experiments.ablate import TABLES, Settings
+    from mqtool.experiments.ablate import ablate as run_ablate
+    from mqtool.quantization.activations import ACTIVATION_BITS
 
     for number in tables:
         if number not in TABLES:

@@ -56,16 +56,16 @@ def bench(
       mqtool bench packed/ --against model/
       mqtool bench packed/ --against onnxruntime-int8 --reference model/
     """
-    from mqtool.clips import find_clips
-    from mqtool.evaluate.bench import bench as measure
-    from mqtool.evaluate.bench import compare
+    from mqtool.evaluation.bench import bench as measure
+    from mqtool.evaluation.bench import compare
+    from mqtool.recordings.clips import find_clips
 
     if against is None:
         found = find_clips(clips) if clips else []
         result = measure(model, clips=found, threads=threads, runs=runs or 5)
         _print_alone(result)
     elif against == _INT8:
-        from mqtool.evaluate.onnxruntime_int8 import quantize_with_onnxruntime
+        from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
             other = Path(folder) / _INT8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mqtool.errors import MqError
-from mqtool.files import new_file
+from mqtool.outputs import new_file
 
 if TYPE_CHECKING:
     from rich.table import Table

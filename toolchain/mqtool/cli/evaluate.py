@@ -57,8 +57,8 @@ def evaluate(
     Example:
       mqtool evaluate packed/ --manifest recordings.csv --split dev --json scores.json
     """
-    from mqtool.clips import find_clips
-    from mqtool.evaluate.score import evaluate_model
+    from mqtool.evaluation.score import evaluate_model
+    from mqtool.recordings.clips import find_clips
 
     clips = find_clips([manifest], split=split, group=group, language=language)
     score = evaluate_model(

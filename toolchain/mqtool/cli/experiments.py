@@ -16,11 +16,11 @@ from mqtool.cli.common import threads_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mqtool.evaluate.compare import Metric
-    from mqtool.evaluate.experiment import Experiment, System
-    from mqtool.evaluate.groups import ClipSet
-    from mqtool.evaluate.report.page import Report
-    from mqtool.graph.folder import ModelFolder
+    from mqtool.experiments.comparison import Metric
+    from mqtool.experiments.groups import ClipSet
+    from mqtool.experiments.report.page import Report
+    from mqtool.experiments.trials import Experiment, System
+    from mqtool.model.folder import ModelFolder
 
 __all__ = [
     "NameList",
@@ -137,10 +137,10 @@ def parse_systems(
     Raises:
         click.UsageError: an unknown name.
     """
-    from mqtool.evaluate.ablate import TWIN_RANGES
-    from mqtool.evaluate.experiment import System
-    from mqtool.plan.make import METHODS
-    from mqtool.quantize.calibration import CALIBRATIONS
+    from mqtool.experiments.ablate import TWIN_RANGES
+    from mqtool.experiments.trials import System
+    from mqtool.planning.calibration import CALIBRATIONS
+    from mqtool.planning.make import METHODS
 
     systems = []
     for name in names:
@@ -178,12 +178,12 @@ def prepare(
     """Open the model, find the recordings and make the report's folder; with progress bars."""
     from mqtool import __version__
     from mqtool.cli.progress import progress_bars
-    from mqtool.evaluate.cache import Cache
-    from mqtool.evaluate.compare import metric_of
-    from mqtool.evaluate.experiment import Experiment
-    from mqtool.evaluate.groups import check_disjoint, find_groups
-    from mqtool.evaluate.report.page import open_report
-    from mqtool.graph.folder import ModelFolder
+    from mqtool.experiments.cache import Cache
+    from mqtool.experiments.comparison import metric_of
+    from mqtool.experiments.groups import check_disjoint, find_groups
+    from mqtool.experiments.report.page import open_report
+    from mqtool.experiments.trials import Experiment
+    from mqtool.model.folder import ModelFolder
 
     folder = ModelFolder.open(model)
     calib, test = find_groups(
@@ -225,7 +225,7 @@ def sizes_in_bytes(
     folder: "ModelFolder", bits: Sequence[float], budgets_kb: Sequence[float] | None
 ) -> list[int]:
     """Budgets from `--bits` or, if given, `--budgets-kb`."""
-    from mqtool.evaluate.experiment import budgets_of_bits
+    from mqtool.experiments.trials import budgets_of_bits
 
     if budgets_kb is not None:
         return [int(1024 * size) for size in budgets_kb]
@@ -234,7 +234,7 @@ def sizes_in_bytes(
 
 def finish(output: Path, report: "Report") -> None:
     """Write the report and say what came out."""
-    from mqtool.evaluate.report.page import write_report
+    from mqtool.experiments.report.page import write_report
 
     for finding in report.page.findings:
         click.echo(finding.text)

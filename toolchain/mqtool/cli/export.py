@@ -38,7 +38,7 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
     for package in ("torch", "transformers", "onnxscript"):
         if find_spec(package) is None:
             raise ExportError(f"export needs {package}; run: pip install 'mqtool[export]'")
-    from mqtool.export import export_model
+    from mqtool.exporters import export_model
 
     with Console(stderr=True).status("starting") as status:
         result = export_model(source, output, lambda step: status.update(f"{step} ..."))

@@ -9,7 +9,7 @@ import click
 from mqtool.cli.common import json_option, print_table, write_json
 
 if TYPE_CHECKING:
-    from mqtool.describe import Table
+    from mqtool.evaluation.describe import Table
 
 __all__ = ["inspect"]
 
@@ -36,7 +36,7 @@ def inspect(path: Path, public_key: Path | None, everything: bool, json_path: Pa
       mqtool inspect app.mqz --verify key.pem.pub
       mqtool inspect packed/encoder.onnx --all --json tensors.json
     """
-    from mqtool.describe import describe
+    from mqtool.evaluation.describe import describe
 
     description = describe(path, public_key)
     click.echo(f"{path}: {description.kind}")

@@ -24,7 +24,7 @@ def keygen(output: Path, json_path: Path | None) -> None:
     Example:
       mqtool keygen -o key.pem
     """
-    from mqtool.bundle.keys import make_keys, public_path
+    from mqtool.bundles.keys import make_keys, public_path
 
     make_keys(output)
     click.echo(f"{output}: private key, keep it to yourself")

@@ -64,7 +64,7 @@ def matrix(
     Example:
       mqtool matrix model/ --manifest recordings.csv --by language --bits 4,5 -o matrix/
     """
-    from mqtool.evaluate.matrix import matrix as run_matrix
+    from mqtool.experiments.matrix import matrix as run_matrix
 
     systems = parse_systems(methods, rounding=rounding)
     deaf = [system.method for system in systems if not system.needs_clips]

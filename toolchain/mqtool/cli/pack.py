@@ -20,9 +20,9 @@ from mqtool.cli.progress import progress_bars
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mqtool.clips import Clip
-    from mqtool.plan.plan_file import Plan
-    from mqtool.plan.size import PackOptions
+    from mqtool.packing.plan_file import Plan
+    from mqtool.packing.size import PackOptions
+    from mqtool.recordings.clips import Clip
 
 __all__ = ["pack"]
 
@@ -85,16 +85,16 @@ def pack(
       mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool pack model/ --plan plan.json --activations static --calib recordings/ -o packed/
     """
-    from mqtool.bundle.pack import pack as write_packed
-    from mqtool.clips import CALIBRATION_LIMIT, find_clips
     from mqtool.errors import PlanError
-    from mqtool.files import new_file
-    from mqtool.graph.folder import ModelFolder
-    from mqtool.plan.plan_file import Plan
-    from mqtool.plan.refit import plan_options, refit_plan
-    from mqtool.quantize.calibration import calibrate
-    from mqtool.quantize.prepare import packed_form, prepare
-    from mqtool.quantize.rounding import is_compensating
+    from mqtool.model.folder import ModelFolder
+    from mqtool.outputs import new_file
+    from mqtool.packing.plan_file import Plan
+    from mqtool.packing.write import pack as write_packed
+    from mqtool.planning.calibration import calibrate
+    from mqtool.planning.refit import plan_options, refit_plan
+    from mqtool.quantization.calibration_stats import packed_form, prepare
+    from mqtool.quantization.rounding import is_compensating
+    from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips
 
     plan = Plan.read(plan_path)
     folder = ModelFolder.open(model)
@@ -152,8 +152,8 @@ def pack(
 
 def _check_heard(plan_path: Path, plan: "Plan", clips: "Sequence[Clip]") -> None:
     """Refuse to round for other recordings than the plan was made from."""
-    from mqtool.clips import pcm_sha256
     from mqtool.errors import ClipsError
+    from mqtool.recordings.clips import pcm_sha256
 
     if not clips:
         raise ClipsError(

@@ -54,9 +54,9 @@ def package(
       mqtool package packed/ -o app.mqz --sign key.pem
       mqtool package packed/ --android android_demo/
     """
-    from mqtool.bundle.golden import CLIPS
-    from mqtool.bundle.package import android_asset
-    from mqtool.bundle.package import package as write_package
+    from mqtool.bundles.golden import CLIPS
+    from mqtool.bundles.package import android_asset
+    from mqtool.bundles.package import package as write_package
 
     outputs = [] if output is None else [output]
     outputs += [] if android is None else [android_asset(android)]

@@ -138,8 +138,8 @@ def plan(
       mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
       mqtool plan model/ --dry-run
     """
-    from mqtool.graph.folder import ModelFolder
-    from mqtool.plan.size import PackOptions
+    from mqtool.model.folder import ModelFolder
+    from mqtool.packing.size import PackOptions
 
     folder = ModelFolder.open(model)
     options = PackOptions(
@@ -158,9 +158,9 @@ def plan(
         raise click.UsageError(f"--sensitivity is for {', '.join(RANKED)}; {method} has its own.")
     if min_bits > max_bits:
         raise click.UsageError(f"--min-bits {min_bits} is above --max-bits {max_bits}.")
-    from mqtool.clips import CALIBRATION_LIMIT, find_clips
-    from mqtool.files import new_file
-    from mqtool.plan.make import make_plan
+    from mqtool.outputs import new_file
+    from mqtool.planning.make import make_plan
+    from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips
 
     clips = []
     if calib:
@@ -194,7 +194,7 @@ def plan(
 def _print_sizes(
     folder: Any, options: Any, budget_bytes: int | None, json_path: Path | None
 ) -> None:
-    from mqtool.plan.size import SizeModel, size_table
+    from mqtool.packing.size import SizeModel, size_table
 
     table = size_table(SizeModel(folder, options))
     params = sum(layer.params for layer in folder.layers)

@@ -68,7 +68,7 @@ def sweep(
     Example:
       mqtool sweep model/ --manifest recordings.csv --bits 4,5,6,8 -o sweep/
     """
-    from mqtool.evaluate.sweep import sweep as run_sweep
+    from mqtool.experiments.sweep import sweep as run_sweep
 
     systems = parse_systems(methods, seed=seed, rounding=rounding)
     with prepare(output=output, **options) as setup:

@@ -36,8 +36,8 @@ def transcribe(
       mqtool transcribe packed/ hello.wav
       mqtool transcribe packed/ recordings/ --language fr --json texts.json
     """
-    from mqruntime.recognizer import Recognizer
-    from mqtool.clips import find_clips
+    from mqruntime.recognition import Recognizer
+    from mqtool.recordings.clips import find_clips
 
     rows: list[dict[str, Any]] = []
     with Recognizer.open(model, threads=threads) as recognizer:

@@ -16,7 +16,7 @@ from mqtool.cli.common import (
 from mqtool.errors import PackError
 
 if TYPE_CHECKING:
-    from mqtool.evaluate.validate import Validation
+    from mqtool.evaluation.validate import Validation
 
 __all__ = ["validate"]
 
@@ -72,9 +72,9 @@ def validate(
     Example:
       mqtool validate packed/ --reference model/ --clips recordings/ --plan plan.json
     """
-    from mqtool.bundle.unpackage import model_folder
-    from mqtool.clips import find_clips
-    from mqtool.evaluate.validate import validate as check
+    from mqtool.bundles.unpackage import model_folder
+    from mqtool.evaluation.validate import validate as check
+    from mqtool.recordings.clips import find_clips
 
     found = find_clips(clips, split=split, group=group, language=language)
     with model_folder(packed) as folder:

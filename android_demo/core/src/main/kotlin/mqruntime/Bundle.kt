@@ -35,7 +35,7 @@ data class GraphInterface(
     val outputs: List<ValueInterface>,
 )
 
-/** The contents of manifest.json; fields are described at the top of `mqruntime/bundle.py`. */
+/** The contents of manifest.json; fields are described at the top of `mqruntime/bundle/file.py`. */
 data class BundleManifest(
     val model: Manifest,
     val graphs: Map<String, GraphInterface>,
@@ -95,7 +95,7 @@ data class BundleManifest(
 
 /**
  * A bundle whose every byte has been checked: a model folder in one file, app.mqz, which
- * `mqruntime/bundle.py` describes. Made by [open].
+ * `mqruntime/bundle/file.py` describes. Made by [open].
  *
  * @property path the file.
  * @property manifest its manifest.json.

@@ -69,7 +69,7 @@ data class CtcSettings(val blank: Int, val wordDelimiter: Int?) {
 }
 
 /**
- * What a model is and how to run it: `model.json`, described in `mqruntime/manifest.py`.
+ * What a model is and how to run it: `model.json`, described in `mqruntime/bundle/manifest.py`.
  *
  * @property family transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, ...).
  * @property task `transcribe`, `ctc` or `keywords`.

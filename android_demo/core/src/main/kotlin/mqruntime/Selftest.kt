@@ -7,7 +7,7 @@ import kotlin.math.max
 /**
  * Does a model give here what it gave where its bundle was made? Golden vectors tell.
  *
- * `mqruntime/bundle.py` describes golden/golden.json. Kernels of other processors round differently,
+ * `mqruntime/bundle/file.py` describes golden/golden.json. Kernels of other processors round differently,
  * so figures of the outputs are compared within a tolerance; tokens and text must be equal.
  */
 object Selftest {

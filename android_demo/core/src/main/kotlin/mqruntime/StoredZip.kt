@@ -5,7 +5,7 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
 /**
- * The one form of zip file that a bundle may have, to the byte: `mqruntime/stored_zip.py` describes
+ * The one form of zip file that a bundle may have, to the byte: `mqruntime/bundle/stored_zip.py` describes
  * it. Nothing is compressed, every entry's data begins at a multiple of 64 bytes, and every byte that
  * is not data follows from the entries' names, lengths and CRC-32s.
  */

@@ -18,7 +18,7 @@ import kotlin.math.sqrt
  * and `data`; WAVE_FORMAT_EXTENSIBLE carries the real format in the first two bytes of its GUID.
  *
  * Resampling is by windowed sinc (Kaiser, 32 zero crossings), one filter per output phase; what it
- * keeps and removes is written in `mqruntime/wav.py`, which computes the same in double precision.
+ * keeps and removes is written in `mqruntime/audio.py`, which computes the same in double precision.
  */
 object Wav {
     /** A file's samples by channel, in [-1, 1], and its rate in Hz. */

@@ -6,7 +6,7 @@ import ai.onnxruntime.OnnxTensor
  * Running Whisper's two graphs; [Search] decides what to run.
  *
  * The encoder graph turns PCM into the cross-attention keys and values of every decoder layer; the
- * decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime/manifest.py`
+ * decoder graph takes tokens and the keys and values of earlier tokens (see `mqruntime/bundle/manifest.py`
  * and Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), section
  * 2.3).
  */

@@ -1,0 +1,235 @@
+"""The model folder and its manifest, `model.json`.
+
+A model folder (float or packed) holds:
+
+    model.json            this manifest: UTF-8 JSON, sorted keys, one line
+    encoder.onnx          Whisper only; with decoder.onnx
+    decoder.onnx
+    model.onnx            CTC and keyword models: the only graph
+    *.onnx.data           external data of the graph of that name, only for graphs over 1.5 GB
+    vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
+                          (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
+                          CTC: characters, the word delimiter as it is)
+
+Graph inputs and outputs, the same in float and packed models:
+
+    model.onnx    pcm float32 [batch, samples]
+                  -> logits float32 [batch, frames, vocabulary] (CTC) or [batch, labels] (keywords)
+    encoder.onnx  pcm float32 [batch, samples], samples a multiple of 320 and at most `window`
+                  -> cross_key_{i}, cross_value_{i} float32 [batch, heads, frames, head_size]
+    decoder.onnx  tokens int64 [batch, n], past_key_{i}, past_value_{i} float32
+                  [batch, heads, past, head_size] (past may be 0), cross_key_{i}, cross_value_{i}
+                  -> logits float32 [batch, n, vocabulary],
+                     present_key_{i}, present_value_{i} float32 [batch, heads, past + n, head_size]
+
+with i from 0 to the number of decoder layers - 1. PCM is mono at `sample_rate`, in [-1, 1].
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from mqruntime.bundle.fields import parse_json, read_fields
+from mqruntime.errors import ManifestError
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST_NAME",
+    "ROLES",
+    "CtcSettings",
+    "Manifest",
+    "Task",
+    "WhisperSettings",
+    "canonical_json",
+]
+
+FORMAT = 1
+MANIFEST_NAME = "model.json"
+
+Task = Literal["transcribe", "ctc", "keywords"]
+
+ROLES = {"transcribe": {"encoder", "decoder"}, "ctc": {"model"}, "keywords": {"model"}}
+"""Roles of a task's graphs."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """UTF-8 JSON with sorted keys, without spaces, in one line: one form for every value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class WhisperSettings:
+    """Token ids and limits that Whisper's decoding loop needs.
+
+    Attributes:
+        window: samples the encoder sees at once (480000, 30 s).
+        max_tokens: length of the decoder's position table, prompt included (448).
+        languages: ISO code -> token id; empty for English-only models.
+        transcribe: task token, None for English-only models.
+        suppress: token ids never produced.
+        suppress_at_begin: token ids not produced as the first token after the prompt.
+    """
+
+    window: int
+    max_tokens: int
+    start_of_transcript: int
+    end_of_text: int
+    no_timestamps: int
+    timestamp_begin: int
+    no_speech: int | None
+    transcribe: int | None
+    translate: int | None
+    languages: dict[str, int]
+    suppress: list[int]
+    suppress_at_begin: list[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Every token id that is named here."""
+        single = [
+            self.start_of_transcript,
+            self.end_of_text,
+            self.no_timestamps,
+            self.timestamp_begin,
+            self.no_speech,
+            self.transcribe,
+            self.translate,
+        ]
+        listed = [*self.languages.values(), *self.suppress, *self.suppress_at_begin]
+        return [token for token in single if token is not None] + listed
+
+    def check(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            ValueError: naming the first value that cannot be.
+        """
+        if not 320 <= self.window <= 48000 * 60 or self.window % 320:
+            raise ValueError(f"whisper.window is {self.window}, not a multiple of 320")
+        if not 1 <= self.max_tokens <= 1 << 16:
+            raise ValueError(f"whisper.max_tokens is {self.max_tokens}, not 1 to {1 << 16}")
+        if min(self.tokens) < 0:
+            raise ValueError(f"whisper names the token {min(self.tokens)}")
+        if self.languages and self.transcribe is None:
+            raise ValueError("whisper.transcribe is null, but there are languages")
+
+
+@dataclass(frozen=True)
+class CtcSettings:
+    """Blank token id and the token that stands for a space between words (None: no words)."""
+
+    blank: int
+    word_delimiter: int | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is and how to run it.
+
+    Attributes:
+        family: transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, wav2vec2-conformer).
+        graphs: role (encoder, decoder, model) -> file name.
+        vocabulary: file name of the token table; None for keyword models.
+        labels: keyword models: label i of the logits.
+        min_samples: shortest input the graphs take; shorter PCM is padded with zeros.
+        source: name, licence and revision of the model this was made from (free text values).
+        packed: None for a float model; for a packed one the SHA-256 of plan and recordings, the
+            budget, and options.
+    """
+
+    family: str
+    task: Task
+    sample_rate: int
+    graphs: dict[str, str]
+    vocabulary: str | None = None
+    labels: list[str] = field(default_factory=list)
+    min_samples: int = 1
+    whisper: WhisperSettings | None = None
+    ctc: CtcSettings | None = None
+    source: dict[str, str] = field(default_factory=dict)
+    packed: dict[str, Any] | None = None
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; the same manifest always gives the same bytes."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> Self:
+        """Read and check the bytes of a `model.json`.
+
+        Args:
+            content: the file.
+            name: what to call it in errors.
+
+        Raises:
+            ManifestError: not JSON, another format, or a field that is missing, unknown or of the
+                wrong type or range.
+        """
+        try:
+            fields = parse_json(content)
+        except ValueError as error:
+            raise ManifestError(f"{name}: not valid JSON ({error}); export or pack again") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+            raise ManifestError(f"{name}: format {found!r}, this version reads {FORMAT}")
+        try:
+            manifest = read_fields(cls, fields)
+            manifest.check()
+        except ValueError as error:
+            raise ManifestError(f"{name}: {error}; export or pack again") from None
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read and check `folder/model.json`.
+
+        Raises:
+            ManifestError: no such folder or file, a file it names is not there, or see `parse`.
+        """
+        path = Path(folder) / MANIFEST_NAME
+        if not path.is_file():
+            raise ManifestError(
+                f"{folder}: no {MANIFEST_NAME} here; give a folder made by mqtool export or pack"
+            )
+        manifest = cls.parse(path.read_bytes(), str(path))
+        for name in manifest.files:
+            if Path(name).name != name or not (path.parent / name).is_file():
+                raise ManifestError(f"{path}: names {name!r}, which is not a file beside it")
+        return manifest
+
+    @property
+    def files(self) -> list[str]:
+        """Files that the manifest names; external data of graphs comes on top."""
+        vocabulary = [] if self.vocabulary is None else [self.vocabulary]
+        return [*self.graphs.values(), *vocabulary]
+
+    def check(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            ValueError: naming the first value that cannot be.
+        """
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format!r}, this version reads {FORMAT}")
+        roles = ROLES[self.task]
+        if set(self.graphs) != roles:
+            raise ValueError(f"task {self.task!r} has graphs {sorted(self.graphs)}, not {roles}")
+        if not 8000 <= self.sample_rate <= 48000:
+            raise ValueError(f"sample_rate is {self.sample_rate}, not 8000 to 48000")
+        if not 1 <= self.min_samples <= 60 * self.sample_rate:
+            raise ValueError(f"min_samples is {self.min_samples}, not 1 to a minute's")
+        if (self.task == "transcribe") != (self.whisper is not None):
+            raise ValueError(f"task {self.task!r} and field `whisper` do not go together")
+        if (self.task == "ctc") != (self.ctc is not None):
+            raise ValueError(f"task {self.task!r} and field `ctc` do not go together")
+        if (self.task == "keywords") != bool(self.labels):
+            raise ValueError(f"task {self.task!r} and {len(self.labels)} labels do not go together")
+        if (self.task == "keywords") == (self.vocabulary is not None):
+            raise ValueError(f"task {self.task!r} and vocabulary {self.vocabulary!r} do not fit")
+        if self.whisper is not None:
+            self.whisper.check()
+        if self.ctc is not None and (self.ctc.blank < 0 or (self.ctc.word_delimiter or 0) < 0):
+            raise ValueError("ctc holds a negative token id")

@@ -1,0 +1,146 @@
+"""Does a model give here what it gave where its bundle was made? Golden vectors tell.
+
+`mqruntime.bundle.file` describes golden/golden.json. Kernels of other processors round
+differently, so figures of the outputs are compared within a tolerance; tokens and text must be
+equal.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mqruntime import audio as wav
+from mqruntime.bundle.fields import parse_json, read_fields
+from mqruntime.bundle.file import Bundle
+from mqruntime.errors import BundleError
+from mqruntime.recognition import Recognizer
+from mqruntime.tasks.whisper import decoder as whisper
+
+__all__ = ["Checked", "Golden", "GoldenClip", "OutputFigures", "hear", "read_golden", "selftest"]
+
+GOLDEN_FORMAT = 1
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class OutputFigures:
+    """Means of a tensor's values, and of their absolute values."""
+
+    mean: float
+    mean_abs: float
+
+
+@dataclass(frozen=True)
+class GoldenClip:
+    """A clip and what was heard."""
+
+    pcm: str
+    language: str | None
+    tokens: list[int]
+    text: str
+    outputs: dict[str, OutputFigures]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The contents of golden/golden.json."""
+
+    clips: list[GoldenClip]
+    tolerance: float = TOLERANCE
+    format: int = GOLDEN_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A clip as it should be and as it was heard here.
+
+    Attributes:
+        worst: the output figure that is farthest off, in tolerances: above 1 is too far.
+    """
+
+    expected: GoldenClip
+    heard: GoldenClip
+    worst: float = field(default=0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether tokens and text are equal and all figures within the tolerance."""
+        same = (self.expected.tokens, self.expected.text, self.expected.language)
+        return same == (self.heard.tokens, self.heard.text, self.heard.language) and self.worst <= 1
+
+
+def selftest(bundle: Bundle, recognizer: Recognizer) -> Iterator[Checked]:
+    """Run a bundle's golden clips, one after the other.
+
+    Args:
+        bundle: the bundle.
+        recognizer: opened from it.
+
+    Raises:
+        BundleError: the bundle holds no golden vectors, or malformed ones.
+    """
+    golden = read_golden(bundle)
+    for clip in golden.clips:
+        pcm, rate = wav.parse(bytes(bundle.read(clip.pcm)), f"{bundle.path}/{clip.pcm}")
+        pcm = wav.resample(pcm[:, 0], rate, recognizer.manifest.sample_rate)
+        heard = hear(recognizer, pcm, clip.pcm)
+        yield Checked(clip, heard, _worst(clip, heard) / golden.tolerance)
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden vectors of a bundle.
+
+    Raises:
+        BundleError: there are none, or they are malformed.
+    """
+    name = bundle.manifest.golden
+    if name is None:
+        raise BundleError(f"{bundle.path}: holds no golden vectors; package it again")
+    try:
+        golden = read_fields(Golden, parse_json(bytes(bundle.read(name))))
+        if golden.format != GOLDEN_FORMAT or not golden.clips or not golden.tolerance > 0:
+            raise ValueError(f"format {golden.format}, {len(golden.clips)} clips")
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {name}: {error}; package it again") from None
+    return golden
+
+
+def hear(recognizer: Recognizer, pcm: np.ndarray, name: str) -> GoldenClip:
+    """What a model makes of PCM [samples]: text, and figures of the first graph's outputs."""
+    manifest = recognizer.manifest
+    if manifest.whisper is not None:
+        outputs: dict[str, np.ndarray] = whisper.encode(
+            recognizer.graphs["encoder"], manifest.whisper, pcm
+        )
+    else:
+        padded = np.pad(pcm, (0, max(0, manifest.min_samples - len(pcm))))
+        outputs = recognizer.graphs["model"].run({"pcm": padded[np.newaxis]})
+    result = recognizer.transcribe(pcm)
+    figures = {output: _figures(values) for output, values in sorted(outputs.items())}
+    return GoldenClip(name, result.language, result.tokens, result.text, figures)
+
+
+def _figures(values: np.ndarray) -> OutputFigures:
+    """To five digits: sums in another order differ after that."""
+    mean = float(values.mean(dtype=np.float64))
+    mean_abs = float(np.abs(values).mean(dtype=np.float64))
+    return OutputFigures(float(f"{mean:.4e}"), float(f"{mean_abs:.4e}"))
+
+
+def _worst(expected: GoldenClip, heard: GoldenClip) -> float:
+    """The largest difference of a figure, relative to `mean_abs`."""
+    if expected.outputs.keys() != heard.outputs.keys():
+        return float("inf")
+    worst = 0.0
+    for name, figures in expected.outputs.items():
+        scale = max(abs(figures.mean_abs), 1e-30)
+        found = heard.outputs[name]
+        worst = max(worst, abs(found.mean - figures.mean) / scale)
+        worst = max(worst, abs(found.mean_abs - figures.mean_abs) / scale)
+    return worst

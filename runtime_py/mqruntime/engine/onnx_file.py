@@ -1,0 +1,349 @@
+"""The little of ONNX's file format that `mqruntime.engine.planes` needs, read without copying.
+
+An .onnx file is one protobuf message, ModelProto (messages:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, wire format:
+https://protobuf.dev/programming-guides/encoding/). Field numbers used here:
+
+    ModelProto      graph 7
+    GraphProto      node 1, initializer 5, output 12 (ValueInfoProto: name 1)
+    NodeProto       input 1, output 2, op_type 4, attribute 5 (AttributeProto: g 6, graphs 11)
+    TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13 (key 1, value 2),
+                    data_location 14
+
+All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
+"""
+
+import mmap
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DAMAGED",
+    "INT8",
+    "INT32",
+    "MIDDLE",
+    "UINT8",
+    "Codes",
+    "Graph",
+    "Model",
+    "Node",
+    "Tensor",
+    "external_files",
+    "integer",
+    "map_file",
+    "message",
+]
+
+DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
+"""What reading a damaged file may raise."""
+
+UINT8 = 2
+INT8 = 3
+INT32 = 6
+MIDDLE = 128
+"""The zero point of weights that are uint8 where others are int8."""
+
+Codes = NDArray[np.int8] | NDArray[np.uint8]
+
+_MIDDLE_NAME = b"mqruntime.zero_point"
+_B_ZERO_POINT = 3
+"""Number of that input of MatMulInteger."""
+
+_EXTERNAL = 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class Tensor:
+    """A tensor.
+
+    Attributes:
+        data_type: of TensorProto.DataType.
+        location: the other file that its data is in; None if it is here.
+    """
+
+    def __init__(self, message: memoryview) -> None:
+        self.name, self.data_type = "", 0
+        self.shape: list[int] = []
+        self._raw = message[:0]
+        self._external: dict[str, str] = {}
+        is_external = False
+        for field in _fields(message):
+            if field.number == 1:
+                self.shape += _integers(field)
+            elif field.number == 2:
+                self.data_type = field.integer
+            elif field.number == 8:
+                self.name = field.text
+            elif field.number == 9:
+                self._raw = field.value
+            elif field.number == 13:
+                pair = {part.number: part.text for part in _fields(field.value)}
+                self._external[pair.get(1, "")] = pair.get(2, "")
+            elif field.number == 14:
+                is_external = field.integer == _EXTERNAL
+        self.location = self._external.get("location", "") if is_external else None
+
+    def bytes(self, data: Mapping[str, memoryview]) -> NDArray[np.uint8]:
+        """The data as stored: a view of the file, or of the one of `data` that it is in.
+
+        Raises:
+            ValueError, LookupError: there is no such file, or it is too short.
+        """
+        if self.location is None:
+            return np.frombuffer(self._raw, np.uint8)
+        file, offset = data[self.location], int(self._external.get("offset", "0"))
+        length = int(self._external["length"])
+        if offset < 0 or length < 0 or offset + length > len(file):
+            raise ValueError(f"{self.name}: {length} bytes at {offset} of {self.location}")
+        return np.frombuffer(file[offset : offset + length], np.uint8)
+
+    def int64s(self) -> list[int]:
+        """The values of an INT64 tensor that is in this file."""
+        return [int(value) for value in np.frombuffer(self._raw, "<i8")]
+
+
+class Node:
+    """A node; `uses` are the values it reads, in its subgraphs too."""
+
+    def __init__(self, message: memoryview) -> None:
+        self.op_type = ""
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.uses: set[str] = set()
+        for field in _fields(message):
+            if field.number == 1:
+                self.inputs.append(field.text)
+            elif field.number == 2:
+                self.outputs.append(field.text)
+            elif field.number == 4:
+                self.op_type = field.text
+            elif field.number == 5:
+                for part in _fields(field.value):
+                    if part.number in (6, 11):
+                        self.uses |= Graph(part.value).uses()
+        self.uses.update(self.inputs)
+
+
+class Graph:
+    """A graph.
+
+    Attributes:
+        tensors: initializers by name.
+        makers: the node that makes a value, by the value's name.
+    """
+
+    def __init__(self, message: memoryview) -> None:
+        self._fields = list(_fields(message))
+        self._nodes = {i: Node(f.value) for i, f in enumerate(self._fields) if f.number == 1}
+        self._stored = {i: Tensor(f.value) for i, f in enumerate(self._fields) if f.number == 5}
+        self._outputs = {
+            part.text
+            for field in self._fields
+            if field.number == 12
+            for part in _fields(field.value)
+            if part.number == 1
+        }
+        self.tensors = {tensor.name: tensor for tensor in self._stored.values()}
+        self.makers = {name: node for node in self._nodes.values() for name in node.outputs}
+
+    def uses(self) -> set[str]:
+        """Every value that is read here."""
+        return self._outputs.union(*(node.uses for node in self._nodes.values()))
+
+    def needed(self, given: Collection[str]) -> set[str]:
+        """Every value that is still read when the values `given` come from outside."""
+        needed, outside = set(self._outputs), set(given)
+        for node in reversed(self._nodes.values()):  # makers come before users
+            if not needed.isdisjoint(node.outputs) and outside.isdisjoint(node.outputs):
+                needed |= node.uses
+        return needed
+
+    def is_only_multiplied(self, name: str) -> bool:
+        """Whether a value is read as the weight, without a zero point, of MatMulIntegers alone."""
+        users = [node for node in self._nodes.values() if name in node.uses]
+        return name not in self._outputs and all(
+            node.op_type == "MatMulInteger"
+            and len(node.inputs) == _B_ZERO_POINT
+            and node.inputs[1] == name != node.inputs[0]
+            for node in users
+        )
+
+    def with_external(self, arrays: Mapping[str, Codes]) -> list[bytes | memoryview]:
+        """Serialized fields in which the values `arrays` are external initializers.
+
+        They may be made by nodes, or stored here until now. The nodes and initializers that
+        nothing else uses are left out. MatMulIntegers that multiply a uint8 one, for which
+        `is_only_multiplied` holds, are told that its zero point is 128.
+        """
+        unsigned = {name for name, array in arrays.items() if array.dtype == np.uint8}
+        needed = self.needed(arrays)
+        kept: list[bytes | memoryview] = []
+        for index, field in enumerate(self._fields):
+            node, tensor = self._nodes.get(index), self._stored.get(index)
+            if node is not None:
+                if needed.isdisjoint(node.outputs) or not arrays.keys().isdisjoint(node.outputs):
+                    continue
+                if not unsigned.isdisjoint(node.inputs):
+                    kept.append(message(1, bytes(field.value) + message(1, _MIDDLE_NAME)))
+                    continue
+            if tensor is not None and (tensor.name not in needed or tensor.name in arrays):
+                continue
+            kept.append(field.span)
+        if unsigned:
+            middle = integer(2, UINT8) + message(8, _MIDDLE_NAME) + message(9, bytes([MIDDLE]))
+            kept.append(message(5, middle))
+        return [*kept, *(message(5, _external_tensor(*item)) for item in arrays.items())]
+
+
+class Model:
+    """A whole file.
+
+    Raises:
+        ValueError, LookupError: it is not a serialized ModelProto with a graph.
+    """
+
+    def __init__(self, file: memoryview) -> None:
+        self._fields = list(_fields(file))
+        messages = {field.number: field.value for field in self._fields}
+        self.graph = Graph(messages[7])
+
+    def with_external(self, arrays: Mapping[str, Codes]) -> bytes:
+        """The serialized model, its graph changed as by `Graph.with_external`."""
+        graph = self.graph.with_external(arrays)
+        others = [field.span for field in self._fields if field.number != 7]
+        return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
+
+
+def map_file(path: Path) -> memoryview:
+    """A file's content, read from the disk as it is used; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return memoryview(b"")
+
+
+# Field numbers of the messages that hold others, on the way to every tensor.
+_HOLDERS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse_tensor",
+        23: "sparse_tensor",
+    },
+    "sparse_tensor": {1: "tensor", 2: "tensor"},
+}
+
+
+def external_files(message: memoryview, kind: str = "model") -> set[str]:
+    """Every other file that a tensor says its data is in, wherever in a model it is.
+
+    Raises:
+        one of `DAMAGED`: it is not a serialized ModelProto.
+    """
+    if kind == "tensor":
+        location = Tensor(message).location
+        return set() if location is None else {location}
+    found = set()
+    for field in _fields(message):
+        if field.number in _HOLDERS[kind]:
+            found |= external_files(field.value, _HOLDERS[kind][field.number])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field: its `integer`, or the bytes of its `value`; `span` is all of it with its key."""
+
+    number: int
+    integer: int
+    value: memoryview
+    span: memoryview
+
+    @property
+    def text(self) -> str:
+        return str(self.value, "utf-8")
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    at = 0
+    while at < len(message):
+        start = at
+        key, at = _varint(message, at)
+        wire, integer, size = key & 7, 0, 0
+        if wire == _VARINT:
+            integer, at = _varint(message, at)
+        elif wire == _BYTES:
+            size, at = _varint(message, at)
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at + size > len(message):
+            raise ValueError("truncated")
+        yield _Field(key >> 3, integer, message[at : at + size], message[start : at + size])
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("an integer of more than 10 bytes")
+
+
+def _integers(field: _Field) -> list[int]:
+    """A repeated integer: one of its values, or several packed."""
+    if not field.value:
+        return [field.integer]
+    values, at = [], 0
+    while at < len(field.value):
+        value, at = _varint(field.value, at)
+        values.append(value)
+    return values
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _header(number: int, size: int) -> bytes:
+    return _encode_varint(number << 3 | _BYTES) + _encode_varint(size)
+
+
+def message(number: int, value: bytes) -> bytes:
+    """A field that holds a message, a text or bytes."""
+    return _header(number, len(value)) + value
+
+
+def integer(number: int, value: int) -> bytes:
+    """A field that holds an integer."""
+    return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
+
+
+def _external_tensor(name: str, array: Codes) -> bytes:
+    """A TensorProto; onnxruntime wants to see a file's name, but is given the data."""
+    data_type = UINT8 if array.dtype == np.uint8 else INT8
+    tensor = b"".join(integer(1, length) for length in array.shape) + integer(2, data_type)
+    tensor += message(8, name.encode()) + integer(14, _EXTERNAL)
+    for key, value in (("location", name), ("offset", "0"), ("length", str(array.size))):
+        tensor += message(13, message(1, key.encode()) + message(2, value.encode()))
+    return tensor

@@ -1,0 +1,388 @@
+"""A model, opened: PCM in, text out."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from mqruntime.bundle.file import Bundle
+from mqruntime.bundle.manifest import ROLES, Manifest
+from mqruntime.engine.graph_cache import GraphCache
+from mqruntime.engine.session import Graph, Session, StoredGraph
+from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
+from mqruntime.options import Options
+from mqruntime.result import Result, Segment
+from mqruntime.streaming.energy_vad import VadSettings
+from mqruntime.streaming.stream import Stream
+from mqruntime.tasks import ctc, keywords
+from mqruntime.tasks.whisper.search import check_cancelled
+from mqruntime.tasks.whisper.transcription import Transcription
+from mqruntime.vocabulary import Vocabulary
+
+__all__ = ["Recognizer", "Result", "Segment"]
+
+_PIECE_SECONDS, _MARGIN_SECONDS = 20.0, 5.0
+"""Of a long recording, what a CTC model gets at once, and what it hears around it."""
+
+
+class Recognizer:
+    """Runs a model's graphs.
+
+    Args:
+        manifest: what the model is.
+        graphs: a graph for each of the manifest's roles; any `Graph`, so that a caller can watch
+            every call that recognition makes.
+        vocabulary: the token table; None for keyword models.
+
+    Attributes:
+        cache_bytes: what the model's cache takes on the disk; 0 without one.
+
+    Raises:
+        ManifestError: the manifest lacks what its task needs.
+    """
+
+    def __init__(
+        self, manifest: Manifest, graphs: Mapping[str, Graph], vocabulary: Vocabulary | None
+    ) -> None:
+        missing = ROLES[manifest.task] - set(graphs)
+        if missing:
+            raise ManifestError(f"task {manifest.task!r} lacks {sorted(missing)}; export again")
+        if manifest.task != "keywords" and vocabulary is None:
+            raise ManifestError(f"task {manifest.task!r} needs a vocabulary; export again")
+        self.manifest = manifest
+        self.cache_bytes = 0
+        self.graphs = dict(graphs)
+        self.vocabulary = vocabulary
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        public_key: Path | None = None,
+        threads: int = 0,
+        optimize: bool = True,
+        config: Mapping[str, str] | None = None,
+        cache: Path | None = None,
+    ) -> Self:
+        """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
+
+        Args:
+            path: an .mqz file, or a folder that holds model.json and the files it names.
+            public_key: PEM file of the key a bundle must be signed with (`Bundle.open`).
+            threads: threads inside an operator; 0 lets onnxruntime choose.
+            optimize: onnxruntime's graph optimization on or off.
+            config: session configuration entries of onnxruntime.
+            cache: folder to keep decoded and optimized graphs in, so that the model opens faster
+                the next time (`mqruntime.engine.graph_cache`); needs `optimize`.
+
+        Raises:
+            ModelError: the bundle or folder, its manifest or a graph cannot be used.
+        """
+        path = Path(path)
+        settings = _Settings(threads, optimize, config or {}, cache)
+        if path.is_file():
+            return cls._open_bundle(Bundle.open(path, public_key), settings)
+        if public_key is not None:
+            raise SignatureError(f"{path}: is a folder, which cannot be signed; give an .mqz")
+        manifest = Manifest.read(path)
+        vocabulary = None
+        if manifest.vocabulary is not None:
+            vocabulary = Vocabulary.read(path / manifest.vocabulary)
+        graphs: dict[str, Path | StoredGraph] = {
+            role: path / name for role, name in manifest.graphs.items()
+        }
+        return cls._opened(manifest, graphs, vocabulary, _folder_identity(path), settings)
+
+    @classmethod
+    def open_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int = 0,
+        optimize: bool = True,
+        config: Mapping[str, str] | None = None,
+        cache: Path | None = None,
+    ) -> Self:
+        """Open the model in a bundle; arguments as of `open`."""
+        return cls._open_bundle(bundle, _Settings(threads, optimize, config or {}, cache))
+
+    @classmethod
+    def _open_bundle(cls, bundle: Bundle, settings: "_Settings") -> Self:
+        manifest = bundle.manifest.model
+        vocabulary = None
+        if manifest.vocabulary is not None:
+            content = bytes(bundle.read(manifest.vocabulary))
+            vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
+        graphs: dict[str, Path | StoredGraph] = {
+            role: _stored_graph(bundle, name) for role, name in manifest.graphs.items()
+        }
+        identity = bundle.manifest.to_bytes()
+        return cls._opened(manifest, graphs, vocabulary, identity, settings)
+
+    @classmethod
+    def _opened(
+        cls,
+        manifest: Manifest,
+        graphs: Mapping[str, Path | StoredGraph],
+        vocabulary: Vocabulary | None,
+        identity: bytes,
+        settings: "_Settings",
+    ) -> Self:
+        sessions, cache = None, None
+        if settings.cache is not None and settings.optimize:
+            cache = GraphCache(settings.cache, identity, settings.config)
+            sessions = cache.load(list(graphs), threads=settings.threads, config=settings.config)
+            if sessions is None:
+                openers = {role: partial(settings.session, graphs[role]) for role in graphs}
+                sessions = cache.store(openers)
+        if sessions is None:
+            sessions = {role: settings.session(graph) for role, graph in graphs.items()}
+        opened = cls(manifest, sessions, vocabulary)
+        opened.cache_bytes = 0 if cache is None else cache.bytes
+        return opened
+
+    def transcribe(
+        self,
+        pcm: np.ndarray,
+        language: str | None = None,
+        *,
+        options: Options | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """Recognize one recording. Any number of threads may do so at once.
+
+        Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and
+        longer ones phrase by phrase (`mqruntime.tasks.whisper.transcription`), unless `options`
+        say otherwise; a language detected in the first window holds for all. CTC models get long
+        recordings in pieces. Keyword models give one label for the whole recording; see `keywords`.
+
+        Args:
+            pcm: float [samples], mono at the manifest's `sample_rate`, in [-1, 1].
+            language: ISO code; None lets a multilingual Whisper model detect it.
+            options: Whisper's decoding choices.
+            cancel: setting this event, from another thread, ends the work at its next step.
+
+        Raises:
+            AudioError: `pcm` is empty, not one-dimensional float, or holds NaN or infinity.
+            ModelError: the model does not know `language`, or a graph failed.
+            CancelledError: `cancel` was set.
+        """
+        pcm = _checked(pcm)
+        seconds = len(pcm) / self.manifest.sample_rate
+        if len(pcm) < self.manifest.min_samples:
+            pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
+        if self.manifest.task == "transcribe":
+            return self._whisper(pcm, language, seconds, options or Options(), cancel)
+        if self.manifest.task == "ctc":
+            return self._ctc(pcm, seconds, cancel)
+        return self._keyword(pcm, seconds)
+
+    def keywords(
+        self,
+        pcm: np.ndarray,
+        *,
+        threshold: float = 0.5,
+        window: float = 1.0,
+        hop: float = 0.25,
+        ignored: Collection[str] = ("_silence_", "_unknown_", "silence", "unknown"),
+        cancel: threading.Event | None = None,
+    ) -> list[Segment]:
+        """Find a keyword model's labels in a recording of any length.
+
+        Args:
+            pcm: as of `transcribe`.
+            threshold: least probability.
+            window: seconds the model hears at once.
+            hop: seconds from one window to the next.
+            ignored: labels that mean that no keyword was said.
+            cancel: as of `transcribe`.
+
+        Returns:
+            A segment for each run of windows with the same label; they overlap.
+
+        Raises:
+            ModelError: this is not a keyword model, or a graph failed.
+            AudioError, CancelledError: as of `transcribe`.
+        """
+        if self.manifest.task != "keywords":
+            raise ModelError(f"the model's task is {self.manifest.task!r}; it knows no keywords")
+        rate, timings = self.manifest.sample_rate, {"model": 0.0}
+
+        def run(part: np.ndarray) -> np.ndarray:
+            check_cancelled(cancel)
+            return self._logits(part, timings)
+
+        labels = self.manifest.labels
+        found = keywords.sliding(
+            run,
+            _checked(pcm),
+            window=max(round(window * rate), self.manifest.min_samples),
+            hop=max(round(hop * rate), 1),
+            threshold=threshold,
+            ignored=[index for index, label in enumerate(labels) if label in ignored],
+        )
+        return [
+            Segment(
+                heard.start / rate,
+                heard.end / rate,
+                labels[heard.label],
+                [heard.label],
+                heard.probability,
+            )
+            for heard in found
+        ]
+
+    def stream(
+        self,
+        language: str | None = None,
+        *,
+        options: Options | None = None,
+        vad: VadSettings | None = None,
+        partial_seconds: float | None = 1.0,
+        cancel: threading.Event | None = None,
+    ) -> Stream:
+        """Recognize live audio; arguments as of `Stream`."""
+        return Stream(
+            self,
+            language=language,
+            options=options,
+            vad=vad,
+            partial_seconds=partial_seconds,
+            cancel=cancel,
+        )
+
+    def close(self) -> None:
+        """Free the graphs' memory."""
+        for graph in self.graphs.values():
+            if isinstance(graph, Session):
+                graph.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _whisper(
+        self,
+        pcm: np.ndarray,
+        language: str | None,
+        seconds: float,
+        options: Options,
+        cancel: threading.Event | None,
+    ) -> Result:
+        settings = self.manifest.whisper
+        if settings is None or self.vocabulary is None:
+            raise ManifestError("a transcribe model needs `whisper` and `vocabulary`")
+        if not settings.languages and language not in (None, "en"):
+            raise ModelError(f"language {language!r}: this model knows English only; leave it out")
+        rate = self.manifest.sample_rate
+        work = Transcription(
+            self.graphs, settings, self.vocabulary, rate, language, options, cancel
+        )
+        segments = list(work.segments(pcm))
+        text = " ".join(segment.text for segment in segments if segment.text)
+        tokens = [token for segment in segments for token in segment.tokens]
+        return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
+
+    def _ctc(self, pcm: np.ndarray, seconds: float, cancel: threading.Event | None) -> Result:
+        settings, vocabulary = self.manifest.ctc, self.vocabulary
+        if settings is None or vocabulary is None:
+            raise ManifestError("a ctc model needs `ctc` and `vocabulary`")
+        rate, timings = self.manifest.sample_rate, {"model": 0.0}
+
+        def run(part: np.ndarray) -> np.ndarray:
+            check_cancelled(cancel)
+            return self._logits(part, timings)
+
+        logits = ctc.logits_in_pieces(
+            run, pcm, round(_PIECE_SECONDS * rate), round(_MARGIN_SECONDS * rate)
+        )
+        if logits.shape[-1] > len(vocabulary.tokens):
+            raise ManifestError(
+                f"the vocabulary has {len(vocabulary.tokens)} tokens, the model "
+                f"{logits.shape[-1]}; export again"
+            )
+        found = ctc.spoken(logits, settings.blank)
+        frame = len(pcm) / rate / len(logits)
+        segments = []
+        for word in ctc.words(found, settings.word_delimiter):
+            tokens = [item.token for item in word]
+            segments.append(
+                Segment(
+                    round(word[0].start * frame, 3),
+                    round(min(word[-1].end * frame, seconds), 3),
+                    vocabulary.ctc_text(tokens, None),
+                    tokens,
+                    sum(item.probability for item in word) / len(word),
+                )
+            )
+        tokens = [item.token for item in found]
+        text = " ".join(vocabulary.ctc_text(tokens, settings.word_delimiter).split())
+        return Result(text, tokens, None, seconds, timings, segments=segments)
+
+    def _keyword(self, pcm: np.ndarray, seconds: float) -> Result:
+        timings = {"model": 0.0}
+        index, score = keywords.best_label(self._logits(pcm, timings))
+        label = self.manifest.labels[index]
+        segments = [Segment(0.0, seconds, label, [index], score)]
+        return Result(label, [index], None, seconds, timings, score, segments)
+
+    def _logits(self, pcm: np.ndarray, timings: dict[str, float]) -> np.ndarray:
+        start = time.perf_counter()
+        logits: np.ndarray = self.graphs["model"].run({"pcm": pcm[np.newaxis]})["logits"][0]
+        timings["model"] += time.perf_counter() - start
+        if self.manifest.task == "keywords" and len(logits) != len(self.manifest.labels):
+            raise ManifestError(
+                f"there are {len(self.manifest.labels)} labels, the model has {len(logits)}; "
+                "export again"
+            )
+        return logits
+
+
+@dataclass(frozen=True)
+class _Settings:
+    threads: int
+    optimize: bool
+    config: Mapping[str, str]
+    cache: Path | None
+
+    def session(self, graph: Path | StoredGraph, save_to: Path | None = None) -> Session:
+        return Session(
+            graph,
+            threads=self.threads,
+            optimize=self.optimize,
+            config=self.config,
+            save_to=save_to,
+        )
+
+
+def _folder_identity(folder: Path) -> bytes:
+    """Names, sizes and times of a model folder's files: another after every change."""
+    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    return repr([(str(folder.resolve()), n, s.st_size, s.st_mtime_ns) for n, s in stats]).encode()
+
+
+def _stored_graph(bundle: Bundle, name: str) -> StoredGraph:
+    data = f"{name}.data"
+    found = {data: bundle.read(data)} if data in bundle.names else {}
+    return StoredGraph(f"{bundle.path}/{name}", bundle.read(name), found)
+
+
+def _checked(pcm: np.ndarray) -> np.ndarray:
+    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
+        raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
+    if not len(pcm):
+        raise AudioError("PCM holds no samples; give a recording that is not empty")
+    with np.errstate(over="ignore", invalid="ignore"):
+        pcm = np.ascontiguousarray(pcm, np.float32)
+        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
+        if not np.isfinite(pcm.sum(dtype=np.float64)):
+            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
+    return pcm

@@ -1,0 +1,108 @@
+"""Live audio: chunks in, text out while it is being said."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mqruntime.options import Options
+from mqruntime.streaming.energy_vad import EnergyVad, Utterance, VadSettings
+
+if TYPE_CHECKING:
+    from mqruntime.recognition import Recognizer
+
+__all__ = ["Heard", "Stream"]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was said in an utterance.
+
+    Attributes:
+        text: so far, or finally.
+        is_final: whether the utterance has ended; each one ends once. Until then its text may
+            change.
+        start: seconds from the beginning of the stream.
+        end: likewise.
+        language: ISO code, None where the model does not say.
+        score: keyword models: probability of the label.
+    """
+
+    text: str
+    is_final: bool
+    start: float
+    end: float
+    language: str | None
+    score: float | None = None
+
+
+class Stream:
+    """Recognizes live audio; made by `Recognizer.stream`. For one thread at a time.
+
+    Speech is told from silence by loudness (`mqruntime.streaming.energy_vad`). While somebody
+    speaks, the utterance so far is recognized again whenever `partial_seconds` more of it were
+    heard, and once when it has ended. Memory holds one utterance.
+
+    Args:
+        recognizer: what hears.
+        language: as of `Recognizer.transcribe`.
+        options: likewise.
+        vad: when an utterance begins and ends.
+        partial_seconds: None gives final texts only.
+        cancel: likewise.
+    """
+
+    def __init__(
+        self,
+        recognizer: "Recognizer",
+        *,
+        language: str | None = None,
+        options: Options | None = None,
+        vad: VadSettings | None = None,
+        partial_seconds: float | None = 1.0,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self._recognizer, self._language, self._options = recognizer, language, options
+        self._cancel = cancel
+        self._rate = recognizer.manifest.sample_rate
+        self._vad = EnergyVad(self._rate, vad)
+        self._partial = None if partial_seconds is None else round(partial_seconds * self._rate)
+        self._heard_until = 0  # samples from the beginning of the stream
+
+    def feed(self, chunk: np.ndarray) -> Iterator[Heard]:
+        """Take a chunk of PCM in.
+
+        Args:
+            chunk: float [samples], mono at the model's sample rate; any length, 0 too.
+
+        Returns:
+            Final texts of the utterances that ended in it, then at most one text so far. The work
+            is done as they are asked for: iterate to the end.
+
+        Raises:
+            AudioError, ModelError, CancelledError: as `Recognizer.transcribe`.
+        """
+        for utterance in self._vad.feed(chunk):
+            yield self._hear(utterance, is_final=True)
+        current = self._vad.current()
+        if current is None or self._partial is None:
+            return
+        end = current.start + len(current.pcm)
+        if end - max(self._heard_until, current.start) >= self._partial:
+            self._heard_until = end
+            yield self._hear(current, is_final=False)
+
+    def finish(self) -> Iterator[Heard]:
+        """End the stream; the final text of what was being said, if anything was."""
+        for utterance in self._vad.finish():
+            yield self._hear(utterance, is_final=True)
+
+    def _hear(self, utterance: Utterance, *, is_final: bool) -> Heard:
+        result = self._recognizer.transcribe(
+            utterance.pcm, self._language, options=self._options, cancel=self._cancel
+        )
+        start = utterance.start / self._rate
+        end = start + len(utterance.pcm) / self._rate
+        return Heard(result.text, is_final, start, end, result.language, result.score)

@@ -1,0 +1,213 @@
+"""Whisper's greedy decoding loop over two graphs.
+
+The encoder graph turns PCM into the cross-attention keys and values of every decoder layer; the
+decoder graph takes tokens and the keys and values of earlier tokens (see
+`mqruntime.bundle.manifest`). The loop follows Radford et al., "Robust Speech Recognition via
+Large-Scale Weak Supervision" (2022), section 2.3, without timestamps: it gives the tokens that
+transformers' `generate(num_beams=1, do_sample=False, return_timestamps=False)` gives.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mqruntime.bundle.manifest import WhisperSettings
+from mqruntime.engine.session import Graph
+from mqruntime.errors import ModelError
+
+__all__ = [
+    "decode",
+    "detect_language",
+    "empty_cache",
+    "encode",
+    "forced_logits",
+    "generate",
+    "padded_length",
+    "prompt_tokens",
+    "spoken_language",
+    "suppress",
+    "windows",
+]
+
+_SAMPLES_PER_FRAME = 320  # one encoder position: a hop of 160 samples, then a stride of 2
+
+
+def prompt_tokens(
+    settings: WhisperSettings, language: str | None, *, timestamps: bool = False
+) -> list[int]:
+    """Tokens that come before the text.
+
+    English-only models: start_of_transcript, no_timestamps. Multilingual ones:
+    start_of_transcript, language, transcribe, no_timestamps. With timestamps the last is left out.
+
+    Args:
+        settings: the model's.
+        language: ISO code; ignored by English-only models (`Recognizer` checks it before).
+        timestamps: whether the text is to have them.
+
+    Raises:
+        ModelError: a multilingual model does not know `language`.
+    """
+    end = [] if timestamps else [settings.no_timestamps]
+    if not settings.languages:
+        return [settings.start_of_transcript, *end]
+    if language not in settings.languages or settings.transcribe is None:
+        known = " ".join(sorted(settings.languages))
+        raise ModelError(f"language {language!r} is not one of the model's: {known}")
+    task = [settings.languages[language], settings.transcribe]
+    return [settings.start_of_transcript, *task, *end]
+
+
+def padded_length(samples: int) -> int:
+    """The least context, in samples, that holds so many samples (see `encode`)."""
+    return -(-samples // _SAMPLES_PER_FRAME) * _SAMPLES_PER_FRAME
+
+
+def windows(settings: WhisperSettings, pcm: np.ndarray) -> list[np.ndarray]:
+    """Cut PCM [samples] into pieces the encoder can see at once; at least one, maybe empty."""
+    starts = range(0, max(len(pcm), 1), settings.window)
+    return [pcm[start : start + settings.window] for start in starts]
+
+
+def encode(
+    encoder: Graph, settings: WhisperSettings, pcm: np.ndarray, *, context: int | None = None
+) -> dict[str, np.ndarray]:
+    """Cross-attention keys and values of one window.
+
+    Args:
+        encoder: the encoder graph.
+        settings: the model's.
+        pcm: float32 [samples], at most `settings.window`; padded with zeros up to the context.
+        context: samples the encoder sees, a multiple of 320; None for the whole window, which is
+            what the model was trained on.
+
+    Returns:
+        `cross_key_{i}` and `cross_value_{i}`, float32 [1, heads, frames, head_size].
+    """
+    samples = settings.window if context is None else context
+    if samples % _SAMPLES_PER_FRAME or not len(pcm) <= samples <= settings.window:
+        raise ValueError(f"context {samples} for {len(pcm)} samples, window {settings.window}")
+    padded = np.zeros((1, samples), np.float32)
+    padded[0, : len(pcm)] = pcm
+    return _cross(encoder.run({"pcm": padded}))
+
+
+def empty_cache(cross: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Self-attention keys and values before the first token: `past_*` of length 0."""
+    cache = {}
+    for name, values in cross.items():
+        batch, heads, _, head_size = values.shape
+        past = np.zeros((batch, heads, 0, head_size), np.float32)
+        cache[name.replace("cross_", "past_", 1)] = past
+    return cache
+
+
+def decode(
+    decoder: Graph,
+    tokens: Sequence[int],
+    cross: Mapping[str, np.ndarray],
+    cache: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Run the decoder over `tokens`, which follow the ones already in `cache`.
+
+    Returns:
+        Logits float32 [len(tokens), vocabulary] and the cache with `tokens` in it.
+    """
+    feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
+    outputs = decoder.run(feeds)
+    grown = {name: outputs[name.replace("past_", "present_", 1)] for name in cache}
+    return outputs["logits"][0], grown
+
+
+def detect_language(
+    decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
+) -> str:
+    """The likeliest language: the best language token straight after start_of_transcript."""
+    logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
+    return max(settings.languages, key=lambda code: float(logits[-1, settings.languages[code]]))
+
+
+def spoken_language(
+    decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
+) -> str:
+    """The language detected; English where the model knows no other."""
+    return detect_language(decoder, settings, cross) if settings.languages else "en"
+
+
+def suppress(logits: np.ndarray, settings: WhisperSettings, tokens: Sequence[int]) -> np.ndarray:
+    """A copy of logits [vocabulary] in which tokens that never come are at minus infinity.
+
+    Args:
+        logits: of the next token.
+        settings: the model's.
+        tokens: so far, without the prompt.
+    """
+    scores = logits.copy()
+    scores[settings.suppress] = -np.inf
+    if not tokens:
+        scores[settings.suppress_at_begin] = -np.inf
+    return scores
+
+
+def generate(
+    decoder: Graph,
+    settings: WhisperSettings,
+    cross: Mapping[str, np.ndarray],
+    prompt: Sequence[int],
+    check: Callable[[], None] = lambda: None,
+) -> list[int]:
+    """The likeliest next token, again and again.
+
+    Ends at end_of_text, which is not returned, or when prompt and tokens together fill the
+    decoder's `max_tokens` positions.
+
+    Args:
+        decoder: the decoder graph.
+        settings: the model's.
+        cross: from `encode`.
+        prompt: from `prompt_tokens`.
+        check: called before every token; may end the work by an exception.
+    """
+    tokens: list[int] = []
+    cache = empty_cache(cross)
+    fed: Sequence[int] = prompt
+    while len(prompt) + len(tokens) < settings.max_tokens:
+        check()
+        logits, cache = decode(decoder, fed, cross, cache)
+        token = int(suppress(logits[-1], settings, tokens).argmax())
+        if token == settings.end_of_text:
+            break
+        tokens.append(token)
+        fed = [token]
+    return tokens
+
+
+def forced_logits(
+    encoder: Graph,
+    decoder: Graph,
+    settings: WhisperSettings,
+    pcm: np.ndarray,
+    tokens: Sequence[int],
+    prompt: Sequence[int],
+) -> np.ndarray:
+    """Logits at every position when the text is given (teacher forcing), in one decoder call.
+
+    Args:
+        encoder: the encoder graph.
+        decoder: the decoder graph.
+        settings: the model's.
+        pcm: float32 [samples], at most one window.
+        tokens: the text, without end_of_text; with the prompt at most `max_tokens`.
+        prompt: from `prompt_tokens`.
+
+    Returns:
+        float32 [len(tokens) + 1, vocabulary]: row i predicts token i, the last row what follows.
+        Nothing is suppressed.
+    """
+    cross = encode(encoder, settings, pcm)
+    logits, _ = decode(decoder, [*prompt, *tokens], cross, empty_cache(cross))
+    return logits[len(prompt) - 1 :]
+
+
+def _cross(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in outputs.items() if name.startswith("cross_")}

@@ -1,0 +1,168 @@
+"""Finding a likely text for one window: greedy, by drawing at random, or with several beams."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mqruntime.bundle.manifest import WhisperSettings
+from mqruntime.engine.session import Graph
+from mqruntime.errors import CancelledError
+from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper import timestamps
+
+__all__ = ["Decoded", "Window", "beam_search", "check_cancelled", "sample"]
+
+Values = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Tokens of a window, without prompt and end.
+
+    Attributes:
+        log_probability: mean over the tokens, the end included.
+        no_speech: probability that the window holds no speech; 0 if the model does not say.
+    """
+
+    tokens: list[int]
+    log_probability: float
+    no_speech: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """What every search needs.
+
+    Attributes:
+        cross: from `whisper.encode`.
+        prompt: from `whisper.prompt_tokens`.
+        timestamps: whether the tokens have to follow the rules of timestamps.
+        cancel: ends a search with `CancelledError` when it is set.
+    """
+
+    decoder: Graph
+    settings: WhisperSettings
+    cross: Values
+    prompt: Sequence[int]
+    timestamps: bool
+    cancel: threading.Event | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens fit after the prompt."""
+        return self.settings.max_tokens - len(self.prompt)
+
+    def start(self) -> tuple[np.ndarray, Values, float]:
+        """Run the prompt: log-probabilities of the first token, the cache, and of no speech."""
+        check_cancelled(self.cancel)
+        empty = whisper.empty_cache(self.cross)
+        logits, cache = whisper.decode(self.decoder, self.prompt, self.cross, empty)
+        no_speech = 0.0
+        if self.settings.no_speech is not None:
+            no_speech = float(np.exp(_log_softmax(logits[0])[self.settings.no_speech]))
+        return self._allowed(logits[-1], []), cache, no_speech
+
+    def step(self, tokens: list[int], cache: Values) -> tuple[np.ndarray, Values]:
+        """Run the last token: log-probabilities of the next, and the longer cache."""
+        check_cancelled(self.cancel)
+        logits, cache = whisper.decode(self.decoder, tokens[-1:], self.cross, cache)
+        return self._allowed(logits[-1], tokens), cache
+
+    def _allowed(self, logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        scores = whisper.suppress(logits, self.settings, tokens)
+        if self.timestamps:
+            timestamps.restrict(scores, self.settings, tokens)
+        return _log_softmax(scores)
+
+
+def sample(window: Window, temperature: float, seed: int = 0) -> Decoded:
+    """Token after token: the likeliest, or one drawn at random if `temperature` is above 0."""
+    generator = np.random.default_rng(seed)
+    scores, cache, no_speech = window.start()
+    tokens: list[int] = []
+    total = 0.0
+    while True:
+        token = _draw(scores, temperature, generator)
+        total += float(scores[token])
+        if token == window.settings.end_of_text:
+            break
+        tokens.append(token)
+        if len(tokens) >= window.most_tokens:
+            break
+        scores, cache = window.step(tokens, cache)
+    return Decoded(tokens, total / (len(tokens) + 1), no_speech)
+
+
+@dataclass(frozen=True)
+class _Beam:
+    tokens: list[int]
+    total: float
+    scores: np.ndarray
+    cache: Values
+
+
+def beam_search(window: Window, beams: int) -> Decoded:
+    """Follow the `beams` likeliest beginnings until as many have ended.
+
+    Each beam is a decoder run of its own: memory grows by a cache a beam, and no more. The result
+    has the highest mean log-probability of a token.
+    """
+    scores, cache, no_speech = window.start()
+    active = [_Beam([], 0.0, scores, cache)]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, window.most_tokens + 1):
+        grown: list[tuple[float, _Beam, int]] = []
+        for total, beam, token in _continuations(active, beams):
+            if token == window.settings.end_of_text:
+                ended.append((total / length, beam.tokens))
+            else:
+                grown.append((total, beam, token))
+            if len(grown) == beams:
+                break
+        if len(ended) >= beams or not grown:
+            break
+        active = []
+        for total, beam, token in grown:
+            tokens = [*beam.tokens, token]
+            if length < window.most_tokens:
+                scores, cache = window.step(tokens, beam.cache)
+            active.append(_Beam(tokens, total, scores, cache))
+    if len(ended) < beams:  # the room was used up
+        ended += [(beam.total / (len(beam.tokens) + 1), beam.tokens) for beam in active]
+    log_probability, tokens = max(ended, key=lambda item: item[0])
+    return Decoded(tokens, log_probability, no_speech)
+
+
+def check_cancelled(cancel: threading.Event | None) -> None:
+    """Raise `CancelledError` if the event is set."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("recognition was cancelled")
+
+
+def _continuations(active: Sequence[_Beam], beams: int) -> list[tuple[float, _Beam, int]]:
+    """Every beam with its likeliest next tokens, likeliest first."""
+    found = []
+    for beam in active:
+        count = min(beams + 1, len(beam.scores))
+        likeliest = np.argpartition(beam.scores, -count)[-count:]
+        found += [
+            (beam.total + float(beam.scores[token]), beam, token)
+            for token in likeliest.tolist()
+            if np.isfinite(beam.scores[token])
+        ]
+    return sorted(found, key=lambda item: -item[0])
+
+
+def _draw(scores: np.ndarray, temperature: float, generator: np.random.Generator) -> int:
+    if temperature == 0:
+        return int(scores.argmax())
+    probabilities = np.exp(_log_softmax(scores / temperature))
+    return int(generator.choice(len(scores), p=probabilities / probabilities.sum()))
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = scores.astype(np.float64) - scores.max()
+    normalized: np.ndarray = shifted - np.log(np.exp(shifted).sum())
+    return normalized

@@ -1,0 +1,150 @@
+"""A recording's way through a Whisper model, window by window.
+
+Without timestamps, windows are cut without regard to words. With them, the model's own timestamps
+say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
+section 3.8), with its fallback to higher temperatures and its rule for windows without speech.
+Windows are independent of each other: unlike there, the text so far is not given to the next
+window as a prompt.
+"""
+
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mqruntime.bundle.manifest import WhisperSettings
+from mqruntime.engine.session import Graph
+from mqruntime.options import FALLBACK_TEMPERATURES, Options
+from mqruntime.result import Segment
+from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper import timestamps
+from mqruntime.tasks.whisper.search import Decoded, Window, beam_search, check_cancelled, sample
+from mqruntime.vocabulary import Vocabulary
+
+__all__ = ["Transcription", "compression_ratio"]
+
+_SHORTEST = 5
+"""Timestamp steps at the end of a recording that are too few to hear a word in."""
+
+
+def compression_ratio(text: str) -> float:
+    """How many times smaller zlib makes a text: large where it repeats itself."""
+    encoded = text.encode()
+    return len(encoded) / len(zlib.compress(encoded))
+
+
+class Transcription:
+    """Goes through one recording, once. Only one window is in work at a time.
+
+    Args:
+        graphs: `encoder` and `decoder`.
+        settings: the model's.
+        vocabulary: the model's.
+        rate: samples a second.
+        language: ISO code; None to detect it in the first window.
+        options: the caller's.
+        cancel: see `Recognizer.transcribe`.
+
+    Attributes:
+        language: given or detected.
+        timings: seconds of work so far, `encoder` and `decoder`.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Graph],
+        settings: WhisperSettings,
+        vocabulary: Vocabulary,
+        rate: int,
+        language: str | None,
+        options: Options,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._encoder, self._decoder = graphs["encoder"], graphs["decoder"]
+        self._settings, self._vocabulary, self._rate = settings, vocabulary, rate
+        self._options, self._cancel = options, cancel
+        self.language = language
+        self.timings = {"encoder": 0.0, "decoder": 0.0}
+
+    def segments(self, pcm: np.ndarray) -> Iterator[Segment]:
+        """Segments of PCM [samples], with or without timestamps as the options say."""
+        timed = self._options.timestamps
+        if timed is None:
+            timed = len(pcm) > self._settings.window
+        return self._timed(pcm) if timed else self._plain(pcm)
+
+    def _plain(self, pcm: np.ndarray) -> Iterator[Segment]:
+        """One segment a window."""
+        at = 0
+        for window in whisper.windows(self._settings, pcm):
+            start, at = at, at + len(window)
+            decoded = self._decode(window, timed=False)
+            yield self._segment(start / self._rate, at / self._rate, decoded.tokens, decoded)
+
+    def _timed(self, pcm: np.ndarray) -> Iterator[Segment]:
+        """One segment a phrase."""
+        step, recorded = round(self._rate * timestamps.SECONDS), len(pcm) / self._rate
+        at = 0  # in timestamp steps
+        while not at or (at + _SHORTEST) * step < len(pcm):
+            window = pcm[at * step : at * step + self._settings.window]
+            length = -(-len(window) // step)
+            decoded = self._decode(window, timed=True)
+            if self._is_silence(decoded):
+                at += length
+                continue
+            found, after = timestamps.phrases(self._settings, decoded.tokens, length)
+            for phrase in found:
+                if phrase.tokens:
+                    end = min(phrase.end, length)
+                    start = min((at + min(phrase.start, end)) * timestamps.SECONDS, recorded)
+                    end_seconds = min((at + end) * timestamps.SECONDS, recorded)
+                    yield self._segment(start, end_seconds, phrase.tokens, decoded)
+            at += after if after > 0 else length
+
+    def _segment(self, start: float, end: float, tokens: list[int], decoded: Decoded) -> Segment:
+        text = self._text(tokens).strip()
+        return Segment(round(start, 3), round(end, 3), text, tokens, decoded.log_probability)
+
+    def _text(self, tokens: list[int]) -> str:
+        end = self._settings.end_of_text
+        return self._vocabulary.bpe_text(token for token in tokens if token < end)
+
+    def _decode(self, pcm: np.ndarray, *, timed: bool) -> Decoded:
+        check_cancelled(self._cancel)
+        start = time.perf_counter()
+        cross = whisper.encode(self._encoder, self._settings, pcm)
+        encoded = time.perf_counter()
+        self.timings["encoder"] += encoded - start
+        if self.language is None:
+            self.language = whisper.spoken_language(self._decoder, self._settings, cross)
+        prompt = whisper.prompt_tokens(self._settings, self.language, timestamps=timed)
+        window = Window(self._decoder, self._settings, cross, prompt, timed, self._cancel)
+        decoded = self._with_fallback(window)
+        self.timings["decoder"] += time.perf_counter() - encoded
+        return decoded
+
+    def _with_fallback(self, window: Window) -> Decoded:
+        """Decode at one temperature after the other until the text is good, or none is left."""
+        options, temperatures = self._options, self._options.temperatures
+        if temperatures is None:
+            temperatures = FALLBACK_TEMPERATURES if window.timestamps else (0.0,)
+        for temperature in temperatures:
+            if temperature == 0 and options.beams > 1:
+                decoded = beam_search(window, options.beams)
+            else:
+                decoded = sample(window, temperature)
+            if self._is_silence(decoded):
+                break
+            ratio = compression_ratio(self._text(decoded.tokens))
+            is_likely = decoded.log_probability >= options.log_probability_limit
+            if is_likely and ratio <= options.compression_ratio_limit:
+                break
+        return decoded
+
+    def _is_silence(self, decoded: Decoded) -> bool:
+        """Whisper's rule: it doubts that there is speech, and doubts the text too."""
+        options = self._options
+        is_unlikely = decoded.log_probability < options.log_probability_limit
+        return is_unlikely and decoded.no_speech > options.no_speech_limit

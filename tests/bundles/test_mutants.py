@@ -1,0 +1,113 @@
+"""A changed bundle is refused, or hears what the unchanged one hears; nothing else ever happens."""
+
+import gzip
+import json
+import time
+from collections import Counter
+
+import pytest
+
+from mqruntime.bundle.file import Bundle
+from mqruntime.errors import BundleError, ModelError
+from mqruntime.recognition import Recognizer
+from mutants import (
+    TEXT,
+    VECTORS,
+    Original,
+    crafted_mutants,
+    original,
+    overwrite,
+    random_mutants,
+    rebuilt,
+    verdict,
+)
+
+HARMLESS = {"another tool's name", "no signature"}
+"""Crafted mutants that may pass without a key."""
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Original:
+    return original(tmp_path_factory.mktemp("mutants"))
+
+
+def test_the_unchanged_bundle_is_heard_with_and_without_key(good):
+    assert verdict(good.folder / "good.mqz") == TEXT
+    assert verdict(good.folder / "good.mqz", good.public_key) == TEXT
+
+
+def test_rebuilding_without_changes_gives_the_same_bytes(good):
+    assert rebuilt(good) == good.content
+
+
+def test_ten_thousand_mutants(good, tmp_path):
+    """Damage and edits; with the key, whatever was edited after signing is refused."""
+    path = tmp_path / "mutant.mqz"
+    counted: Counter[str] = Counter()
+    slowest = 0.0
+    for mutant in random_mutants(good, 10_000, seed=0):
+        overwrite(path, mutant.content)
+        start = time.perf_counter()
+        heard = verdict(path)
+        slowest = max(slowest, time.perf_counter() - start)
+        assert heard in ("refused", TEXT), mutant.what
+        if heard == TEXT and mutant.content != good.content:
+            # What may pass: a value of the manifest that running does not need.
+            assert mutant.what.startswith("edited_manifest"), mutant.what
+            assert verdict(path, good.public_key) == "refused", mutant.what
+        counted[heard] += 1
+    assert slowest < 2
+    assert counted["refused"] > 9000
+    assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
+
+
+def test_crafted_mutants_are_refused(good, tmp_path):
+    path = tmp_path / "mutant.mqz"
+    count = 0
+    for mutant in crafted_mutants(good):
+        overwrite(path, mutant.content)
+        expected = TEXT if mutant.what in HARMLESS else "refused"
+        assert verdict(path) == expected, mutant.what
+        assert verdict(path, good.public_key) == "refused", mutant.what
+        count += 1
+    assert count > 50
+    assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("an entry named '../outside'", "an entry is named '../outside'"),
+        ("an entry named 'MODEL.ONNX'", "is there twice"),
+        ("a vocabulary of 32 MB", "more than"),
+        ("a graph with data in '../outside'", "which is not in the bundle"),
+        ("model.json with an unknown field", r"model\.run is not a known field"),
+        ("zipped by another tool, deflated", "not as mqtool writes it"),
+        ("another zip behind it", "overlaps|after its end"),
+        ("a manifest with a key twice", "'format' is given twice"),
+    ],
+)
+def test_refusals_say_why(good, tmp_path, what, message):
+    mutant = next(mutant for mutant in crafted_mutants(good) if mutant.what == what)
+    (tmp_path / "mutant.mqz").write_bytes(mutant.content)
+    with pytest.raises(ModelError, match=message):
+        Recognizer.open(tmp_path / "mutant.mqz")
+
+
+def test_missing_file_and_folder_are_refused_in_one_line(tmp_path):
+    with pytest.raises(BundleError, match="No such file"):
+        Bundle.open(tmp_path / "absent.mqz")
+    with pytest.raises(BundleError, match="Is a directory"):
+        Bundle.open(tmp_path)
+
+
+def test_committed_vectors_have_the_verdicts_of_this_reader(tmp_path, good):
+    """`python tests/mutants.py` writes them again after a change of the format."""
+    vectors = json.loads(gzip.decompress(VECTORS.read_bytes()))
+    assert bytes.fromhex(vectors["public_key"]) == good.public_key.read_bytes()
+    for row in vectors["mutants"]:
+        path = tmp_path / "mutant.mqz"
+        overwrite(path, bytes.fromhex(row["bundle"]))
+        for name, key in (("verdict", None), ("verdict_with_key", good.public_key)):
+            expected = vectors["text"] if row[name] == "text" else "refused"
+            assert verdict(path, key) == expected, row["what"]

@@ -1,0 +1,64 @@
+"""The JSON Schemas say what the files are (that they are up to date is checked with the docs)."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from fake_ctc import reader_folder
+from mqruntime.bundle.file import Bundle, BundleManifest
+from mqtool.bundles.package import package
+from mqtool.model.folder import ModelFolder
+from mqtool.planning.make import make_plan
+from mutants import VECTORS
+from tiny_graph import toy_folder
+
+SCHEMAS = Path(__file__).parents[2] / "toolchain"
+
+
+def validator(name: str) -> Draft202012Validator:
+    schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def test_a_bundle_fits_its_schemas(tmp_path):
+    package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    bundle = Bundle.open(tmp_path / "app.mqz")
+    for name, entry in (("manifest", "manifest.json"), ("golden", "golden/golden.json")):
+        validator(name).validate(json.loads(bytes(bundle.read(entry))))
+    model = json.loads(bytes(bundle.read("model.json")))
+    validator("model").validate(model)
+    with pytest.raises(ValidationError, match="Additional properties"):
+        validator("model").validate({**model, "more": 1})
+    with pytest.raises(ValidationError, match="'16000' is not of type 'integer'"):
+        validator("model").validate({**model, "sample_rate": "16000"})
+
+
+def test_a_plan_fits_its_schema(tmp_path):
+    folder = ModelFolder.open(toy_folder(tmp_path / "toy", scale=4))
+    plan = json.loads(make_plan(folder, [], 60 * 1024, method="uniform").to_bytes())
+    validator("plan").validate(plan)
+    del plan["layers"][0]["bits"]
+    with pytest.raises(ValidationError, match="'bits' is a required property"):
+        validator("plan").validate(plan)
+
+
+def test_what_the_reader_takes_the_schema_takes():
+    """And what only the schema refuses, the reader would have to refuse too."""
+    schema, taken, refused = validator("manifest"), 0, 0
+    for row in json.loads(gzip.decompress(VECTORS.read_bytes()))["mutants"]:
+        content = bytes.fromhex(row["bundle"])
+        length = int.from_bytes(content[22:26], "little")
+        text = content[64 : 64 + length]
+        try:
+            BundleManifest.parse(text)
+        except ValueError:
+            refused += 1
+            continue
+        schema.validate(json.loads(text))
+        taken += 1
+    assert taken > 50
+    assert refused > 20

@@ -1,0 +1,92 @@
+"""Models of the published sizes, with random weights: they export, and fit in memory."""
+
+import gc
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch", reason="export needs mqtool[export]")
+
+pytestmark = pytest.mark.slow
+
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+}
+QUARTER = LARGE | {"num_hidden_layers": 6}
+"""One model above 2 GB is enough to pay for each time."""
+CONFORMER = LARGE | {"hidden_act": "swish", "vocab_size": 32}
+
+# Name, class, options, millions of parameters, external data, limit of memory in GB.
+CASES = [
+    ("base", "Wav2Vec2ForCTC", {}, 94, False, 3.5),
+    ("quarter-large", "Wav2Vec2ForCTC", QUARTER | {"do_stable_layer_norm": True}, 88, False, 7.5),
+    (
+        "quarter-conformer-relative",
+        "Wav2Vec2ConformerForCTC",
+        CONFORMER | QUARTER | {"position_embeddings_type": "relative"},
+        164,
+        False,
+        7.5,
+    ),
+    (
+        "large-conformer-rotary",
+        "Wav2Vec2ConformerForCTC",
+        CONFORMER | {"position_embeddings_type": "rotary"},
+        593,
+        True,
+        7.5,
+    ),
+]
+
+EXPORT = """
+import json, resource, sys
+from pathlib import Path
+from mqtool.exporters import export_model
+result = export_model(sys.argv[1], Path(sys.argv[2]))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([result.parameters, result.bytes, result.parity.difference, peak]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "model_class", "options", "millions", "external", "gigabytes"),
+    CASES,
+    ids=[case[0] for case in CASES],
+)
+def test_exports(tmp_path, name, model_class, options, millions, external, gigabytes):
+    """In its own process, so that the peak of memory is its own. Needs 5 GB of disk."""
+    import json
+
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    kind = getattr(transformers, model_class)
+    model = kind(kind.config_class(**options))
+    model.save_pretrained(tmp_path / "source")
+    del model
+    gc.collect()
+    ids = {"<pad>": 0, "|": 4} | {f"t{index}": index for index in range(32) if index not in (0, 4)}
+    (tmp_path / "source" / "vocab.json").write_text(json.dumps(ids))
+    settings = {"do_normalize": True, "sampling_rate": 16000}
+    (tmp_path / "source" / "preprocessor_config.json").write_text(json.dumps(settings))
+    folder = tmp_path / "model"
+    command = [sys.executable, "-c", EXPORT, str(tmp_path / "source"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        assert done.returncode == 0, done.stderr[-2000:]
+        parameters, size, difference, peak = json.loads(done.stdout)
+        assert parameters // 1_000_000 == millions
+        assert difference < 1e-4
+        assert (folder / "model.onnx.data").exists() == external
+        assert size < 4 * parameters + 500_000
+        assert peak < gigabytes * 1e9
+    finally:
+        shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Captured statistics equal those of the arrays themselves."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import soundfile
+
+from mqruntime.engine.session import Session
+from mqtool.model.folder import ModelFolder
+from mqtool.model.graph_files import save_graph
+from mqtool.observe.runs import capture_outputs
+from mqtool.planning.divergence import OutputDivergence
+from mqtool.planning.methods.measured import PROBE_BITS, Damage, measure_damage
+from mqtool.recordings.clips import Clip
+from tiny_graph import toy_folder, toy_graph
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return ModelFolder.open(toy_folder(tmp_path / "toy"))
+
+
+@pytest.fixture
+def clips(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = []
+    for index, samples in enumerate((160, 208, 320)):
+        path = tmp_path / f"{index}.wav"
+        soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
+        clips.append(Clip(path))
+    return clips
+
+
+def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):
+    model = toy_graph()
+    names = {"front.conv": "wave", "layer.q": "qb", "layer.k": "k", "positions": "positions"}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in names.values():
+                value.type = ir.TensorType(ir.DataType.FLOAT)
+                model.graph.outputs.append(value)
+    save_graph(model, tmp_path / "all.onnx", external=False)
+    session = Session(tmp_path / "all.onnx")
+    runs = [session.run({"pcm": clip.pcm()[None]}) for clip in clips]
+    captured = capture_outputs(folder, clips)
+    assert captured.keys() == {*names, "embed"}
+    for layer, output in [*names.items(), ("embed", "logits")]:
+        values = np.concatenate([run[output].reshape(-1) for run in runs])
+        assert captured[layer].count == values.size
+        assert captured[layer].median == pytest.approx(np.median(values), abs=1e-6)
+        assert captured[layer].std == pytest.approx(values.std(), rel=1e-4)
+
+
+def test_damage_is_the_divergence_of_the_changed_model(folder, clips):
+    damage = measure_damage(folder, clips, "nearest")
+    assert damage.keys() == {layer.name for layer in folder.layers}
+    assert all(layer.probed[PROBE_BITS] > 0 for layer in damage.values())
+    for layer in damage.values():
+        falling = [layer.at(bits) for bits in (2, 3, 4, 5, 6, 7, 8, 9, 16, 32)]
+        assert falling == sorted(falling, reverse=True)
+        assert falling[-1] == 0
+
+
+def test_damage_at_the_probed_width_is_what_was_measured():
+    damage = Damage(probed={4: 0.5}, error={3: 8.0, 4: 2.0, 5: 0.5, 8: 0.01})
+    assert damage.at(4) == 0.5
+    assert damage.at(5) == 0.125
+    assert damage.at(3) == 2.0
+    assert damage.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
+    twice = Damage(probed={3: 7.0, 4: 0.5}, error={2: 32.0, 3: 8.0, 4: 2.0, 5: 0.5})
+    assert [twice.at(bits) for bits in (2, 3, 4, 5)] == [28.0, 7.0, 0.5, 0.125]
+
+
+def test_divergence_by_hand():
+    even = np.log(np.array([[0.5, 0.5]], np.float32))
+    skewed = np.log(np.array([[0.9, 0.1]], np.float32))
+    expected = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
+    assert OutputDivergence(even)(skewed) == pytest.approx(expected, rel=1e-5)
+    assert OutputDivergence(even)(even + 3) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,198 @@
+"""Writing a bundle (`mqruntime.bundle.file` describes the file) from a model folder."""
+
+import hashlib
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mqruntime.bundle.file import (
+    BUNDLE_MANIFEST_NAME,
+    SIGNATURE_NAME,
+    Bundle,
+    BundledFile,
+    BundleManifest,
+    GraphInterface,
+    ValueInterface,
+    is_entry_name,
+)
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.bundle.stored_zip import MAX_LENGTH, Entry, end_records, header
+from mqtool import __version__
+from mqtool.bundles.golden import write_golden
+from mqtool.errors import PackError
+from mqtool.model.graph_files import check_graph, data_path
+from mqtool.outputs import new_file
+from mqtool.packing.size import NO_RECORDINGS
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["PackageReport", "android_asset", "package", "write_bundle"]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PackageReport:
+    """What was written: the bundle's bytes, and the model folder's among them."""
+
+    bytes: int
+    model_bytes: int
+    sha256: str
+    signed: bool
+
+
+def package(
+    folder: Path,
+    output: Path,
+    *,
+    private_key: Path | None = None,
+    calibration_hash: bool = True,
+    golden: bool = True,
+    advance: Callable[[], None] = lambda: None,
+) -> PackageReport:
+    """Write a model folder as a bundle, which appears only when it has been opened and checked.
+
+    Args:
+        folder: from `mqtool pack`, or a float model from `mqtool export`.
+        output: the .mqz file.
+        private_key: PEM file of an Ed25519 key to sign with.
+        calibration_hash: whether the bundle says which recordings the plan was made from.
+        golden: whether it holds golden vectors for `mqruntime selftest`.
+        advance: called after every golden clip.
+
+    Raises:
+        ModelError: the folder cannot be read or run.
+        PackError: the bundle would be over 4 GB.
+        MqError: `output` or the key cannot be used.
+    """
+    from mqtool.bundles.keys import sign
+
+    model = Manifest.read(folder)
+    packed = dict(model.packed or {})
+    if not calibration_hash and "calib_sha256" in packed:
+        packed["calib_sha256"] = None
+        model = replace(model, packed=packed)
+    calibration = packed.get("calib_sha256")
+    for name in model.files:
+        if not is_entry_name(name):
+            raise PackError(f"{folder}: a file is called {name!r}; export it again")
+    with tempfile.TemporaryDirectory() as name, new_file(output) as target:
+        made = Path(name)
+        (made / MANIFEST_NAME).write_bytes(model.to_bytes())
+        files = {MANIFEST_NAME: made / MANIFEST_NAME}
+        files |= {name: folder / name for name in model.files}
+        for name in model.graphs.values():
+            if (data := data_path(folder / name)).is_file():
+                files[data.name] = data
+        model_bytes = sum(path.stat().st_size for path in files.values())
+        vectors = write_golden(folder, made, advance) if golden else {}
+        files |= vectors
+        manifest = BundleManifest(
+            model=model,
+            graphs={role: _interface(folder / name) for role, name in model.graphs.items()},
+            files=[_bundled(name, files[name]) for name in sorted(files)],
+            model_bytes=model_bytes,
+            budget_bytes=packed.get("budget_bytes"),
+            plan_sha256=packed.get("plan_sha256"),
+            calibration_sha256=None if calibration == NO_RECORDINGS else calibration,
+            golden=next(iter(vectors), None),
+            tool=f"mqtool {__version__}",
+        )
+        content = manifest.to_bytes()
+        signature = None if private_key is None else sign(private_key, content)
+        write_bundle(target, content, signature, files)
+        Bundle.open(target)
+        size = target.stat().st_size
+        digest = _bundled(output.name, target).sha256
+    return PackageReport(size, model_bytes, digest, signature is not None)
+
+
+def android_asset(project: Path) -> Path:
+    """Where an Android project packs a bundle into its app; makes the folder if need be.
+
+    Raises:
+        PackError: `project` is no Android project.
+    """
+    main = project / "app" / "src" / "main"
+    if not main.is_dir():
+        raise PackError(f"{project}: holds no app/src/main; give the folder of the Android project")
+    (main / "assets").mkdir(exist_ok=True)
+    return main / "assets" / "model.mqz"
+
+
+def write_bundle(
+    target: Path, manifest: bytes, signature: bytes | None, files: Mapping[str, bytes | Path]
+) -> None:
+    """Write the file: the manifest, the signature if any, then `files` sorted by name.
+
+    Nothing is checked: tests write wrong bundles with it.
+
+    Raises:
+        PackError: it would be over 4 GB.
+    """
+    contents: dict[str, bytes | Path] = {BUNDLE_MANIFEST_NAME: manifest}
+    if signature is not None:
+        contents[SIGNATURE_NAME] = signature
+    contents |= {name: files[name] for name in sorted(files)}
+    entries: list[Entry] = []
+    with target.open("wb") as file:
+        for name, content in contents.items():
+            offset = entries[-1].end if entries else 0
+            length, crc32 = _length_and_crc(content)
+            entries.append(Entry(name, length, crc32, offset))
+            if entries[-1].end > MAX_LENGTH:
+                raise PackError(f"{target.name}: would be over 4 GB; choose a smaller budget")
+            file.write(header(entries[-1]))
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                with content.open("rb") as source:
+                    shutil.copyfileobj(source, file, _CHUNK)
+        file.write(end_records(entries))
+
+
+def _length_and_crc(content: bytes | Path) -> tuple[int, int]:
+    if isinstance(content, bytes):
+        return len(content), zlib.crc32(content)
+    crc32 = 0
+    with content.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            crc32 = zlib.crc32(piece, crc32)
+    return content.stat().st_size, crc32
+
+
+def _bundled(name: str, path: Path) -> BundledFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return BundledFile(name, path.stat().st_size, digest)
+
+
+def _interface(path: Path) -> GraphInterface:
+    import onnx
+
+    check_graph(path)
+    model = onnx.load(path, load_external_data=False)
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    return GraphInterface(
+        opset=opsets[""],
+        ir_version=model.ir_version,
+        inputs=[_value(value) for value in model.graph.input],
+        outputs=[_value(value) for value in model.graph.output],
+    )
+
+
+def _value(value: "onnx.ValueInfoProto") -> ValueInterface:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = [
+        int(size.dim_value) if size.HasField("dim_value") else size.dim_param or "?"
+        for size in tensor.shape.dim
+    ]
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return ValueInterface(value.name, dtype, shape)

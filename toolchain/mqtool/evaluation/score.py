@@ -1,0 +1,178 @@
+"""Score a model on recordings with transcripts."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mqruntime.recognition import Recognizer
+from mqtool.bundles.unpackage import stored_bytes
+from mqtool.errors import ClipsError
+from mqtool.evaluation.bootstrap import interval
+from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
+from mqtool.recordings.clips import Clip
+
+__all__ = ["Score", "Scored", "evaluate_model", "score_clips", "summary"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One clip's outcome.
+
+    Attributes:
+        clip: the recording.
+        text: what the model said.
+        errors: against the transcript, both normalized.
+        correct: keyword models: whether the label is the transcript.
+        seconds: length of the recording.
+        work: seconds the model took.
+    """
+
+    clip: Clip
+    text: str
+    errors: Errors
+    correct: bool | None
+    seconds: float
+    work: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """All clips' outcomes and the model's size."""
+
+    scored: list[Scored]
+    bytes: int
+
+    def result(self, group_by: str = "group") -> dict[str, Any]:
+        """The JSON of `mqtool evaluate`: `summary` of all and of each group, and each clip."""
+        groups: dict[str, list[Scored]] = {}
+        for item in self.scored:
+            name = item.clip.fields.get(group_by)
+            if name:
+                groups.setdefault(name, []).append(item)
+        return {
+            **summary(self.scored),
+            "bytes": self.bytes,
+            "groups": {name: summary(items) for name, items in sorted(groups.items())},
+            "per_clip": [_clip_row(item) for item in self.scored],
+        }
+
+
+def evaluate_model(
+    model: Path,
+    clips: Sequence[Clip],
+    *,
+    language: str | None = None,
+    detect_language: bool = False,
+    remove_diacritics: bool = False,
+    threads: int = 0,
+    track: Callable[[Sequence[Clip]], Iterable[Clip]] = iter,
+) -> Score:
+    """Run a model folder, float or packed, on clips and count its errors.
+
+    Args:
+        model: folder made by export or pack.
+        clips: with transcripts.
+        language: spoken language, for clips whose manifest does not tell.
+        detect_language: let the model find the language although it is known.
+        remove_diacritics: see `text_normalizer`.
+        threads: threads inside an operator; 0 lets onnxruntime choose.
+        track: wraps the clips, to show progress.
+
+    Raises:
+        ClipsError: a clip has no transcript.
+        ModelError: the model cannot be opened or run.
+        AudioError: a clip cannot be read.
+    """
+    _check_transcripts(clips)
+    with Recognizer.open(model, threads=threads) as recognizer:
+        scored = score_clips(
+            recognizer,
+            track(clips),
+            language=language,
+            detect_language=detect_language,
+            remove_diacritics=remove_diacritics,
+        )
+    return Score(scored, stored_bytes(model))
+
+
+def score_clips(
+    recognizer: Recognizer,
+    clips: Iterable[Clip],
+    *,
+    language: str | None = None,
+    detect_language: bool = False,
+    remove_diacritics: bool = False,
+) -> list[Scored]:
+    """`evaluate_model` for an opened model; reads the clips one at a time."""
+    settings = recognizer.manifest.whisper
+    keywords = recognizer.manifest.task == "keywords"
+    scored = []
+    for clip in clips:
+        spoken = clip.language or language
+        multilingual = settings is not None and bool(settings.languages)
+        forced = spoken if multilingual and not detect_language else None
+        result = recognizer.transcribe(clip.pcm(), forced)
+        normalize = text_normalizer(spoken or result.language, remove_diacritics=remove_diacritics)
+        reference, text = normalize(clip.transcript or ""), normalize(result.text)
+        scored.append(
+            Scored(
+                clip,
+                result.text,
+                count_errors(reference, text),
+                reference == text if keywords else None,
+                result.seconds,
+                sum(result.timings.values()),
+            )
+        )
+    return scored
+
+
+def summary(scored: Sequence[Scored]) -> dict[str, Any]:
+    """Figures over clips: rates in percent with 95 % bootstrap intervals.
+
+    `wer` and `cer` are summed errors over summed reference lengths (None without any words);
+    `accuracy` is None but for keyword models; `rtf` is work time over audio time.
+    """
+    seconds = sum(item.seconds for item in scored)
+    errors = [item.errors for item in scored]
+    correct = [float(item.correct) for item in scored if item.correct is not None]
+    figures: dict[str, Any] = {
+        "clips": len(scored),
+        "seconds_audio": seconds,
+        "rtf": sum(item.work for item in scored) / seconds,
+    }
+    rates: dict[str, tuple[list[float], list[float]]] = {
+        "wer": ([e.word_errors for e in errors], [e.words for e in errors]),
+        "cer": ([e.character_errors for e in errors], [e.characters for e in errors]),
+        "accuracy": (correct, [1.0] * len(correct)),
+    }
+    for name, (numerators, totals) in rates.items():
+        total = sum(totals)
+        figures[name] = 100 * sum(numerators) / total if total else None
+        figures[f"{name}_interval"] = (
+            [100 * end for end in interval(numerators, totals)] if total else None
+        )
+    return figures
+
+
+def _check_transcripts(clips: Sequence[Clip]) -> None:
+    silent = [clip for clip in clips if not clip.transcript]
+    if silent:
+        raise ClipsError(
+            f"{silent[0].path}: {len(silent)} of {len(clips)} clips have no transcript; "
+            f"give a manifest CSV with the column `transcript`, or select rows that have one"
+        )
+
+
+def _clip_row(item: Scored) -> dict[str, Any]:
+    row = {
+        "path": str(item.clip.path),
+        "text": item.text,
+        "transcript": item.clip.transcript,
+        "word_errors": item.errors.word_errors,
+        "words": item.errors.words,
+        "character_errors": item.errors.character_errors,
+        "characters": item.errors.characters,
+    }
+    return row if item.correct is None else {**row, "correct": item.correct}

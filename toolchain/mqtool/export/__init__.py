@@ -1,5 +1,0 @@
-"""Model source -> float graphs with their front end, token table and manifest."""
-
-from mqtool.export.pipeline import ExportResult, export_model
-
-__all__ = ["ExportResult", "export_model"]

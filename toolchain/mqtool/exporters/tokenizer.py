@@ -1,0 +1,129 @@
+"""The token table of a model and what Whisper's decoding loop needs to know about it."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mqruntime.bundle.manifest import WhisperSettings
+from mqtool.errors import ExportError
+
+__all__ = [
+    "VOCABULARY",
+    "_FIRST_MULTILINGUAL_SIZE",
+    "read_vocabulary",
+    "whisper_settings",
+    "write_vocabulary",
+]
+
+VOCABULARY = "vocabulary.json.gz"
+
+_FIRST_MULTILINGUAL_SIZE = 51865
+"""OpenAI's rule: Whisper vocabularies of this size or more are multilingual."""
+
+_TIMESTAMPS = 1501
+"""`<|0.00|>` to `<|30.00|>` in steps of 20 ms; some tokenizer files leave them out."""
+
+
+def read_vocabulary(folder: Path, size: int) -> list[str]:
+    """Token i of a model, for i below `size`.
+
+    Reads `tokenizer.json`, `vocab.json` with `added_tokens.json`, or CTranslate2's
+    `vocabulary.json` or `vocabulary.txt`.
+
+    Raises:
+        ExportError: none of these files, a malformed one, or tokens without a name.
+    """
+    ids = _read_ids(folder)
+    tokens = {index: token for token, index in ids.items()}
+    if "<|notimestamps|>" in ids:
+        first = ids["<|notimestamps|>"] + 1
+        for step in range(_TIMESTAMPS):
+            tokens.setdefault(first + step, f"<|{step * 0.02:.2f}|>")
+    missing = [index for index in range(size) if index not in tokens]
+    if missing:
+        raise ExportError(
+            f"{folder}: the tokenizer names {size - len(missing)} of the model's {size} tokens"
+            f" (not {missing[0]}); use the tokenizer that came with the model"
+        )
+    return [tokens[index] for index in range(size)]
+
+
+def _read_ids(folder: Path) -> dict[str, int]:
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = _read_json(folder / "tokenizer.json")
+        ids = dict(tokenizer["model"]["vocab"])
+        return ids | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    if (folder / "vocab.json").is_file():
+        ids = dict(_read_json(folder / "vocab.json"))
+        if any(isinstance(index, dict) for index in ids.values()):
+            raise ExportError(
+                f"{folder / 'vocab.json'}: one vocabulary a language; keep the one you want in it"
+            )
+        added = folder / "added_tokens.json"
+        return ids | (_read_json(added) if added.is_file() else {})
+    if (folder / "vocabulary.json").is_file():
+        return {token: index for index, token in enumerate(_read_json(folder / "vocabulary.json"))}
+    if (folder / "vocabulary.txt").is_file():
+        text = (folder / "vocabulary.txt").read_text("utf-8")
+        return {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
+    raise ExportError(
+        f"{folder}: no tokenizer.json, vocab.json or vocabulary.txt; copy the tokenizer here"
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ExportError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_vocabulary(tokens: list[str], path: Path) -> None:
+    """Write the token table; the same tokens always give the same bytes."""
+    text = json.dumps(tokens, ensure_ascii=False, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+
+
+def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
+    """Decoding settings of a transformers Whisper model with this token table.
+
+    Raises:
+        ExportError: a special token is missing.
+    """
+    ids = {token: index for index, token in enumerate(tokens)}
+    generation, config = model.generation_config, model.config
+    multilingual = getattr(generation, "is_multilingual", None)
+    if multilingual is None:
+        multilingual = len(tokens) >= _FIRST_MULTILINGUAL_SIZE
+    languages = {}
+    if multilingual:
+        for token in tokens[_find(ids, "<|startoftranscript|>") + 1 : _find(ids, "<|translate|>")]:
+            if match := re.fullmatch(r"<\|([a-z]{2,3})\|>", token):
+                languages[match[1]] = ids[token]
+    no_timestamps = _find(ids, "<|notimestamps|>")
+    return WhisperSettings(
+        window=config.max_source_positions * 320,
+        max_tokens=config.max_target_positions,
+        start_of_transcript=_find(ids, "<|startoftranscript|>"),
+        end_of_text=_find(ids, "<|endoftext|>"),
+        no_timestamps=no_timestamps,
+        timestamp_begin=no_timestamps + 1,
+        no_speech=ids.get("<|nospeech|>", ids.get("<|nocaptions|>")),
+        transcribe=_find(ids, "<|transcribe|>") if multilingual else None,
+        translate=_find(ids, "<|translate|>") if multilingual else None,
+        languages=languages,
+        suppress=_token_ids(generation.suppress_tokens),
+        suppress_at_begin=_token_ids(generation.begin_suppress_tokens),
+    )
+
+
+def _token_ids(ids: list[int] | None) -> list[int]:
+    return sorted({index for index in ids or [] if index >= 0})
+
+
+def _find(ids: dict[str, int], token: str) -> int:
+    if token not in ids:
+        raise ExportError(f"the tokenizer has no {token}: not Whisper's")
+    return ids[token]

@@ -1,0 +1,119 @@
+"""A float model folder opened for planning and packing."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqtool.errors import ModelError
+from mqtool.model.equalize import Factors, equalize
+from mqtool.model.graph_files import check_graph, data_path, load_graph, sha256_files
+from mqtool.model.layers import Layer, find_layers
+from mqtool.packing.frequent import RowOrders, split_tables
+
+__all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder made by `mqtool export`.
+
+    Attributes:
+        path: of the folder.
+        manifest: its model.json.
+        factors: by which the channels of its graphs are equalized when they are loaded
+            (`mqtool.model.equalize`); the model computes the same with or without.
+        orders: of the rows of tables, whose frequent ones then are a layer of their own
+            (`mqtool.packing.frequent`); likewise.
+    """
+
+    path: Path
+    manifest: Manifest
+    factors: Factors | None = None
+    orders: RowOrders | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> "ModelFolder":
+        """Read the manifest and check that the graphs can be read and hold layers.
+
+        Raises:
+            ManifestError: the manifest is missing or malformed.
+            ModelError: a graph is unreadable, or the model is packed already.
+        """
+        folder = cls(Path(path), Manifest.read(Path(path)))
+        if folder.manifest.packed is not None:
+            raise ModelError(f"{path}: is packed already; give the float model it was made from")
+        for name in folder.manifest.graphs.values():
+            check_graph(folder.path / name)
+        if not folder.layers:
+            raise ModelError(f"{path}: its graphs hold no Linear, Conv or embedding; export again")
+        return folder
+
+    def load(self, role: str) -> ir.Model:
+        """A fresh copy of one graph."""
+        model = self._split(role)
+        if self.factors is not None:
+            equalize(model.graph, find_layers(model.graph, role), self.factors)
+        return model
+
+    def adapted(self, factors: Factors, orders: RowOrders) -> "ModelFolder":
+        """The same model with its channels equalized and the frequent rows of tables apart."""
+        return replace(self, factors=factors, orders=orders)
+
+    def _split(self, role: str) -> ir.Model:
+        model = load_graph(self.path / self.manifest.graphs[role])
+        if self.orders is not None:
+            split_tables(model.graph, find_layers(model.graph, role), self.orders)
+        return model
+
+    def is_external(self, role: str) -> bool:
+        """Whether the graph keeps its weights in a separate file; its packed form does the same."""
+        return data_path(self.path / self.manifest.graphs[role]).is_file()
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """All layers, graph by graph, in the order of their first use."""
+        return [
+            layer
+            for role in self.manifest.graphs
+            for layer in find_layers(self._split(role).graph, role)
+        ]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the model: a hash over every file the manifest names and the manifest."""
+        names = [MANIFEST_NAME]
+        for graph in self.manifest.graphs.values():
+            names += [graph, data_path(Path(graph)).name]
+        if self.manifest.vocabulary is not None:
+            names.append(self.manifest.vocabulary)
+        return sha256_files(path for name in names if (path := self.path / name).is_file())
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+def layer_weight(model: ir.Model, layer: Layer) -> NDArray[np.float32]:
+    """The float weight of a layer in a loaded graph, float32 [rows, columns].
+
+    Raises:
+        ModelError: it holds NaN or infinity.
+    """
+    tensor = model.graph.initializers[layer.initializer].const_value
+    assert tensor is not None
+    weight: NDArray[np.float32] = layer.to_rows(tensor.numpy())
+    if not np.isfinite(weight).all():
+        raise ModelError(f"layer {layer.name!r} holds NaN or infinity; export the model again")
+    return weight
+
+
+def set_layer_weight(model: ir.Model, layer: Layer, weight: NDArray[np.float32]) -> None:
+    """Replace the weight of a layer in a loaded graph; float32 [rows, columns]."""
+    tensor = ir.Tensor(layer.to_stored(weight), name=layer.initializer)
+    model.graph.initializers[layer.initializer].const_value = tensor

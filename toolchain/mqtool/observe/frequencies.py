@@ -1,0 +1,72 @@
+"""How probable each row of a table of tokens is while the float model hears recordings.
+
+The mean of the model's own output distribution, not counts of what was said: words that might have
+been said rank before those of other languages, without any transcript.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqtool.model.folder import ModelFolder
+from mqtool.model.layers import Layer
+from mqtool.observe.taps import observe_outputs
+from mqtool.packing.frequent import RowOrders, has_frequent_rows
+
+__all__ = ["RowFrequencies", "unit_orders"]
+
+
+class RowFrequencies:
+    """Sums up the output distributions of all large tables that are output heads.
+
+    Args:
+        folder: the float model.
+
+    Attributes:
+        is_counting: whether what is heard now counts.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.is_counting = True
+        self._folder = folder
+        self._outputs: dict[str, dict[str, list[str]]] = {}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+
+    def edit(self, model: ir.Model, role: str) -> None:
+        """Add the outputs of the heads to those of a graph."""
+        tables = _tables(self._folder, model.graph, role)
+        self._sums |= {table.name: np.zeros(table.rows) for table in tables}
+        self._outputs[role] = observe_outputs(model.graph, tables)
+
+    def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take in one run of a graph: its inputs and outputs by name."""
+        for table, names in self._outputs[role].items() if self.is_counting else ():
+            for name in names:
+                logits = np.asarray(values[name], np.float32)
+                rows = logits.reshape(-1, logits.shape[-1])
+                powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+                self._sums[table] += (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
+
+    def orders(self) -> RowOrders:
+        """The rows of each table, the most probable first; equal ones as they were."""
+        return {
+            table: np.argsort(-total, kind="stable").astype(np.int32)
+            for table, total in self._sums.items()
+        }
+
+
+def unit_orders(folder: ModelFolder) -> RowOrders:
+    """Orders that leave all rows as they are, for the size of a model with split tables."""
+    return {
+        layer.name: np.arange(layer.rows, dtype=np.int32)
+        for role in folder.manifest.graphs
+        for layer in _tables(folder, folder.load(role).graph, role)
+    }
+
+
+def _tables(folder: ModelFolder, graph: ir.Graph, role: str) -> list[Layer]:
+    return [
+        layer for layer in folder.layers if layer.graph == role and has_frequent_rows(graph, layer)
+    ]

@@ -1,0 +1,184 @@
+"""How much the model's own output minds a change of each layer's output, without labels.
+
+The divergence KL(p || q) of a changed model's output q from the float model's p is 0, and flat,
+where nothing is changed; the second derivative is what counts. By the logits it is
+diag(p) - p p^T = A A^T with A = diag(sqrt(p)) (I - sqrt(p) sqrt(p)^T). For a vector z of random
+signs the gradient g of (A z) . logits by a layer's output has E[g_i^2] equal to the i-th diagonal
+entry of the divergence's Hessian (to first order in the layer, Gauss-Newton; also the diagonal of
+the Fisher information). So g takes the place of the gradient in the paper's equation 4, at the cost
+of one forward and one backward pass a window, unbiased, with a variance of at most 2 E[g_i^2]^2;
+the search averages over hundreds of positions.
+
+PTQ4ViT takes the gradient of the KL itself, which vanishes when all layers are at float precision.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqruntime.engine.session import Graph, Session
+from mqtool.errors import ModelError
+from mqtool.model.folder import ModelFolder
+from mqtool.model.layers import product_nodes
+from mqtool.observe.backward import active_nodes, backward
+from mqtool.observe.runs import (
+    Utterance,
+    open_graphs,
+    output_logits,
+    shortened,
+    utterances,
+)
+from mqtool.observe.samples import InputSample, InputSampler, Reservoir
+from mqtool.recordings.clips import Clip
+
+__all__ = ["GRADIENT_SECONDS", "capture_gradients", "divergence_direction"]
+
+Float = NDArray[np.float32]
+AnyArray = NDArray[np.generic]
+
+GRADIENT_SECONDS = 10.0
+"""How much of each clip is differentiated: all that a graph computes is in memory meanwhile."""
+
+
+def divergence_direction(logits: Float, signs: Float) -> Float:
+    """A z of the formula at the top of this file, for each row.
+
+    Args:
+        logits: float32 [positions, classes].
+        signs: z, of the same shape, 1 or -1.
+    """
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    root = np.sqrt(shifted / shifted.sum(axis=-1, keepdims=True))
+    along = (root * signs).sum(axis=-1, keepdims=True)
+    direction: Float = root * (signs - root * along)
+    return direction
+
+
+def capture_gradients(
+    folder: ModelFolder,
+    clips: Iterable[Clip],
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, tuple[InputSample, Float]]:
+    """A sample of every Linear's and Conv's input, and gradients by its output there.
+
+    Args:
+        folder: the float model.
+        clips: recordings; the first `GRADIENT_SECONDS` of each are used.
+        language: of clips that do not say (multilingual Whisper).
+        threads: of onnxruntime.
+        advance: called after every window.
+
+    Returns:
+        Layer name -> sample, and float32 [positions, layer rows].
+
+    Raises:
+        ModelError: the graph has an operator whose gradient is not known.
+    """
+    sampler = InputSampler(folder)
+    traced = {role: _Traced(folder, role, sampler) for role in folder.manifest.graphs}
+
+    def edit(model: ir.Model, role: str) -> None:
+        sampler.edit(model, role)
+        traced[role].edit(model)
+
+    for role, session in open_graphs(folder, edit, threads=threads).items():
+        traced[role].session = session
+    hearing: dict[str, Graph] = {}
+    if folder.manifest.whisper is not None:
+        for role, name in folder.manifest.graphs.items():
+            hearing[role] = Session(folder.path / name, threads=threads)
+    longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
+    heard = utterances(folder, clips, hearing, language=language, longest=longest)
+    for number, utterance in enumerate(heard):
+        _differentiate(folder, traced, utterance, np.random.default_rng(number))
+        advance()
+    samples = sampler.samples()
+    return {
+        layer: (samples[layer], reservoir.rows[:, 0])
+        for graph in traced.values()
+        for layer, reservoir in graph.reservoirs.items()
+    }
+
+
+def _differentiate(
+    folder: ModelFolder,
+    traced: Mapping[str, "_Traced"],
+    utterance: Utterance,
+    random: np.random.Generator,
+) -> None:
+    settings = folder.manifest.whisper
+    if settings is not None:
+        utterance = shortened(folder, traced, utterance)
+    logits = output_logits(traced, utterance)
+    signs = random.choice(np.array([-1, 1], np.float32), logits.shape)
+    last = traced["model" if settings is None else "decoder"]
+    seed: Float = np.zeros_like(last.values["logits"], np.float32)
+    rows = seed.reshape(-1, seed.shape[-1])
+    rows[len(rows) - len(logits) :] = divergence_direction(logits, signs)
+    passed_on = last.backward({"logits": seed})
+    if settings is not None:
+        traced["encoder"].backward(passed_on)
+
+
+class _Traced:
+    """A graph that keeps all values of its last run, and carries gradients back through it."""
+
+    def __init__(self, folder: ModelFolder, role: str, sampler: InputSampler) -> None:
+        self.role, self._sampler = role, sampler
+        self.session: Session | None = None
+        self.values: dict[str, AnyArray] = {}
+        self.reservoirs: dict[str, Reservoir] = {}
+        self._model = folder.load(role)
+        graph = self._model.graph
+        self._products = {
+            layer.name: [node.outputs[0].name or "" for node in product_nodes(graph, layer)]
+            for layer in folder.layers
+            if layer.graph == role
+        }
+        self._wanted = [name for names in self._products.values() for name in names]
+        self._inputs = [v.name for v in graph.inputs if v.name and v.name.startswith("cross_")]
+        named = {value.name: value for node in graph for value in node.outputs}
+        sources = [named[name] for name in self._wanted]
+        sources += [value for value in graph.inputs if value.name in self._inputs]
+        self._nodes = active_nodes(graph, sources)
+
+    def edit(self, model: ir.Model) -> None:
+        """Add all that `backward` reads to the outputs of a copy of the graph."""
+        read = {value.name for node in self._nodes for value in node.inputs if value is not None}
+        for node in model.graph:
+            for value in node.outputs:
+                if value.name in read and not value.is_graph_output():
+                    model.graph.outputs.append(value)
+
+    def run(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        assert self.session is not None
+        results = self.session.run(feeds)
+        self.values = {**feeds, **results}
+        self._sampler.take(self.role, self.values)
+        return results
+
+    def backward(self, gradients: dict[str, Float]) -> dict[str, Float]:
+        """Sample the gradients by all layers' outputs; those by the graph's inputs."""
+        wanted = [*self._wanted, *self._inputs]
+        found = backward(self._nodes, self.values, gradients, wanted)
+        for layer, names in self._products.items():
+            for name in names:
+                self._add(layer, found.get(name), self.values)
+        self.values = {}
+        return {name: found[name] for name in self._inputs if name in found}
+
+    def _add(self, layer: str, gradient: Float | None, values: Mapping[str, AnyArray]) -> None:
+        if layer not in self.reservoirs:
+            self.reservoirs[layer] = Reservoir(self._sampler.capacity(self.role, layer))
+        if gradient is None:
+            raise ModelError(f"layer {layer!r} does not reach the output; export the model again")
+        inputs = self._sampler.observed[self.role][layer]
+        if inputs.window is not None:  # channels last, as positions are counted
+            gradient = np.moveaxis(gradient, 1, -1)
+        rows = gradient.reshape(-1, 1, gradient.shape[-1])
+        self.reservoirs[layer].add(len(rows), lambda chosen: rows[chosen])

@@ -1,0 +1,194 @@
+"""Second moments of what goes into every layer, summed up while the float model hears recordings.
+
+The squared error that a changed weight row makes in a layer's output is (w - w') M (w - w')^T with
+M the mean of x x^T over the inputs x that the layer meets: all that rounding needs to know of the
+recordings, in memory that does not grow with them.
+
+A decoder meets few inputs, one a token, and a matrix estimated from fewer inputs than it has
+columns leaves directions in which any error looks free. What lies off the diagonal is therefore
+shrunk, the more the fewer inputs there were (after Ledoit and Wolf, "A well-conditioned estimator
+for large-dimensional covariance matrices", 2004).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqtool.errors import ModelError
+from mqtool.model.folder import ModelFolder
+from mqtool.observe.frequencies import RowFrequencies
+from mqtool.observe.runs import HEARD_SECONDS, watch
+from mqtool.observe.samples import conv_windows
+from mqtool.observe.taps import ConvWindow, ObservedInputs, observe_inputs
+from mqtool.recordings.clips import Clip
+
+__all__ = ["MATRIX_VALUES", "InputMoments", "capture_moments"]
+
+Float = NDArray[np.float32]
+
+MATRIX_VALUES = 2**25
+"""A layer whose matrices would hold more values than this keeps their diagonals only."""
+
+POSITIONS = 512
+"""Most input rows taken from one run of a graph, evenly spaced: neighbours are much alike."""
+
+SHRINKAGE = 1.0
+"""Inputs for every column with which half of a matrix's off-diagonal is believed."""
+
+
+@dataclass(frozen=True)
+class InputMoments:
+    """Of one layer's input.
+
+    Attributes:
+        second: mean of x x^T, shrunk, float32 [groups, columns, columns]; groups is 1 but for
+            grouped convolutions. Only the diagonals, [groups, columns], where they would be too
+            large.
+        largest: largest magnitude of each column, float32 [groups, columns].
+    """
+
+    second: Float
+    largest: Float
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether `second` holds whole matrices."""
+        return self.second.ndim == 3
+
+    @property
+    def diagonal(self) -> Float:
+        """Mean square of each column, float32 [groups, columns]."""
+        diagonals = np.diagonal(self.second, axis1=-2, axis2=-1) if self.is_matrix else self.second
+        return np.ascontiguousarray(diagonals)
+
+    def divided(self, factors: Float) -> "InputMoments":
+        """Moments of x / factors; `factors` is float32 [columns]."""
+        by = np.outer(factors, factors) if self.is_matrix else np.square(factors)
+        second: Float = (self.second / by).astype(np.float32)
+        return InputMoments(second, self.largest / factors)
+
+    def damped(self, weight: float) -> "InputMoments":
+        """With `weight` times the mean square of all columns added to each column's own."""
+        added = np.float32(weight * self.diagonal.mean())
+        second = self.second + added * (np.eye(self.second.shape[-1]) if self.is_matrix else 1)
+        return InputMoments(second.astype(np.float32), self.largest)
+
+    def error(self, difference: Float) -> float:
+        """Mean squared error of the output, summed over rows.
+
+        Args:
+            difference: of the weights, float32 [rows, columns]; rows lie group by group.
+        """
+        by_group = difference.reshape(len(self.second), -1, difference.shape[-1])
+        if not self.is_matrix:
+            return float(np.einsum("grc,grc,gc->", by_group, by_group, self.second))
+        return float(np.einsum("grc,grc->", np.matmul(by_group, self.second), by_group))
+
+
+def capture_moments(
+    folder: ModelFolder,
+    clips: Iterable[Clip],
+    *,
+    frequencies: RowFrequencies | None = None,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, InputMoments]:
+    """Moments of every layer's input by layer name; a table that is only looked up has none.
+
+    Layers with one input (queries, keys and values) share one `InputMoments`. Arguments as of
+    `mqtool.observe.runs.watch`; `frequencies` are summed up on the way.
+
+    Raises:
+        ModelError: the model computes infinite values.
+    """
+    observed: dict[str, dict[str, ObservedInputs]] = {}
+
+    def edit(model: ir.Model, role: str) -> None:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        inputs = observe_inputs(model.graph, layers)
+        observed[role] = {name: seen for name, seen in inputs.items() if not seen.is_lookup}
+        if frequencies is not None:
+            frequencies.edit(model, role)
+
+    sums: dict[tuple[object, ...], _Sum] = {}
+
+    def take(role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+        for key, inputs in {_key(role, seen): seen for seen in observed[role].values()}.items():
+            for name in inputs.values:
+                rows = _rows(np.asarray(values[name], np.float32), inputs.window)
+                sums.setdefault(key, _Sum()).add(rows)
+        if frequencies is not None:
+            frequencies.take(role, values)
+
+    longest = int(HEARD_SECONDS * folder.manifest.sample_rate)
+    watch(
+        folder,
+        clips,
+        edit,
+        take,
+        language=language,
+        longest=longest,
+        threads=threads,
+        advance=advance,
+    )
+    moments = {key: total.moments() for key, total in sums.items()}
+    by_layer = {
+        layer: moments[_key(role, inputs)]
+        for role, seen in observed.items()
+        for layer, inputs in seen.items()
+    }
+    for layer, found in by_layer.items():
+        if not np.isfinite(found.second).all():
+            raise ModelError(
+                f"{folder.path}: what goes into layer {layer!r} grows beyond all bounds on these "
+                "recordings; export the model again"
+            )
+    return by_layer
+
+
+def _key(role: str, inputs: ObservedInputs) -> tuple[object, ...]:
+    return role, inputs.values, inputs.window
+
+
+def _rows(values: Float, window: ConvWindow | None) -> Float:
+    """Rows that a layer multiplies, float32 [groups, positions, columns]."""
+    if window is None:
+        rows = values.reshape(-1, 1, values.shape[-1])
+        rows = rows[:: -(-len(rows) // POSITIONS)]
+    else:
+        windows = conv_windows(values, window)
+        axes = windows.ndim - 2 - len(window.kernel)
+        places = np.indices(windows.shape[:axes]).reshape(axes, -1)
+        places = places[:, :: -(-places.shape[1] // POSITIONS)]
+        rows = windows[tuple(places)].reshape(places.shape[1], window.groups, -1)
+    return np.ascontiguousarray(rows.transpose(1, 0, 2))
+
+
+class _Sum:
+    def __init__(self) -> None:
+        self._count = 0
+        self._second: Float | float = 0.0
+        self._largest: Float | float = 0.0
+
+    def add(self, rows: Float) -> None:
+        groups, positions, columns = rows.shape
+        self._count += positions
+        self._largest = np.maximum(self._largest, np.abs(rows).max(axis=1))
+        if groups * columns * columns > MATRIX_VALUES:
+            self._second = self._second + np.einsum("gpc,gpc->gc", rows, rows)
+        else:
+            self._second = self._second + np.matmul(rows.transpose(0, 2, 1), rows)
+
+    def moments(self) -> InputMoments:
+        second = np.asarray(self._second / self._count, np.float32)
+        if second.ndim == 3:
+            columns = second.shape[-1]
+            diagonal = np.arange(columns)
+            kept = second[:, diagonal, diagonal]
+            second *= np.float32(self._count / (self._count + SHRINKAGE * columns))
+            second[:, diagonal, diagonal] = kept
+        return InputMoments(second, np.asarray(self._largest, np.float32))

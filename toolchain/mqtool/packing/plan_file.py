@@ -1,0 +1,191 @@
+"""plan.json: how many bits every layer gets.
+
+UTF-8 JSON with sorted keys. Fields:
+
+    format           1
+    method           myqasr, uniform, measured, ...
+    sensitivity      how layers were ranked; null for uniform and shuffled
+    budget_bytes     what the user asked for; every file of the packed folder counts
+    planned_bytes    the exact size of the packed folder, at most the budget
+    activations      dynamic, static or float: how the packed model computes
+    act_bits         width of the inputs of layers: 8 for dynamic, 32 for float
+    twin_ranges      whether static inputs that follow a Gelu or softmax have two ranges
+    opset            opset of the packed graphs, 25 or 18
+    rounding         how weights are rounded: nearest, clipped, grouped or compensated
+    model_sha256     the float model this plan is for
+    calib_sha256     the recordings it was made from; null when none were used
+    tool_version
+    average_bits     bits of weights / number of weights
+    paper_bytes      weights x bits / 8, the count of the paper's Algorithm 1
+    layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity}]:
+                     the first rows of a layer have `bits`, the last `rows_at_lower_bits` the
+                     next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
+                     scales and multipliers; sensitivity is null where it was not measured. With
+                     compensated rounding the frequent rows of a large table of tokens are a layer
+                     {table}.frequent (`mqtool.packing.frequent`)
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from mqtool.errors import PlanError
+from mqtool.model.layers import Layer
+from mqtool.quantization.activations import ACTIVATION_BITS
+from mqtool.quantization.bits import WIDTHS, lower_width
+
+__all__ = ["PLAN_FORMAT", "Plan", "PlannedLayer", "average_bits", "paper_bytes"]
+
+PLAN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One entry of `layers` (see the top of this file)."""
+
+    name: str
+    op: str
+    shape: list[int]
+    params: int
+    bits: int
+    rows_at_lower_bits: int
+    bytes: int
+    sensitivity: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The contents of plan.json."""
+
+    method: str
+    sensitivity: str | None
+    budget_bytes: int
+    planned_bytes: int
+    activations: Literal["dynamic", "static", "float"]
+    opset: int
+    rounding: Literal["nearest", "clipped", "grouped", "compensated"]
+    model_sha256: str
+    calib_sha256: str | None
+    tool_version: str
+    average_bits: float
+    paper_bytes: int
+    layers: list[PlannedLayer]
+    act_bits: int | None = None
+    twin_ranges: bool = False
+    format: int = PLAN_FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; equal plans give equal bytes."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1).encode() + b"\n"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's bytes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """Read and check a plan.
+
+        Raises:
+            PlanError: not a plan, another format, or a field of the wrong type or range.
+        """
+        try:
+            raw = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise PlanError(f"{path}: cannot be read ({error.strerror}); run mqtool plan") from None
+        except ValueError as error:
+            raise PlanError(f"{path}: not valid JSON ({error}); run mqtool plan again") from None
+        if not isinstance(raw, dict) or raw.get("format") != PLAN_FORMAT:
+            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+            raise PlanError(f"{path}: plan format {found!r}, this version reads {PLAN_FORMAT}")
+        layers = raw.get("layers")
+        if not isinstance(layers, list):
+            raise PlanError(f"{path}: field 'layers' is missing or not a list")
+        raw["layers"] = [_read_layer(path, entry) for entry in layers]
+        try:
+            plan = cls(**raw)
+        except TypeError as error:
+            raise PlanError(f"{path}: {error}; run mqtool plan again") from None
+        for name, allowed in _CHOICES.items():
+            if getattr(plan, name) not in allowed:
+                raise PlanError(f"{path}: {name} {getattr(plan, name)!r} is not one of {allowed}")
+        for name in ("budget_bytes", "planned_bytes"):
+            if type(getattr(plan, name)) is not int or getattr(plan, name) <= 0:
+                raise PlanError(f"{path}: {name} {getattr(plan, name)!r} is not a positive integer")
+        return plan
+
+    def check_model(self, path: Path, layers: Sequence[Layer], model_sha256: str) -> None:
+        """Refuse a plan that was made for another model.
+
+        Raises:
+            PlanError: the hash differs, or a layer is unknown, missing or of another shape.
+        """
+        known = {layer.name: layer for layer in layers}
+        for entry in self.layers:
+            if entry.name not in known:
+                raise PlanError(f"{path}: layer {entry.name!r} is not in the model")
+            if list(known[entry.name].shape) != entry.shape:
+                raise PlanError(
+                    f"{path}: layer {entry.name!r} has shape {entry.shape}, "
+                    f"the model's is {list(known[entry.name].shape)}"
+                )
+            if not 0 <= entry.rows_at_lower_bits < known[entry.name].rows:
+                raise PlanError(
+                    f"{path}: layer {entry.name!r} has rows_at_lower_bits "
+                    f"{entry.rows_at_lower_bits}; 0 to {known[entry.name].rows - 1} are possible"
+                )
+        names = [entry.name for entry in self.layers]
+        if missing := sorted(set(known) - set(names)):
+            raise PlanError(f"{path}: layer {missing[0]!r} of the model is not in the plan")
+        if len(set(names)) < len(names):
+            raise PlanError(f"{path}: names a layer twice")
+        if self.model_sha256 != model_sha256:
+            raise PlanError(
+                f"{path}: made for another model (hash {self.model_sha256[:12]}, "
+                f"this one is {model_sha256[:12]}); run mqtool plan for this model"
+            )
+
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "activations": ("dynamic", "static", "float"),
+    "act_bits": (None, *ACTIVATION_BITS),
+    "twin_ranges": (False, True),
+    "opset": (18, 25),
+    "rounding": ("nearest", "clipped", "grouped", "compensated"),
+}
+
+
+def _read_layer(path: Path, entry: Any) -> PlannedLayer:
+    if not isinstance(entry, dict):
+        raise PlanError(f"{path}: a layer is {entry!r}, not an object")
+    name = entry.get("name")
+    wanted = {field.name for field in fields(PlannedLayer)}
+    if entry.keys() != wanted:
+        odd = sorted(wanted ^ entry.keys())[0]
+        raise PlanError(f"{path}: layer {name!r}: field {odd!r} is missing or unknown")
+    bits, lower = entry["bits"], entry["rows_at_lower_bits"]
+    if type(bits) is not int or bits not in WIDTHS:
+        raise PlanError(f"{path}: layer {name!r} has bits {bits!r}; use 1 to 16, or 32")
+    if type(lower) is not int or lower < 0 or (lower and bits == 1):
+        raise PlanError(f"{path}: layer {name!r} has rows_at_lower_bits {lower!r} at {bits} bits")
+    return PlannedLayer(**entry)
+
+
+def _bit_count(layer: PlannedLayer) -> int:
+    columns = layer.params // layer.shape[0]
+    upper = layer.shape[0] - layer.rows_at_lower_bits
+    return columns * (upper * layer.bits + layer.rows_at_lower_bits * lower_width(layer.bits))
+
+
+def average_bits(layers: Sequence[PlannedLayer]) -> float:
+    """Mean width of a weight."""
+    return sum(map(_bit_count, layers)) / sum(layer.params for layer in layers)
+
+
+def paper_bytes(layers: Sequence[PlannedLayer]) -> int:
+    """ComputeModelSize of Algorithm 1, in bytes: weights x bits / 8, nothing else."""
+    return -(-sum(map(_bit_count, layers)) // 8)

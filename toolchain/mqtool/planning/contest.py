@@ -1,0 +1,76 @@
+"""Plans judged as a whole: what all their layers do together to the model's own output.
+
+`mqtool.planning.methods.measured` adds up what layers do one at a time. Where nearly all of them
+are narrow they do more together: whisper-base at 3.5 bits on average, Russian, 0.066 nats expected
+and 0.10 found; a plan with more level widths, of which 0.086 were expected, had 0.085. So plans
+are made in more than one way, and the one that is found to be nearest to the float model is taken.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import onnx_ir as ir
+
+from mqtool.model.folder import ModelFolder, layer_weight, set_layer_weight
+from mqtool.observe.runs import open_graphs
+from mqtool.packing.plan_file import Plan
+from mqtool.planning.divergence import FloatOutputs
+from mqtool.quantization.rounding import LayerInput, quantize_weight
+from mqtool.recordings.clips import Clip
+
+__all__ = ["plan_divergences"]
+
+
+def plan_divergences(
+    folder: ModelFolder,
+    plans: Sequence[Plan],
+    clips: Sequence[Clip],
+    inputs: Mapping[str, LayerInput] | None = None,
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Mean KL divergence from the float model of each plan's weights, nats an output position.
+
+    Only weights are rounded: how inputs are quantized is the same for all plans.
+
+    Args:
+        folder: the float model.
+        plans: for it.
+        clips: recordings; a handful is enough to compare plans.
+        inputs: layer name -> what it multiplies, for "compensated".
+        language: of clips that do not say.
+        threads: of onnxruntime.
+        advance: called after every plan.
+    """
+    graphs = open_graphs(folder, lambda model, role: None, threads=threads)
+    float_outputs = FloatOutputs(folder, clips, graphs, language=language)
+    del graphs
+    divergences = []
+    for plan in plans:
+        edit = partial(_round, folder, plan, inputs or {})
+        rounded = open_graphs(folder, edit, threads=threads)
+        divergences.append(float_outputs.divergence(rounded))
+        advance()
+    return divergences
+
+
+def _round(
+    folder: ModelFolder, plan: Plan, inputs: Mapping[str, LayerInput], model: ir.Model, role: str
+) -> None:
+    """Replace a graph's weights by what a plan makes of them, in place."""
+    entries = {entry.name: entry for entry in plan.layers}
+    for layer in folder.layers:
+        if layer.graph != role:
+            continue
+        entry, weight = entries[layer.name], layer_weight(model, layer)
+        rounded = quantize_weight(
+            layer,
+            weight,
+            entry.bits,
+            entry.rows_at_lower_bits,
+            plan.rounding,
+            inputs.get(layer.name),
+        )
+        set_layer_weight(model, layer, rounded.dequantize())

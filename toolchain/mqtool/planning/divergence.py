@@ -1,0 +1,88 @@
+"""How far a changed model's output is from the float model's, on a few recordings.
+
+No labels are used: Whisper is fed the tokens that the float model generated, and the distributions
+that both give at every output position are compared.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mqruntime.engine.session import Graph
+from mqtool.model.folder import ModelFolder
+from mqtool.observe.runs import HEARD_SECONDS, output_logits, shortened, utterances
+from mqtool.recordings.clips import Clip
+
+__all__ = ["FloatOutputs", "OutputDivergence"]
+
+Float = NDArray[np.float32]
+
+POSITIONS = 24
+"""Output positions (tokens or frames) of each clip that are compared."""
+
+
+class OutputDivergence:
+    """KL divergence from a fixed distribution of outputs.
+
+    Args:
+        reference: logits float32 [rows, classes]; at most `POSITIONS` rows, evenly spaced, are
+            used.
+    """
+
+    def __init__(self, reference: Float) -> None:
+        self._step = -(-len(reference) // POSITIONS)
+        self._log_p = _log_softmax(reference[:: self._step])
+        self._p = np.exp(self._log_p)
+
+    def __call__(self, logits: Float) -> float:
+        """Mean over rows of KL(softmax(reference) || softmax(logits)), nats."""
+        log_q = _log_softmax(logits[:: self._step])
+        return float(np.einsum("rc,rc->r", self._p, self._log_p - log_q).mean())
+
+
+class FloatOutputs:
+    """What the float model answers to some recordings.
+
+    Args:
+        folder: the float model.
+        clips: recordings.
+        graphs: the float model's graphs by role.
+        language: of clips that do not say.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        clips: Iterable[Clip],
+        graphs: Mapping[str, Graph],
+        *,
+        language: str | None = None,
+    ) -> None:
+        self._folder = folder
+        longest = int(HEARD_SECONDS * folder.manifest.sample_rate)
+        heard = utterances(folder, clips, graphs, language=language, longest=longest)
+        self._utterances = [shortened(folder, graphs, utterance) for utterance in heard]
+        self._divergences = [
+            OutputDivergence(output_logits(graphs, utterance)) for utterance in self._utterances
+        ]
+
+    def divergence(self, graphs: Mapping[str, Graph], *, hears_anew: bool = True) -> float:
+        """Mean KL divergence of a changed model from the float one, nats an output position.
+
+        Args:
+            graphs: the changed model's graphs by role.
+            hears_anew: whether Whisper's encoder is among what has changed.
+        """
+        found = []
+        for utterance, divergence in zip(self._utterances, self._divergences, strict=True):
+            heard = shortened(self._folder, graphs, utterance) if hears_anew else utterance
+            found.append(divergence(output_logits(graphs, heard)))
+        return math.fsum(found) / len(found)
+
+
+def _log_softmax(logits: Float) -> Float:
+    shifted: Float = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted

@@ -1,0 +1,98 @@
+"""What compensated rounding takes from the recordings.
+
+Equalized channels, the moments of what layers multiply, and which rows of tables are frequent.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
+from mqtool.model.folder import ModelFolder
+from mqtool.observe.frequencies import RowFrequencies, unit_orders
+from mqtool.observe.moments import capture_moments
+from mqtool.packing.frequent import FREQUENT_SUFFIX
+from mqtool.quantization.rounding import LayerInput, Rounding, is_compensating, layer_inputs
+from mqtool.recordings.clips import PROBE_CLIPS, Clip
+
+__all__ = ["Prepared", "packed_form", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model made ready for compensated rounding; serves any number of plans and budgets.
+
+    Attributes:
+        folder: the float model with its channels equalized and the frequent rows of its tables
+            split off, as the recordings have them.
+        inputs: layer name -> what the layer multiplies; none for tables that are no heads.
+    """
+
+    folder: ModelFolder
+    inputs: dict[str, LayerInput]
+
+
+def prepare(
+    folder: ModelFolder,
+    clips: Sequence[Clip],
+    *,
+    language: str | None = None,
+    threads: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Hear the recordings once; arguments as of `mqtool.observe.runs.watch`."""
+    frequencies = RowFrequencies(folder)
+    moments = capture_moments(
+        folder,
+        _ranking_in_part(clips, frequencies),
+        frequencies=frequencies,
+        language=language,
+        threads=threads,
+        advance=advance,
+    )
+    factors: dict[str, np.ndarray] = {}
+    for role in folder.manifest.graphs:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        for shared in shared_inputs(folder.load(role).graph, layers):
+            found = moments[shared.name]
+            factors[shared.name] = smoothing_factors(found.largest[0])
+            divided = found.divided(factors[shared.name])
+            moments |= dict.fromkeys((layer.name for layer in shared.layers), divided)
+    orders = frequencies.orders()
+    moments |= {table + FREQUENT_SUFFIX: moments[table] for table in orders}
+    adapted = folder.adapted(factors, orders)
+    return Prepared(adapted, layer_inputs(adapted.layers, moments))
+
+
+def _ranking_in_part(clips: Sequence[Clip], frequencies: RowFrequencies) -> Iterator[Clip]:
+    """All clips, of which `frequencies` leaves out those that plans are judged on.
+
+    Else every row that these need would be frequent, and the others look as if they did not
+    matter. Of fewer than twice as many clips every other one is left out.
+    """
+    step = max(2, len(clips) // PROBE_CLIPS)
+    for index, clip in enumerate(clips):
+        frequencies.is_counting = index % step != 0 or len(clips) == 1
+        yield clip
+
+
+def packed_form(folder: ModelFolder, rounding: Rounding) -> ModelFolder:
+    """The float model with the layers, and of the size, that it has as weights are rounded.
+
+    For compensated rounding that is as `prepare` gives it, but with factors of 1 and all rows in
+    their own order, which needs no recordings.
+    """
+    if not is_compensating(rounding) or folder.orders is not None:
+        return folder
+    return folder.adapted(_unit_factors(folder), unit_orders(folder))
+
+
+def _unit_factors(folder: ModelFolder) -> Factors:
+    return {
+        shared.name: np.ones(shared.columns, np.float32)
+        for role in folder.manifest.graphs
+        for shared in shared_inputs(
+            folder.load(role).graph, [layer for layer in folder.layers if layer.graph == role]
+        )
+    }

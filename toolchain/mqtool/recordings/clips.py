@@ -1,0 +1,316 @@
+"""Recordings: what a user points at, as 16 kHz mono float32, one clip in memory at a time.
+
+CLIPS is a folder (searched recursively, files sorted by path), a zip file (likewise), audio files,
+or manifest CSVs. A manifest is UTF-8 CSV with a header; `path` is required and relative to the CSV,
+the others are optional: `split`, `group`, `transcript`, `speaker`, `language`; any more are kept in
+`fields`.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from mqtool.errors import AudioError, ClipsError
+from mqtool.recordings.clips_zip import entry_names, read_entry
+
+__all__ = [
+    "CALIBRATION_LIMIT",
+    "PROBE_CLIPS",
+    "SAMPLE_RATE",
+    "Clip",
+    "audio_seconds",
+    "find_clips",
+    "pcm_sha256",
+    "probe_clips",
+    "read_pcm",
+]
+
+SAMPLE_RATE = 16000
+PROBE_CLIPS = 8
+CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are recordings nobody has listened to
+
+_LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"})
+_LOSSY = frozenset({".aac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma"})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording, read when asked for.
+
+    Attributes:
+        path: the audio file; of one in a zip file, its name there after the zip's path.
+        transcript: what is said, None if the manifest does not tell.
+        group: whatever the clips are grouped by (gender, language, speaker).
+        language: ISO code.
+        fields: the manifest's row; empty without a manifest.
+        archive: the zip file that holds the recording; None for a file of its own.
+    """
+
+    path: Path
+    transcript: str | None = None
+    split: str | None = None
+    group: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    archive: Path | None = None
+
+    def pcm(self) -> np.ndarray:
+        """Read the recording: float32 [samples], mono, 16 kHz.
+
+        Raises:
+            AudioError: see `read_pcm`.
+        """
+        return read_pcm(self.path, self._content())
+
+    def seconds(self) -> float:
+        """Length of the recording.
+
+        Raises:
+            AudioError: see `audio_seconds`.
+        """
+        return audio_seconds(self.path, self._content())
+
+    def _content(self) -> bytes | None:
+        if self.archive is None:
+            return None
+        return read_entry(self.archive, self.path.relative_to(self.archive).as_posix())
+
+
+def find_clips(
+    sources: Sequence[Path],
+    *,
+    split: str | None = None,
+    group: str | None = None,
+    language: str | None = None,
+    longest: float | None = None,
+) -> list[Clip]:
+    """Find clips without reading their samples.
+
+    Args:
+        sources: folders, zip files, audio files and manifest CSVs, in this order.
+        split: select manifest rows; so do `group` and `language`. Only for manifests.
+        group: see `split`.
+        language: see `split`.
+        longest: seconds; refuse longer clips now (calibration: `CALIBRATION_LIMIT`).
+
+    Raises:
+        ClipsError: a source is missing or empty, a manifest is malformed, or nothing is selected.
+        AudioError: a clip is longer than `longest`, or its header cannot be read (only checked
+            with `longest`).
+    """
+    wanted = {
+        name: value
+        for name, value in (("split", split), ("group", group), ("language", language))
+        if value is not None
+    }
+    clips: list[Clip] = []
+    for source in sources:
+        clips += _clips_of(Path(source), wanted)
+    if not clips:
+        raise ClipsError("no clips given; name a folder, audio files or a manifest CSV")
+    if longest is not None:
+        for clip in clips:
+            seconds = clip.seconds()
+            if seconds > longest:
+                raise AudioError(
+                    f"{clip.path}: {seconds:.0f} s long, at most {longest:.0f} s can be used; "
+                    f"cut it into clips"
+                )
+    return clips
+
+
+def read_pcm(path: Path, content: bytes | None = None) -> np.ndarray:
+    """Read any recording that libsndfile or librosa knows: float32 [samples], mono, 16 kHz.
+
+    Channels are averaged; other rates are resampled by soxr (high quality).
+
+    Args:
+        path: the recording.
+        content: its bytes, if it is not a file of its own; `path` then only names it in errors, and
+            librosa is not asked.
+
+    Raises:
+        AudioError: missing, not audio, empty, or with NaN or infinite samples.
+    """
+    samples, rate = _decode(Path(path), content)
+    if not samples.size:
+        raise AudioError(f"{path}: holds no samples; remove it or record it again")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; remove it or record it again")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        import soxr
+
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+        if not mono.size:
+            raise AudioError(f"{path}: holds no samples at 16 kHz; remove it or record it again")
+    return np.ascontiguousarray(mono, np.float32)
+
+
+def audio_seconds(path: Path, content: bytes | None = None) -> float:
+    """Length of a recording, from its header where the format has one; arguments as of `read_pcm`.
+
+    Raises:
+        AudioError: missing or not audio.
+    """
+    import soundfile
+
+    try:
+        return float(soundfile.info(_source(path, content)).duration)
+    except soundfile.LibsndfileError:
+        samples, rate = _decode(Path(path), content)
+        return len(samples) / rate
+
+
+def pcm_sha256(clips: Iterable[Clip]) -> str:
+    """SHA-256 over the decoded samples of all clips, in order: what calibration really heard.
+
+    Each clip adds its sample count (8 bytes, little endian) and its float32 samples (little
+    endian); names and metadata do not count.
+    """
+    digest = hashlib.sha256()
+    for clip in clips:
+        pcm = clip.pcm()
+        digest.update(len(pcm).to_bytes(8, "little"))
+        digest.update(pcm.astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """`PROBE_CLIPS` at most, spread over those given: where one run a layer must be enough."""
+    return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
+
+
+def _clips_of(source: Path, wanted: Mapping[str, str]) -> list[Clip]:
+    if source.suffix.lower() == ".csv" and source.is_file():
+        return _manifest_clips(source, wanted)
+    if wanted:
+        options = " ".join(f"--{name}" for name in wanted)
+        raise ClipsError(f"{source}: {options} can select rows of a manifest CSV only")
+    if source.is_dir():
+        paths = sorted(path for path in source.rglob("*") if _is_audio(path))
+        if not paths:
+            raise ClipsError(f"{source}: no audio files in this folder")
+        return [Clip(path) for path in paths]
+    if not source.exists():
+        raise ClipsError(f"{source}: no such file or folder")
+    if source.suffix.lower() == ".zip":
+        return _zipped_clips(source)
+    return [Clip(source)]
+
+
+def _zipped_clips(archive: Path) -> list[Clip]:
+    clips = [
+        Clip(archive / name, archive=archive)
+        for name in entry_names(archive)
+        if _is_audio(Path(name))
+    ]
+    if not clips:
+        raise ClipsError(f"{archive}: no audio files in this zip file")
+    return clips
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in _LOSSLESS | _LOSSY and not path.name.startswith(".")
+
+
+def _manifest_clips(manifest: Path, wanted: Mapping[str, str]) -> list[Clip]:
+    rows = _rows(manifest)
+    for name, value in wanted.items():
+        existing = sorted({row.get(name) or "" for row in rows})
+        rows = [row for row in rows if row.get(name) == value]
+        if not rows:
+            raise ClipsError(
+                f"{manifest}: no row with {name} {value!r}; there is {_some(existing)}"
+            )
+    clips = [_row_clip(manifest.parent, row) for row in rows]
+    missing = [clip.path for clip in clips if not clip.path.is_file()]
+    if missing:
+        raise ClipsError(
+            f"{manifest}: {len(missing)} of {len(clips)} files are missing, "
+            f"the first is {missing[0]}; paths are relative to the CSV"
+        )
+    return clips
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            columns = list(reader.fieldnames or [])
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClipsError(f"{manifest}: not a readable UTF-8 CSV ({error})") from None
+    if "path" not in columns:
+        raise ClipsError(f"{manifest}: no column 'path'; there is {_some(columns)}")
+    if not rows:
+        raise ClipsError(f"{manifest}: has a header but no rows")
+    for number, row in enumerate(rows, start=2):
+        if not row["path"] or None in row or None in row.values():
+            raise ClipsError(f"{manifest}: row {number} has no path or not {len(columns)} fields")
+    return rows
+
+
+def _row_clip(folder: Path, row: Mapping[str, str]) -> Clip:
+    return Clip(
+        folder / row["path"],
+        transcript=row.get("transcript") or None,
+        split=row.get("split") or None,
+        group=row.get("group") or None,
+        speaker=row.get("speaker") or None,
+        language=row.get("language") or None,
+        fields=dict(row),
+    )
+
+
+def _some(values: Sequence[str], limit: int = 12) -> str:
+    shown = ", ".join(repr(value) for value in values[:limit])
+    return f"{shown}, ..." if len(values) > limit else shown or "none"
+
+
+def _source(path: Path, content: bytes | None) -> str | BytesIO:
+    return str(path) if content is None else BytesIO(content)
+
+
+def _decode(path: Path, content: bytes | None) -> tuple[np.ndarray, int]:
+    """Samples float32 [samples, channels] and rate."""
+    import soundfile
+
+    if content is None and not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    if not (path.stat().st_size if content is None else content):
+        raise AudioError(f"{path}: is an empty file; remove it or record it again")
+    try:
+        samples, rate = soundfile.read(_source(path, content), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        if content is None and path.suffix.lower() not in _LOSSLESS:
+            return _decode_with_librosa(path)
+        reason = error.error_string.removesuffix(".")
+        raise AudioError(
+            f"{path}: is not a readable recording ({reason}); remove it or convert it again"
+        ) from None
+    return samples, int(rate)
+
+
+def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int]:
+    """Formats libsndfile lacks (AAC, WMA, ...), by whatever decoder audioread finds, if any."""
+    import warnings
+
+    import librosa
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # librosa announces its fallback
+            samples, rate = librosa.load(str(path), sr=None, mono=False)
+    except Exception as error:  # audioread's decoders share no base class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise AudioError(
+            f"{path}: is not a readable recording ({reason}); convert it to WAV or FLAC"
+        ) from None
+    return np.atleast_2d(samples).T, int(rate)
