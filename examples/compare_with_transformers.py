@@ -46,7 +46,7 @@ class Reference:
 
     def __init__(self, source: Path, settings: WhisperSettings) -> None:
         self.settings = settings
-        self.model = load_model(source)
+        self.model, _ = load_model(source)
         self.model.generation_config = generation_config(settings)
         self.extract = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 

@@ -79,7 +79,7 @@ COMMANDS_MODELS = {name: ROOT / "examples" / "commands" / name for name in ("key
 def _exported_commands(name: str, factory: pytest.TempPathFactory) -> Path:
     if find_spec("torch") is None:
         _missing("export needs torch; run: pip install 'mqtool[export]'")
-    from mqtool.exporters import export_model
+    from mqtool.exporters.pipeline import export_model
 
     folder = factory.mktemp("exported") / name
     export_model(str(COMMANDS_MODELS[name]), folder)
@@ -103,7 +103,7 @@ def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFac
     """Float model folder of whisper-tiny.en, exported once for all tests."""
     if find_spec("torch") is None:
         _missing("export needs torch; run: pip install 'mqtool[export]'")
-    from mqtool.exporters import export_model
+    from mqtool.exporters.pipeline import export_model
 
     folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"
     export_model(str(whisper_tiny_en), folder)

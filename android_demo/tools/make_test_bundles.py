@@ -62,7 +62,7 @@ DECODED: list[dict[str, Any]] = [
     {"timestamps": True, "compression_ratio_limit": 0.9, "log_probability_limit": -3.0},
     {"timestamps": True, "log_probability_limit": -1.2, "no_speech_limit": 1.0},
 ]
-"""Options for the toy Whisper: all ways to decode, and what makes it fall back or not."""
+"""DecodingOptions for the toy Whisper: all ways to decode, and what makes it fall back or not."""
 
 
 def main() -> int:
@@ -161,11 +161,12 @@ def exported(
     activations: Literal["dynamic", "float"] = "dynamic",
 ) -> Path:
     """Export and pack; without a budget, to what a uniform 4 bits take."""
-    from mqtool.exporters import export_model
+    from mqtool.planning.make import make_plan
+
+    from mqtool.exporters.pipeline import export_model
     from mqtool.model.folder import ModelFolder
     from mqtool.packing.size import PackOptions, SizeModel, size_table
     from mqtool.packing.write import pack
-    from mqtool.planning.make import make_plan
 
     say(f"{folder.name}: exporting and packing it")
     if not (folder / "float").is_dir():
@@ -174,7 +175,7 @@ def exported(
     model = ModelFolder.open(folder / "float")
     options = PackOptions(activations, 25)
     budget = (budget_kb or 0) * 1024 or size_table(SizeModel(model, options))[4]
-    # Without integer multipliers codes stay within 7 bits: products of larger ones saturate in
+    # Without integer group scales codes stay within 7 bits: products of larger ones saturate in
     # onnxruntime before 1.30 on x86-64 without VNNI, and the JVM would hear something else.
     plan = make_plan(
         model,
@@ -192,7 +193,7 @@ def exported(
 def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) -> dict[str, Any]:
     """Package a model; what Python hears with it."""
     from mqruntime.audio import load
-    from mqruntime.options import Options
+    from mqruntime.options import DecodingOptions
     from mqruntime.recognition import Recognizer
     from mqtool.bundles.package import package
 
@@ -203,7 +204,7 @@ def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) ->
             pcm = load(clips / clip, recognizer.manifest.sample_rate)
             temperatures = options.get("temperatures")
             chosen = {**options, "temperatures": temperatures and tuple(temperatures)}
-            result = asdict(recognizer.transcribe(pcm, options=Options(**chosen)))
+            result = asdict(recognizer.transcribe(pcm, options=DecodingOptions(**chosen)))
             del result["seconds"], result["timings"]
             expected.append({"clip": clip, "options": options, **result})
     return {"file": bundle.name, "heard": expected}

@@ -13,7 +13,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from mqtool.evaluation.bench import compare
+from mqtool.evaluation.bench import bench_against
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
@@ -47,9 +47,9 @@ def main() -> None:
             packed = Path(scratch) / str(number)
             pack(folder, plan, packed, ranges=calibrate(folder, plan, [], "none"))
             run = {"threads": options.threads, "runs": options.runs}
-            row = {"name": name, "float": compare(packed, options.model, **run)}
+            row = {"name": name, "float": bench_against(packed, options.model, **run)}
             if number:
-                row["dynamic"] = compare(packed, Path(scratch) / "0", **run)
+                row["dynamic"] = bench_against(packed, Path(scratch) / "0", **run)
             rows.append(row)
             print(json.dumps(row), flush=True)
     if options.json:

@@ -39,7 +39,7 @@ Wav2Vec2ForCTC(Wav2Vec2Config()).eval().save_pretrained(source)
 )
 tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"]
 (source / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-from mqtool.exporters import export_model
+from mqtool.exporters.pipeline import export_model
 export_model(str(source), Path(sys.argv[2]))
 """
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy, onnxruntime
 from mqruntime.recognition import Recognizer
-from mqtool.evaluation.measure import utterance
+from mqtool.evaluation.measure import typical_noise
 
 def peak_mb():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
@@ -39,7 +39,7 @@ before, wall, cpu = peak_mb(), time.perf_counter(), time.process_time()
 recognizer = Recognizer.open(model, threads=1, cache=cache)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 opened = peak_mb()
-recognizer.transcribe(utterance(recognizer.manifest))
+recognizer.transcribe(typical_noise(recognizer))
 print(json.dumps({
     "load_ms": 1000 * wall,
     "load_cpu_ms": 1000 * cpu,

@@ -26,7 +26,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mqruntime.engine.session import Session, StoredGraph
-from mqtool.evaluation.bench import in_turn
+from mqtool.evaluation.bench import time_interleaved
 
 HEADS, FRAMES, HEAD_SIZE = {"whisper-tiny.en": 6, "whisper-base": 8}, 1500, 64
 VOCABULARY = 51864
@@ -114,7 +114,7 @@ def main() -> None:
                 ("linear, MatMulNBits", CALLS, *linears(width, 4 * width, threads)),
                 ("output head, MatMulNBits", CALLS, *linears(width, VOCABULARY, threads)),
             ):
-                ms, our_ms = in_turn(other, ours, options.runs, calls)
+                ms, our_ms = time_interleaved(other, ours, options.runs, calls)
                 ratio = ms / our_ms
                 rows.append({"model": model, "threads": threads, "part": part, "ratio": ratio})
                 print(f"{model}, {threads} threads: {part}: {ratio:.2f}", flush=True)

@@ -21,7 +21,7 @@ from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.model.layers import Layer
 from mqtool.observe.moments import capture_moments
 from mqtool.observe.runs import open_graphs
-from mqtool.planning.divergence import FloatOutputs
+from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.quantization.rounding import LayerInput, quantize_weight
 from mqtool.recordings.clips import find_clips
 
@@ -32,7 +32,7 @@ class Uses:
     def __init__(self, folder: ModelFolder, layer: Layer, clips: list) -> None:
         self._folder, self._layer = folder, layer
         self._graphs = open_graphs(folder, lambda model, role: None, threads=1)
-        self._float = FloatOutputs(folder, clips, self._graphs)
+        self._float = ReferenceOutputs(folder, clips, self._graphs)
 
     def divergence(self, looked_up: np.ndarray, head: np.ndarray) -> float:
         """With one table where tokens are looked up and one as output head."""
@@ -53,7 +53,7 @@ class Uses:
 
         role = self._layer.graph
         changed = self._graphs | open_graphs(self._folder, edit, roles=[role], threads=1)
-        return self._float.divergence(changed, hears_anew=False)
+        return self._float.divergence(changed, rerun_encoder=False)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mqtool.evaluation.bench import compare
+from mqtool.evaluation.bench import bench_against
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
@@ -64,7 +64,9 @@ def main() -> None:
         quantize_with_onnxruntime(options.model, int8)
         rows.append({"name": "onnxruntime int8", "load_peak": load_peak(int8)})
         rows[0]["bytes"] = sum(file.stat().st_size for file in int8.iterdir())
-        rows[0]["float"] = compare(int8, options.model, threads=options.threads, runs=options.runs)
+        rows[0]["float"] = bench_against(
+            int8, options.model, threads=options.threads, runs=options.runs
+        )
         for bits in map(int, options.widths.split(",")):
             widths = {layer.name: (bits, 0) for layer in folder.layers}
             size = sizes.exact(widths, 2 * folder.bytes)
@@ -72,10 +74,10 @@ def main() -> None:
             packed = Path(scratch) / f"packed{bits}"
             pack(folder, plan, packed)
             row = {"name": f"{bits} bits", "bytes": size, "load_peak": load_peak(packed)}
-            row["float"] = compare(
+            row["float"] = bench_against(
                 packed, options.model, threads=options.threads, runs=options.runs
             )
-            row["int8"] = compare(packed, int8, threads=options.threads, runs=options.runs)
+            row["int8"] = bench_against(packed, int8, threads=options.threads, runs=options.runs)
             rows.append(row)
             print(row, file=sys.stderr)
     if options.json:

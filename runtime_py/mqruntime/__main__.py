@@ -40,7 +40,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("clips", type=Path, nargs="+", metavar="clip.wav")
     parser.add_argument("--language", help="spoken language (ISO code); default: detected")
     parser.add_argument("--timestamps", action="store_true", help="print when things are said")
-    parser.add_argument("--beams", type=int, default=1, help="hypotheses to follow (Whisper)")
+    parser.add_argument(
+        "--beam-size", "--beams", type=int, default=1, help="hypotheses to follow (Whisper)"
+    )
     parser.add_argument(
         "--cache",
         type=Path,
@@ -70,11 +72,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
-    from mqruntime import audio as wav
-    from mqruntime.options import Options
+    from mqruntime.audio import load
+    from mqruntime.options import DecodingOptions
     from mqruntime.recognition import Recognizer
 
-    options = Options(timestamps=arguments.timestamps or None, beams=arguments.beams)
+    options = DecodingOptions(
+        timestamps=arguments.timestamps or None, beam_size=arguments.beam_size
+    )
     threads, key = arguments.threads, arguments.verify
     cache = arguments.cache
     with Recognizer.open(
@@ -84,7 +88,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             print(f"{cache}: {recognizer.cache_bytes:,} bytes of this model", file=sys.stderr)
         rate = recognizer.manifest.sample_rate
         for clip in arguments.clips:
-            pcm = wav.load(clip, rate)
+            pcm = load(clip, rate)
             result = recognizer.transcribe(pcm, arguments.language, options=options)
             if len(arguments.clips) > 1:
                 print(f"{clip}:")

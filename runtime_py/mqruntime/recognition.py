@@ -1,7 +1,6 @@
 """A model, opened: PCM in, text out."""
 
 import threading
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,23 +10,19 @@ from typing import Self
 import numpy as np
 
 from mqruntime.bundle.file import Bundle
-from mqruntime.bundle.manifest import ROLES, Manifest
+from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.engine.session import Graph, Session, StoredGraph
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
-from mqruntime.options import Options
+from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
 from mqruntime.streaming.energy_vad import VadSettings
 from mqruntime.streaming.stream import Stream
-from mqruntime.tasks import ctc, keywords
-from mqruntime.tasks.whisper.search import check_cancelled
-from mqruntime.tasks.whisper.transcription import Transcription
+from mqruntime.tasks.keywords import KeywordsTask
+from mqruntime.tasks.registry import task_of
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["Recognizer", "Result", "Segment"]
-
-_PIECE_SECONDS, _MARGIN_SECONDS = 20.0, 5.0
-"""Of a long recording, what a CTC model gets at once, and what it hears around it."""
 
 
 class Recognizer:
@@ -40,6 +35,8 @@ class Recognizer:
         vocabulary: the token table; None for keyword models.
 
     Attributes:
+        manifest, graphs, vocabulary: as given.
+        task: what the graphs are given and what they answer (`mqruntime.tasks.task`).
         cache_bytes: what the model's cache takes on the disk; 0 without one.
 
     Raises:
@@ -49,10 +46,11 @@ class Recognizer:
     def __init__(
         self, manifest: Manifest, graphs: Mapping[str, Graph], vocabulary: Vocabulary | None
     ) -> None:
-        missing = ROLES[manifest.task] - set(graphs)
+        self.task = task_of(manifest, vocabulary)
+        missing = set(self.task.roles) - set(graphs)
         if missing:
             raise ManifestError(f"task {manifest.task!r} lacks {sorted(missing)}; export again")
-        if manifest.task != "keywords" and vocabulary is None:
+        if not self.task.classifies and vocabulary is None:
             raise ManifestError(f"task {manifest.task!r} needs a vocabulary; export again")
         self.manifest = manifest
         self.cache_bytes = 0
@@ -152,7 +150,7 @@ class Recognizer:
         pcm: np.ndarray,
         language: str | None = None,
         *,
-        options: Options | None = None,
+        options: DecodingOptions | None = None,
         cancel: threading.Event | None = None,
     ) -> Result:
         """Recognize one recording. Any number of threads may do so at once.
@@ -177,11 +175,14 @@ class Recognizer:
         seconds = len(pcm) / self.manifest.sample_rate
         if len(pcm) < self.manifest.min_samples:
             pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
-        if self.manifest.task == "transcribe":
-            return self._whisper(pcm, language, seconds, options or Options(), cancel)
-        if self.manifest.task == "ctc":
-            return self._ctc(pcm, seconds, cancel)
-        return self._keyword(pcm, seconds)
+        return self.task.transcribe(
+            self.graphs,
+            pcm,
+            seconds=seconds,
+            language=language,
+            options=options or DecodingOptions(),
+            cancel=cancel,
+        )
 
     def keywords(
         self,
@@ -210,39 +211,27 @@ class Recognizer:
             ModelError: this is not a keyword model, or a graph failed.
             AudioError, CancelledError: as of `transcribe`.
         """
-        if self.manifest.task != "keywords":
+        if not isinstance(self.task, KeywordsTask):
             raise ModelError(f"the model's task is {self.manifest.task!r}; it knows no keywords")
-        rate, timings = self.manifest.sample_rate, {"model": 0.0}
-
-        def run(part: np.ndarray) -> np.ndarray:
-            check_cancelled(cancel)
-            return self._logits(part, timings)
-
-        labels = self.manifest.labels
-        found = keywords.sliding(
-            run,
+        return self.task.detect(
+            self.graphs,
             _checked(pcm),
-            window=max(round(window * rate), self.manifest.min_samples),
-            hop=max(round(hop * rate), 1),
             threshold=threshold,
-            ignored=[index for index, label in enumerate(labels) if label in ignored],
+            window=window,
+            hop=hop,
+            ignored=ignored,
+            cancel=cancel,
         )
-        return [
-            Segment(
-                heard.start / rate,
-                heard.end / rate,
-                labels[heard.label],
-                [heard.label],
-                heard.probability,
-            )
-            for heard in found
-        ]
+
+    def first_outputs(self, pcm: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name of the first graph for PCM [samples], at most one window."""
+        return self.task.first_outputs(self.graphs, pcm)
 
     def stream(
         self,
         language: str | None = None,
         *,
-        options: Options | None = None,
+        options: DecodingOptions | None = None,
         vad: VadSettings | None = None,
         partial_seconds: float | None = 1.0,
         cancel: threading.Event | None = None,
@@ -268,82 +257,6 @@ class Recognizer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _whisper(
-        self,
-        pcm: np.ndarray,
-        language: str | None,
-        seconds: float,
-        options: Options,
-        cancel: threading.Event | None,
-    ) -> Result:
-        settings = self.manifest.whisper
-        if settings is None or self.vocabulary is None:
-            raise ManifestError("a transcribe model needs `whisper` and `vocabulary`")
-        if not settings.languages and language not in (None, "en"):
-            raise ModelError(f"language {language!r}: this model knows English only; leave it out")
-        rate = self.manifest.sample_rate
-        work = Transcription(
-            self.graphs, settings, self.vocabulary, rate, language, options, cancel
-        )
-        segments = list(work.segments(pcm))
-        text = " ".join(segment.text for segment in segments if segment.text)
-        tokens = [token for segment in segments for token in segment.tokens]
-        return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
-
-    def _ctc(self, pcm: np.ndarray, seconds: float, cancel: threading.Event | None) -> Result:
-        settings, vocabulary = self.manifest.ctc, self.vocabulary
-        if settings is None or vocabulary is None:
-            raise ManifestError("a ctc model needs `ctc` and `vocabulary`")
-        rate, timings = self.manifest.sample_rate, {"model": 0.0}
-
-        def run(part: np.ndarray) -> np.ndarray:
-            check_cancelled(cancel)
-            return self._logits(part, timings)
-
-        logits = ctc.logits_in_pieces(
-            run, pcm, round(_PIECE_SECONDS * rate), round(_MARGIN_SECONDS * rate)
-        )
-        if logits.shape[-1] > len(vocabulary.tokens):
-            raise ManifestError(
-                f"the vocabulary has {len(vocabulary.tokens)} tokens, the model "
-                f"{logits.shape[-1]}; export again"
-            )
-        found = ctc.spoken(logits, settings.blank)
-        frame = len(pcm) / rate / len(logits)
-        segments = []
-        for word in ctc.words(found, settings.word_delimiter):
-            tokens = [item.token for item in word]
-            segments.append(
-                Segment(
-                    round(word[0].start * frame, 3),
-                    round(min(word[-1].end * frame, seconds), 3),
-                    vocabulary.ctc_text(tokens, None),
-                    tokens,
-                    sum(item.probability for item in word) / len(word),
-                )
-            )
-        tokens = [item.token for item in found]
-        text = " ".join(vocabulary.ctc_text(tokens, settings.word_delimiter).split())
-        return Result(text, tokens, None, seconds, timings, segments=segments)
-
-    def _keyword(self, pcm: np.ndarray, seconds: float) -> Result:
-        timings = {"model": 0.0}
-        index, score = keywords.best_label(self._logits(pcm, timings))
-        label = self.manifest.labels[index]
-        segments = [Segment(0.0, seconds, label, [index], score)]
-        return Result(label, [index], None, seconds, timings, score, segments)
-
-    def _logits(self, pcm: np.ndarray, timings: dict[str, float]) -> np.ndarray:
-        start = time.perf_counter()
-        logits: np.ndarray = self.graphs["model"].run({"pcm": pcm[np.newaxis]})["logits"][0]
-        timings["model"] += time.perf_counter() - start
-        if self.manifest.task == "keywords" and len(logits) != len(self.manifest.labels):
-            raise ManifestError(
-                f"there are {len(self.manifest.labels)} labels, the model has {len(logits)}; "
-                "export again"
-            )
-        return logits
 
 
 @dataclass(frozen=True)

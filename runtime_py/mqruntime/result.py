@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["Result", "Segment"]
+__all__ = ["Result", "Segment", "StreamResult"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,25 @@ class Result:
     timings: dict[str, float] = field(default_factory=dict)
     score: float | None = None
     segments: list[Segment] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What was said in an utterance of live audio.
+
+    Attributes:
+        text: so far, or finally.
+        is_final: whether the utterance has ended; each one ends once. Until then its text may
+            change.
+        start: seconds from the beginning of the stream.
+        end: likewise.
+        language: ISO code, None where the model does not say.
+        score: keyword models: probability of the label.
+    """
+
+    text: str
+    is_final: bool
+    start: float
+    end: float
+    language: str | None
+    score: float | None = None

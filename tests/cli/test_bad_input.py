@@ -19,7 +19,7 @@ import soundfile
 
 from conftest import start_interruptible
 from mqtool.cli.main import main
-from mqtool.exporters.sources.find import ARCHITECTURES
+from mqtool.exporters.families.family import architectures
 from tiny_graph import toy_folder
 
 RATE = 16000
@@ -491,7 +491,7 @@ def _config(folder: Path, config: dict[str, object]) -> None:
         (
             lambda folder: _config(folder, {"architectures": ["BertForMaskedLM"]}),
             "architecture 'BertForMaskedLM' is not supported; supported are "
-            + ", ".join(ARCHITECTURES),
+            + ", ".join(architectures()),
         ),
     ],
 )

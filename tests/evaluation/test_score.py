@@ -5,7 +5,7 @@ import pytest
 
 from fake_ctc import loudness_folder, manifest_csv, reader_folder, spell
 from mqtool.errors import ClipsError, ModelError
-from mqtool.evaluation.bench import bench, compare
+from mqtool.evaluation.bench import bench, bench_against
 from mqtool.evaluation.score import evaluate_model
 from mqtool.recordings.clips import find_clips
 
@@ -76,10 +76,10 @@ def test_bench_refuses_a_broken_model(tmp_path):
 
 def test_compare_alternates_and_refuses_another_task(tmp_path):
     reader, loudness = reader_folder(tmp_path / "a"), loudness_folder(tmp_path / "b")
-    result = compare(reader, reader, threads=1, runs=9)
+    result = bench_against(reader, reader, threads=1, runs=9)
     assert result["model"]["ratio"] == pytest.approx(
         result["model"]["ms"] / result["model"]["other_ms"]
     )
     assert result["bytes"] == result["other_bytes"]
     with pytest.raises(ModelError, match="does 'keywords'"):
-        compare(reader, loudness)
+        bench_against(reader, loudness)

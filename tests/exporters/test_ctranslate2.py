@@ -32,7 +32,7 @@ def folder(model, tmp_path_factory) -> Path:
     [("float32", 0), ("float16", 5e-4), ("bfloat16", 4e-3), ("int8", 4e-3), ("int16", 5e-4)],
 )
 def test_every_parameter_is_read(model, tmp_path, dtype, tolerance):
-    read = load_model(ctranslate2_folder(tmp_path / "model", model, dtype))
+    read, _ = load_model(ctranslate2_folder(tmp_path / "model", model, dtype))
     expected, got = model.state_dict(), read.state_dict()
     assert got.keys() == expected.keys()
     for name, tensor in expected.items():

@@ -8,8 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
 from mqruntime.engine.session import Session
-from mqtool.exporters.families.whisper import mel_filters
-from mqtool.exporters.frontend import prepend_log_mel
+from mqtool.exporters.frontend import mel_filters, prepend_log_mel
 from mqtool.exporters.parity import probe
 
 

@@ -48,7 +48,7 @@ CASES = [
 EXPORT = """
 import json, resource, sys
 from pathlib import Path
-from mqtool.exporters import export_model
+from mqtool.exporters.pipeline import export_model
 result = export_model(sys.argv[1], Path(sys.argv[2]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([result.parameters, result.bytes, result.parity.difference, peak]))

@@ -22,7 +22,7 @@ def test_greedy_tokens_equal_pytorch(speech, whisper_tiny_en, exported_tiny_en, 
 
     That is equality of greedy decoding, checked with one pass of PyTorch a clip.
     """
-    model = load_model(whisper_tiny_en)
+    model, _ = load_model(whisper_tiny_en)
     prompts = find_clips([speech / "prompts" / "manifest.csv"], split="dev", language="en")
     books = find_clips([speech / "librispeech" / "manifest.csv"], split="dev")
     clips = [*list(prompts)[: CLIPS // 2], *list(books)[: CLIPS // 2]]

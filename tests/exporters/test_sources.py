@@ -10,8 +10,9 @@ pytest.importorskip("torch", reason="export needs mqtool[export]")
 from random_sources import wav2vec2_folder, whisper_folder
 
 from mqtool.errors import ExportError, MqError, ParityError
-from mqtool.exporters import export_model
-from mqtool.exporters.sources.find import ARCHITECTURES, find_source
+from mqtool.exporters.families.family import architectures
+from mqtool.exporters.pipeline import export_model
+from mqtool.exporters.sources.find import find_source
 
 
 def refusal(source, tmp_path) -> str:
@@ -57,7 +58,7 @@ def test_an_unsupported_architecture_names_the_supported_ones(source, tmp_path):
     (source / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
     message = refusal(source, tmp_path)
     assert "'BertModel'" in message
-    assert all(name in message for name in ARCHITECTURES)
+    assert all(name in message for name in architectures())
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])

@@ -61,7 +61,7 @@ def test_real_multilingual_settings(whisper_base):
     from mqtool.exporters.sources.find import load_model
     from mqtool.exporters.tokenizer import whisper_settings
 
-    settings = whisper_settings(load_model(whisper_base), read_vocabulary(whisper_base, 51865))
+    settings = whisper_settings(load_model(whisper_base)[0], read_vocabulary(whisper_base, 51865))
     assert (settings.end_of_text, settings.start_of_transcript) == (50257, 50258)
     assert len(settings.languages) == 99
     assert [settings.languages[code] for code in ("en", "zh", "su")] == [50259, 50260, 50357]

@@ -18,7 +18,7 @@ from random_sources import (
 )
 
 from mqruntime.tasks.whisper import decoder as whisper
-from mqtool.exporters import export_model
+from mqtool.exporters.pipeline import export_model
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import gradients as module
 from mqtool.observe.gradients import capture_gradients, divergence_direction

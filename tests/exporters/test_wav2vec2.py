@@ -22,9 +22,9 @@ from random_sources import (
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.session import Session
 from mqruntime.vocabulary import Vocabulary
-from mqtool.exporters import export_model
 from mqtool.exporters.families.wav2vec2 import min_samples
 from mqtool.exporters.parity import probe
+from mqtool.exporters.pipeline import export_model
 
 RELATIVE = CONFORMER | {"position_embeddings_type": "relative"}
 ROTARY = CONFORMER | {"position_embeddings_type": "rotary"}

@@ -15,8 +15,8 @@ from random_sources import WHISPER, WHISPER_TOKENS, random_model, whisper_folder
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.session import Session
 from mqruntime.vocabulary import Vocabulary
-from mqtool.exporters import export_model
 from mqtool.exporters.parity import probe
+from mqtool.exporters.pipeline import export_model
 
 LAYERS, HEADS, SIZE = 3, 4, 8
 

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 
 from mqruntime.engine.session import Session
+from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.frequencies import RowFrequencies, unit_orders
 from mqtool.observe.moments import capture_moments
-from mqtool.packing import frequent
-from mqtool.quantization.calibration_stats import packed_form, prepare
+from mqtool.quantization.calibration_stats import prepare, with_packing_layout
 from mqtool.recordings.clips import Clip, probe_clips
 from tiny_graph import toy_folder
 
@@ -47,10 +47,10 @@ def test_rows_are_in_the_order_of_their_mean_probability(folder, clips):
 
 def test_the_prepared_model_has_the_layers_of_its_packed_form(folder, clips):
     prepared = prepare(folder, clips)
-    form = packed_form(folder, "compensated")
+    form = with_packing_layout(folder, "compensated")
     assert prepared.folder.layers == form.layers != folder.layers
-    assert packed_form(prepared.folder, "compensated") is prepared.folder
-    assert packed_form(folder, "grouped") is folder
+    assert with_packing_layout(prepared.folder, "compensated") is prepared.folder
+    assert with_packing_layout(folder, "grouped") is folder
     for name in ("embed", "embed.frequent"):
         assert prepared.inputs[name].moments.is_matrix
     (order,) = unit_orders(folder).values()

@@ -6,11 +6,11 @@ import pytest
 import soundfile
 
 from mqtool.errors import ModelError
+from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import gradients
 from mqtool.observe import samples as inputs
 from mqtool.observe.gradients import capture_gradients, divergence_direction
-from mqtool.packing import frequent
 from mqtool.recordings.clips import Clip
 from tiny_graph import toy_folder, toy_graph
 

@@ -15,7 +15,7 @@ from mqtool.model.graph_files import load_graph, save_graph, saved_bytes
 from mqtool.model.layers import find_layers
 from mqtool.packing.size import PackOptions, packed_graph
 from mqtool.quantization.rounding import quantize_weight
-from mqtool.quantization.weights import StoredLayer, blank_weight, encode_weight, read_layers
+from mqtool.quantization.weights import StoredLayer, encode_weight, read_layers, weight_spec
 from tiny_graph import toy_graph
 
 PCM = np.random.default_rng(1).normal(0, 0.3, (2, 208)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_packed_graph_equals_the_dequantized_one(
         # The toy has one bias and no norm; float16 storage of it is the only difference.
         assert np.abs(found - expected).max() <= 1e-3 * np.ptp(expected)
 
-    blank = {layer.name: blank_weight(layer, bits, rows_at_lower_bits, opset) for layer in layers}
+    blank = {layer.name: weight_spec(layer, bits, rows_at_lower_bits, opset) for layer in layers}
     sized = packed_graph(toy_graph(), layers, blank, PackOptions("float", opset))
     size = (tmp_path / "packed.onnx").stat().st_size
     assert saved_bytes(sized, tmp_path / "packed.onnx", external=False) == size
@@ -89,8 +89,8 @@ def test_multipliers_are_applied_exactly(
     monkeypatch.setattr(mqtool.packing.rewrite, "LOOKUP_PARAMS", 0 if lookup else 10**9)
     layers, weights, reference = quantized_toy(bits, rows_at_lower_bits, "grouped", scale=4)
     has_signs = 1 < bits <= 5 or (bits, rows_at_lower_bits) == (6, 5)
-    assert (weights["embed"].multipliers.min() < -1) == has_signs
-    assert weights["front.conv"].multipliers is None
+    assert (weights["embed"].group_scales.min() < -1) == has_signs
+    assert weights["front.conv"].group_scales is None
     expected = logits(reference, tmp_path / "float.onnx")
     encoded = {layer.name: encode_weight(layer, weights[layer.name], opset) for layer in layers}
     for activations, tolerance in (("float", 1e-3), ("dynamic", 0.02)):
@@ -99,7 +99,7 @@ def test_multipliers_are_applied_exactly(
             found = logits(packed, tmp_path / "packed.onnx", optimize=optimize)
             assert np.abs(found - expected).max() <= tolerance * np.ptp(expected)
         blank = {
-            layer.name: blank_weight(layer, bits, rows_at_lower_bits, opset, grouped=True)
+            layer.name: weight_spec(layer, bits, rows_at_lower_bits, opset, grouped=True)
             for layer in layers
         }
         sized = packed_graph(toy_graph(scale=4), layers, blank, PackOptions(activations, opset))
@@ -154,7 +154,7 @@ def test_external_data_has_the_predicted_size(tmp_path):
     encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
     packed = packed_graph(toy_graph(), layers, encoded, PackOptions())
     inside = logits(packed, tmp_path / "inside.onnx")
-    blank = {layer.name: blank_weight(layer, 6, 5, 25) for layer in layers}
+    blank = {layer.name: weight_spec(layer, 6, 5, 25) for layer in layers}
     sized = packed_graph(toy_graph(), layers, blank, PackOptions())
     predicted = saved_bytes(sized, tmp_path / "model.onnx", external=True)
     save_graph(packed, tmp_path / "model.onnx", external=True)

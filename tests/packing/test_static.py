@@ -14,7 +14,7 @@ from mqtool.model.folder import layer_weight
 from mqtool.model.graph_files import load_graph, save_graph, saved_bytes
 from mqtool.model.layers import Layer, find_layers
 from mqtool.packing.size import PackOptions, packed_graph
-from mqtool.packing.static import blank_ranges, read_ranges
+from mqtool.packing.static import range_specs, read_ranges
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import encode_weight
@@ -216,8 +216,8 @@ def test_two_ranges_are_found_through_shapes_and_equalizers():
     model, layer = linear("gelu")
     equalize(model.graph, [layer], {"l": np.full(COLUMNS, 2.0, np.float32)})
     assert "Mul" in [node.op_type for node in model.graph]
-    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split == "sign"
-    assert blank_ranges(model.graph, [layer], 8, twin=False)["l"].split is None
+    assert range_specs(model.graph, [layer], 8, twin=True)["l"].split == "sign"
+    assert range_specs(model.graph, [layer], 8, twin=False)["l"].split is None
 
     model, layer = linear("softmax")
     node = next(node for node in model.graph if node.op_type == "MatMul")
@@ -225,6 +225,6 @@ def test_two_ranges_are_found_through_shapes_and_equalizers():
     turned = ir.node("Transpose", [source], attributes={"perm": [0, 2, 1]})
     model.graph.insert_before(node, turned)
     node.replace_input_with(0, turned.outputs[0])
-    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split == "magnitude"
+    assert range_specs(model.graph, [layer], 8, twin=True)["l"].split == "magnitude"
     model, layer = linear("plain")
-    assert blank_ranges(model.graph, [layer], 8, twin=True)["l"].split is None
+    assert range_specs(model.graph, [layer], 8, twin=True)["l"].split is None

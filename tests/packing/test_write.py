@@ -8,8 +8,8 @@ import soundfile
 
 from mqruntime.recognition import Recognizer
 from mqtool.errors import MqError, PackError
+from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
-from mqtool.packing import frequent
 from mqtool.packing import write as pack_module
 from mqtool.packing.size import NO_RECORDINGS, PackOptions, SizeModel, size_model
 from mqtool.packing.write import pack

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mqtool.planning.allocate import marginal_steps
+from mqtool.planning.make import Allocation, fit_plan, make_plan
 
 from mqtool.errors import PlanError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.planning.allocate import marginal_steps
 from mqtool.planning.fit import KB, feasible_bytes
-from mqtool.planning.make import Allocation, fit_plan, make_plan
 from mqtool.planning.refit import plan_options, refit_plan
 from tiny_graph import toy_folder
 
@@ -38,7 +38,7 @@ def test_the_budget_is_kept_and_few_rows_change(folder, method, form):
         assert budget - KB < other.planned_bytes <= budget
         assert plan_options(other) == replace(form, act_bits=form.input_bits)
         # The forms differ by less than 3 KB; more weights than that would be another plan.
-        assert abs(other.paper_bytes - plan.paper_bytes) < 3 * KB
+        assert abs(other.weight_bits_as_bytes - plan.weight_bits_as_bytes) < 3 * KB
         widths = {entry.name: (entry.bits, entry.rows_at_lower_bits) for entry in plan.layers}
         changed = [e for e in other.layers if widths[e.name] != (e.bits, e.rows_at_lower_bits)]
         assert len(changed) <= 3

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mqtool.model.layers import Layer
 from mqtool.quantization.bits import code_range
 from mqtool.quantization.rounding import quantize_weight
-from mqtool.quantization.weights import is_grouped, multiplier_range
+from mqtool.quantization.weights import group_scale_range, is_grouped
 
 
 def layer_of(rows: int, columns: int) -> Layer:
@@ -43,10 +43,10 @@ def test_a_row_of_zeros_stays_zero():
 
 
 def test_groups_by_hand():
-    """One group reaches to 64 above zero, one to -8: multipliers -8 and 1, and both fit exactly."""
+    """One group reaches to 64 above zero, one to -8: group scales -8 and 1, and both fit exactly."""
     weight = np.concatenate([np.tile([64.0, -40.0], 16), np.tile([-8.0, 5.0], 16)])
     quantized = quantize_weight(layer_of(1, 64), weight[None].astype(np.float32), 4, 0, "grouped")
-    assert quantized.multipliers.tolist() == [[-8, 1]]
+    assert quantized.group_scales.tolist() == [[-8, 1]]
     assert quantized.scale.tolist() == [1.0]
     assert quantized.codes[0, [0, 1, 32, 33]].tolist() == [-8, 5, -8, 5]
     np.testing.assert_array_equal(quantized.dequantize()[0], weight)
@@ -79,12 +79,12 @@ def test_codes_scales_and_multipliers_are_storable(bits, lower, seed):
         low, high = code_range(bits)
         assert low <= quantized.codes.min() <= quantized.codes.max() <= high
         if rounding == "grouped":
-            products = quantized.codes * np.repeat(quantized.multipliers, 32, axis=1)
+            products = quantized.codes * np.repeat(quantized.group_scales, 32, axis=1)
             assert -128 <= products.min() <= products.max() <= 127
             if is_grouped(layer, bits):
-                least, most = multiplier_range(bits - 1 if lower else bits)
-                assert least <= quantized.multipliers.min() <= quantized.multipliers.max() <= most
-                assert (quantized.multipliers != 0).all()
+                least, most = group_scale_range(bits - 1 if lower else bits)
+                assert least <= quantized.group_scales.min() <= quantized.group_scales.max() <= most
+                assert (quantized.group_scales != 0).all()
 
 
 @pytest.mark.parametrize("bits", range(2, 8))

@@ -6,7 +6,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqruntime import audio as wav
+from mqruntime import audio
 from mqruntime.errors import AudioError
 
 
@@ -18,7 +18,7 @@ def test_reads_what_libsndfile_reads(tmp_path, subtype, container, channels):
     samples = np.random.default_rng(1).uniform(-1, 1, (777, channels))
     soundfile.write(path, samples, 22050, subtype=subtype, format=container)
     expected, expected_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    pcm, rate = wav.read(path)
+    pcm, rate = audio.read(path)
     assert rate == expected_rate
     assert pcm.dtype == np.float32
     np.testing.assert_array_equal(pcm, expected)
@@ -29,7 +29,7 @@ def test_real_speech_is_the_same_as_through_libsndfile(tmp_path, speech):
     flac = next((speech / "librispeech" / "dev").glob("*.flac"))
     samples, rate = soundfile.read(flac, dtype="float32")
     soundfile.write(tmp_path / "clip.wav", samples, rate, subtype="PCM_16")
-    np.testing.assert_array_equal(wav.load(tmp_path / "clip.wav"), samples)
+    np.testing.assert_array_equal(audio.load(tmp_path / "clip.wav"), samples)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 48000, 96000])
@@ -37,19 +37,19 @@ def test_resampling_keeps_sines_and_removes_aliases(rate):
     times = np.arange(rate) / rate
     for share in (0.05, 0.25, 0.43):
         frequency = share * min(rate, 16000)
-        resampled = wav.resample(np.sin(2 * np.pi * frequency * times), rate, 16000)
+        resampled = audio.resample(np.sin(2 * np.pi * frequency * times), rate, 16000)
         assert len(resampled) == 16000
         expected = np.sin(2 * np.pi * frequency * np.arange(16000) / 16000)
         assert np.abs(resampled - expected)[1000:-1000].max() < 10 ** (-90 / 20)
     if rate > 2 * 8400:
-        alias = wav.resample(np.sin(2 * np.pi * 8400 * times), rate, 16000)
+        alias = audio.resample(np.sin(2 * np.pi * 8400 * times), rate, 16000)
         assert np.abs(alias)[1000:-1000].max() < 10 ** (-90 / 20)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1000, 192_000))
 def test_resampled_length_and_constant(samples, rate):
-    resampled = wav.resample(np.zeros(samples), rate, 16000)
+    resampled = audio.resample(np.zeros(samples), rate, 16000)
     assert len(resampled) == -(-samples * 16000 // rate)
 
 
@@ -81,7 +81,7 @@ def good(tmp_path) -> bytes:
 )
 def test_broken_files_are_refused_in_one_line(tmp_path, good, change, message):
     with pytest.raises(AudioError, match=message) as caught:
-        wav.read(_wav(tmp_path, change(good)))
+        audio.read(_wav(tmp_path, change(good)))
     assert "\n" not in str(caught.value)
 
 
@@ -90,13 +90,13 @@ def test_nan_and_missing_files_are_refused(tmp_path):
     samples[3] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, 16000, subtype="FLOAT")
     with pytest.raises(AudioError, match="NaN"):
-        wav.read(tmp_path / "nan.wav")
+        audio.read(tmp_path / "nan.wav")
     with pytest.raises(AudioError, match=r"absent\.wav: cannot be read"):
-        wav.read(tmp_path / "absent.wav")
+        audio.read(tmp_path / "absent.wav")
 
 
 def test_streamed_file_with_unknown_length_is_read(tmp_path, good):
     position = good.index(b"data") + 4
     streamed = good[:position] + b"\xff\xff\xff\xff" + good[position + 4 :]
-    pcm, _ = wav.read(_wav(tmp_path, streamed))
+    pcm, _ = audio.read(_wav(tmp_path, streamed))
     assert pcm.shape == (100, 1)

@@ -76,7 +76,7 @@ def test_verify(tmp_path, bundle, clip, capsys):
         (["{bundle}", "absent.wav"], "cannot be read"),
         (["{bundle}", "{bundle}"], "is not a WAV file"),
         (["{clip}", "{clip}"], "is no zip file"),
-        (["{bundle}", "{clip}", "--beams", "99"], "beams is 99"),
+        (["{bundle}", "{clip}", "--beam-size", "99"], "beam_size is 99"),
         (["selftest", "absent.mqz"], "No such file"),
     ],
 )

@@ -12,11 +12,11 @@ import pytest
 import fake_whisper
 from mqruntime.bundle.manifest import Manifest, WhisperSettings
 from mqruntime.errors import CancelledError, ModelError
-from mqruntime.options import Options
+from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
-from mqruntime.tasks.whisper.search import Window, beam_search, sample
+from mqruntime.tasks.whisper.search import DecodingContext, beam_search, sample
 from mqruntime.vocabulary import Vocabulary
 
 # Tokens 0 to 5 are text, the rest as below; timestamps reach to 1500, 30 s.
@@ -140,7 +140,7 @@ def test_a_window_that_ends_with_an_end_is_done():
 
 def test_times_never_exceed_the_recording():
     say = script({1.0: [at(0), 0, at(28)]})
-    options = Options(timestamps=True)
+    options = DecodingOptions(timestamps=True)
     (segment,) = recognizer(say).transcribe(pcm(2.5, {0: 1.0}), options=options).segments
     assert (segment.start, segment.end) == (0, 2.5)
     say = script({1.0: [at(0), 0, at(2.5), at(2.52), 1, at(2.6)]})
@@ -150,7 +150,7 @@ def test_times_never_exceed_the_recording():
 
 def test_a_phrase_without_end_lasts_to_the_end_of_its_window():
     say = script({1.0: [at(0.4), 0, 1]})
-    options = Options(timestamps=True)
+    options = DecodingOptions(timestamps=True)
     (segment,) = recognizer(say).transcribe(pcm(3, {0: 1.0}), options=options).segments
     assert (segment.start, segment.end, segment.text) == (0.4, 3.0, "ab")
 
@@ -185,11 +185,11 @@ def test_repetition_raises_the_temperature():
 
     model = recognizer(say)
     greedy = model.transcribe(
-        pcm(3, {0: 1.0}), options=Options(timestamps=True, temperatures=(0.0,))
+        pcm(3, {0: 1.0}), options=DecodingOptions(timestamps=True, temperature=(0.0,))
     )
     assert greedy.text == "a" * 38
-    result = model.transcribe(pcm(3, {0: 1.0}), options=Options(timestamps=True))
-    again = model.transcribe(pcm(3, {0: 1.0}), options=Options(timestamps=True))
+    result = model.transcribe(pcm(3, {0: 1.0}), options=DecodingOptions(timestamps=True))
+    again = model.transcribe(pcm(3, {0: 1.0}), options=DecodingOptions(timestamps=True))
     assert result.text.endswith("b")
     assert len(result.text) < 38
     assert result.tokens == again.tokens, "the seed is always the same"
@@ -209,7 +209,7 @@ def test_beams_find_what_greedy_misses():
         return scores
 
     cross = Encoder().run({"pcm": np.ones((1, WINDOW), np.float32)})
-    window = Window(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
+    window = DecodingContext(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
     greedy = sample(window, 0.0)
     best = beam_search(window, 3)
     assert greedy.tokens[0] == 0
@@ -227,7 +227,7 @@ def test_one_beam_is_greedy():
         return table[(7 * len(tokens) + 3 * sum(tokens)) % 50]
 
     cross = Encoder().run({"pcm": np.ones((1, WINDOW), np.float32)})
-    window = Window(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
+    window = DecodingContext(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
     greedy = sample(window, 0.0)
     assert greedy.tokens
     assert beam_search(window, 1).tokens == greedy.tokens
@@ -238,7 +238,7 @@ def test_one_beam_is_greedy():
 def allowed(tokens: list[int]) -> set[int]:
     scores = np.zeros(VOCABULARY)
     scores[: EOT + 1] = 20.0  # text is likelier than all timestamps together
-    timestamps.restrict(scores, SETTINGS, tokens)
+    timestamps.apply_timestamp_rules(scores, SETTINGS, tokens)
     return set(np.flatnonzero(np.isfinite(scores)).tolist())
 
 
@@ -256,7 +256,7 @@ def test_what_may_follow_what():
 def test_timestamps_that_are_likelier_together_win():
     scores = np.zeros(VOCABULARY)
     scores[2] = 1.0
-    timestamps.restrict(scores, SETTINGS, [at(0.2), 3])
+    timestamps.apply_timestamp_rules(scores, SETTINGS, [at(0.2), 3])
     assert not np.isfinite(scores[:BEGIN]).any()
 
 
@@ -272,14 +272,14 @@ def test_a_model_of_tables_takes_every_way(tmp_path):
     with Recognizer.open(fake_whisper.whisper_folder(tmp_path), threads=1) as model:
 
         def heard(**options: object) -> list[tuple[list[int], float]]:
-            result = model.transcribe(samples, options=Options(**options))
+            result = model.transcribe(samples, options=DecodingOptions(**options))
             return [(s.tokens, s.score) for s in result.segments]
 
         greedy = heard(timestamps=False)
         assert len(greedy) == 4
-        beams = heard(timestamps=False, beams=8)
+        beams = heard(timestamps=False, beam_size=8)
         assert all(b[1] > g[1] for b, g in zip(beams, greedy, strict=True))
-        fallback = heard(timestamps=False, temperatures=(0.0, 0.5, 1.0))
+        fallback = heard(timestamps=False, temperature=(0.0, 0.5, 1.0))
         assert [f == g for f, g in zip(fallback, greedy, strict=True)] == [True, False, True, False]
         timed = model.transcribe(samples)
         assert len(timed.segments) > 3
@@ -320,6 +320,12 @@ def test_memory_does_not_grow_with_the_recording():
 
 
 def test_options_out_of_range_are_refused():
-    for wrong in ({"beams": 0}, {"beams": 17}, {"temperatures": ()}, {"temperatures": (-1.0,)}):
-        with pytest.raises(ModelError, match=r"beams is|temperatures are"):
-            Options(**wrong)
+    for wrong in (
+        {"beam_size": 0},
+        {"beam_size": 17},
+        {"temperature": ()},
+        {"temperature": (-1.0,)},
+        {"temperature": 3.0},
+    ):
+        with pytest.raises(ModelError, match=r"beam_size is|temperature is"):
+            DecodingOptions(**wrong)

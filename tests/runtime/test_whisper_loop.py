@@ -10,7 +10,7 @@ from onnx import parser
 from mqruntime.bundle.manifest import Manifest, WhisperSettings
 from mqruntime.engine.session import Session
 from mqruntime.errors import AudioError, ModelError
-from mqruntime.options import Options
+from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.vocabulary import Vocabulary
@@ -183,7 +183,7 @@ def recognizer(graphs: tuple[Session, Session], **changes: object) -> Recognizer
 
 def test_long_audio_is_cut_into_windows(graphs):
     pcm = np.concatenate([np.full(960, 2.0), np.full(10, 3.0)]).astype(np.float32)
-    result = recognizer(graphs).transcribe(pcm, options=Options(timestamps=False))
+    result = recognizer(graphs).transcribe(pcm, options=DecodingOptions(timestamps=False))
     prompt = [SOT, NO_TIMESTAMPS]
     assert result.tokens == expected(2.0, prompt, 10) + expected(3.0, prompt, 10)
     assert result.seconds == 970 / 16000

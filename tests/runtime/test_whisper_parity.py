@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mqruntime.options import Options
+from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
-from mqruntime.tasks.whisper.search import Window, sample
+from mqruntime.tasks.whisper.search import DecodingContext, sample
 from mqtool.recordings.clips import find_clips
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
@@ -53,7 +53,7 @@ def test_timestamps_equal_those_of_transformers(
             pcm = pcm[: settings.window]
             cross = whisper.encode(recognizer.graphs["encoder"], settings, pcm)
             prompt = whisper.prompt_tokens(settings, "en", timestamps=True)
-            window = Window(recognizer.graphs["decoder"], settings, cross, prompt, True)
+            window = DecodingContext(recognizer.graphs["decoder"], settings, cross, prompt, True)
             greedy = sample(window, 0.0)
             # Where a window ends in the middle of a phrase, `generate` goes on with a second one.
             expected = reference.tokens(pcm, timestamps=True)[: len(greedy.tokens)]
@@ -69,7 +69,10 @@ def test_beams_hear_what_greedy_hears_or_better(speech, exported_tiny_en):
     normalize, wrong = text_normalizer("en"), {}
     with Recognizer.open(exported_tiny_en) as recognizer:
         for beams in (1, 3):
-            results = [recognizer.transcribe(c.pcm(), options=Options(beams=beams)) for c in books]
+            results = [
+                recognizer.transcribe(c.pcm(), options=DecodingOptions(beam_size=beams))
+                for c in books
+            ]
             wrong[beams] = sum(
                 count_errors(normalize(clip.transcript), normalize(result.text)).word_errors
                 for clip, result in zip(books, results, strict=True)
@@ -86,7 +89,7 @@ def test_a_long_recording_reads_like_its_sentences(speech, exported_tiny_en):
     pcm = np.concatenate([part for clip in books for part in (clip.pcm(), pause)])
     normalize = text_normalizer("en")
     with Recognizer.open(exported_tiny_en) as recognizer:
-        result = recognizer.transcribe(pcm, options=Options(temperatures=(0.0,)))
+        result = recognizer.transcribe(pcm, options=DecodingOptions(temperature=(0.0,)))
     transcript = normalize(" ".join(clip.transcript for clip in books))
     errors = count_errors(transcript, normalize(result.text))
     # One by one, 11 % of the words are wrong; in one piece the model, here as in transformers,

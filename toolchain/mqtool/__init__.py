@@ -1,7 +1,86 @@
-"""Label-free, personal, byte-exact quantization of speech models for ONNX Runtime."""
+"""A speech-recognition model in N kilobytes, quantized for one person, for ONNX Runtime.
+
+    import mqtool
+
+    model = mqtool.export("openai/whisper-tiny.en", output="model/")
+    packed = mqtool.quantize(
+        model, budget_kb=12_000, recordings="recordings/", output="packed/"
+    )
+    print(packed.bytes, packed.average_bits, packed.validation.word_difference)
+
+Names are imported when they are first used, so that `import mqtool` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
 
 import mqruntime  # sets ORT_DISABLE_TELEMETRY before anything can load onnxruntime
+from mqruntime._lazy import lazy_names
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from mqruntime.errors import AudioError, ManifestError, ModelError, MqError
+    from mqtool.api.bundling import keygen, package
+    from mqtool.api.measuring import bench, evaluate, inspect, transcribe, validate
+    from mqtool.api.quantizing import export, pack, plan, quantize, sizes
+    from mqtool.api.results import PackedModel
+    from mqtool.errors import (
+        BudgetError,
+        ClipsError,
+        ExportError,
+        OptionError,
+        PackError,
+        ParityError,
+        PlanError,
+    )
+    from mqtool.experiments.api import ablate, matrix, sweep
+    from mqtool.packing.plan_file import Plan
+
+__all__ = [
+    "AudioError",
+    "BudgetError",
+    "ClipsError",
+    "ExportError",
+    "ManifestError",
+    "ModelError",
+    "MqError",
+    "OptionError",
+    "PackError",
+    "PackedModel",
+    "ParityError",
+    "Plan",
+    "PlanError",
+    "__version__",
+    "ablate",
+    "bench",
+    "evaluate",
+    "export",
+    "inspect",
+    "keygen",
+    "matrix",
+    "pack",
+    "package",
+    "plan",
+    "quantize",
+    "sizes",
+    "sweep",
+    "transcribe",
+    "validate",
+]
 
 __version__ = mqruntime.__version__
+
+_ERRORS = [name for name in __all__ if name.endswith("Error")]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(_ERRORS, "mqtool.errors"),
+        **dict.fromkeys(["keygen", "package"], "mqtool.api.bundling"),
+        **dict.fromkeys(
+            ["bench", "evaluate", "inspect", "transcribe", "validate"], "mqtool.api.measuring"
+        ),
+        **dict.fromkeys(["export", "pack", "plan", "quantize", "sizes"], "mqtool.api.quantizing"),
+        **dict.fromkeys(["ablate", "matrix", "sweep"], "mqtool.experiments.api"),
+        "PackedModel": "mqtool.api.results",
+        "Plan": "mqtool.packing.plan_file",
+    },
+)

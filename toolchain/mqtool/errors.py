@@ -10,6 +10,7 @@ __all__ = [
     "ManifestError",
     "ModelError",
     "MqError",
+    "OptionError",
     "PackError",
     "ParityError",
     "PlanError",
@@ -26,6 +27,10 @@ class ExportError(MqError):
 
 class ParityError(ExportError):
     """Graphs that disagree with their reference; the message holds the figure."""
+
+
+class OptionError(MqError):
+    """An option's value that is not known, or options that do not go together: wrong usage."""
 
 
 class PlanError(MqError):

@@ -49,8 +49,12 @@ MANIFEST_NAME = "model.json"
 
 Task = Literal["transcribe", "ctc", "keywords"]
 
-ROLES = {"transcribe": {"encoder", "decoder"}, "ctc": {"model"}, "keywords": {"model"}}
-"""Roles of a task's graphs."""
+ROLES: dict[str, tuple[str, ...]] = {
+    "transcribe": ("encoder", "decoder"),
+    "ctc": ("model",),
+    "keywords": ("model",),
+}
+"""Roles of a task's graphs, in the order in which values pass through them."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -214,7 +218,7 @@ class Manifest:
         """
         if self.format != FORMAT:
             raise ValueError(f"format {self.format!r}, this version reads {FORMAT}")
-        roles = ROLES[self.task]
+        roles = set(ROLES[self.task])
         if set(self.graphs) != roles:
             raise ValueError(f"task {self.task!r} has graphs {sorted(self.graphs)}, not {roles}")
         if not 8000 <= self.sample_rate <= 48000:

@@ -7,21 +7,35 @@ equal.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mqruntime import audio as wav
+from mqruntime import audio
 from mqruntime.bundle.fields import parse_json, read_fields
 from mqruntime.bundle.file import Bundle
+from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import BundleError
-from mqruntime.recognition import Recognizer
-from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.result import Result
 
 __all__ = ["Checked", "Golden", "GoldenClip", "OutputFigures", "hear", "read_golden", "selftest"]
 
 GOLDEN_FORMAT = 1
 TOLERANCE = 0.02
+
+
+class Tested(Protocol):
+    """What a self-test needs of a recognizer."""
+
+    manifest: Manifest
+
+    def transcribe(self, pcm: np.ndarray) -> Result:
+        """See `mqruntime.Recognizer.transcribe`."""
+        ...
+
+    def first_outputs(self, pcm: np.ndarray) -> dict[str, np.ndarray]:
+        """See `mqruntime.Recognizer.first_outputs`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class Checked:
         return same == (self.heard.tokens, self.heard.text, self.heard.language) and self.worst <= 1
 
 
-def selftest(bundle: Bundle, recognizer: Recognizer) -> Iterator[Checked]:
+def selftest(bundle: Bundle, recognizer: Tested) -> Iterator[Checked]:
     """Run a bundle's golden clips, one after the other.
 
     Args:
@@ -87,8 +101,8 @@ def selftest(bundle: Bundle, recognizer: Recognizer) -> Iterator[Checked]:
     """
     golden = read_golden(bundle)
     for clip in golden.clips:
-        pcm, rate = wav.parse(bytes(bundle.read(clip.pcm)), f"{bundle.path}/{clip.pcm}")
-        pcm = wav.resample(pcm[:, 0], rate, recognizer.manifest.sample_rate)
+        pcm, rate = audio.parse(bytes(bundle.read(clip.pcm)), f"{bundle.path}/{clip.pcm}")
+        pcm = audio.resample(pcm[:, 0], rate, recognizer.manifest.sample_rate)
         heard = hear(recognizer, pcm, clip.pcm)
         yield Checked(clip, heard, _worst(clip, heard) / golden.tolerance)
 
@@ -111,16 +125,9 @@ def read_golden(bundle: Bundle) -> Golden:
     return golden
 
 
-def hear(recognizer: Recognizer, pcm: np.ndarray, name: str) -> GoldenClip:
+def hear(recognizer: Tested, pcm: np.ndarray, name: str) -> GoldenClip:
     """What a model makes of PCM [samples]: text, and figures of the first graph's outputs."""
-    manifest = recognizer.manifest
-    if manifest.whisper is not None:
-        outputs: dict[str, np.ndarray] = whisper.encode(
-            recognizer.graphs["encoder"], manifest.whisper, pcm
-        )
-    else:
-        padded = np.pad(pcm, (0, max(0, manifest.min_samples - len(pcm))))
-        outputs = recognizer.graphs["model"].run({"pcm": padded[np.newaxis]})
+    outputs = recognizer.first_outputs(pcm)
     result = recognizer.transcribe(pcm)
     figures = {output: _figures(values) for output, values in sorted(outputs.items())}
     return GoldenClip(name, result.language, result.tokens, result.text, figures)

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "DAMAGED",
     "INT8",
     "INT32",
-    "MIDDLE",
+    "PARSE_ERRORS",
     "UINT8",
+    "UINT8_ZERO_POINT",
     "Codes",
     "Graph",
     "Model",
@@ -38,13 +38,13 @@ __all__ = [
     "message",
 ]
 
-DAMAGED = (ValueError, LookupError, ArithmeticError, RecursionError)
+PARSE_ERRORS = (ValueError, LookupError, ArithmeticError, RecursionError)
 """What reading a damaged file may raise."""
 
 UINT8 = 2
 INT8 = 3
 INT32 = 6
-MIDDLE = 128
+UINT8_ZERO_POINT = 128
 """The zero point of weights that are uint8 where others are int8."""
 
 Codes = NDArray[np.int8] | NDArray[np.uint8]
@@ -194,7 +194,9 @@ class Graph:
                 continue
             kept.append(field.span)
         if unsigned:
-            middle = integer(2, UINT8) + message(8, _MIDDLE_NAME) + message(9, bytes([MIDDLE]))
+            middle = (
+                integer(2, UINT8) + message(8, _MIDDLE_NAME) + message(9, bytes([UINT8_ZERO_POINT]))
+            )
             kept.append(message(5, middle))
         return [*kept, *(message(5, _external_tensor(*item)) for item in arrays.items())]
 
@@ -249,7 +251,7 @@ def external_files(message: memoryview, kind: str = "model") -> set[str]:
     """Every other file that a tensor says its data is in, wherever in a model it is.
 
     Raises:
-        one of `DAMAGED`: it is not a serialized ModelProto.
+        one of `PARSE_ERRORS`: it is not a serialized ModelProto.
     """
     if kind == "tensor":
         location = Tensor(message).location

@@ -13,14 +13,22 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mqruntime.engine.onnx_file import DAMAGED, INT8, MIDDLE, UINT8, Codes, Graph, Model
+from mqruntime.engine.onnx_file import (
+    INT8,
+    PARSE_ERRORS,
+    UINT8,
+    UINT8_ZERO_POINT,
+    Codes,
+    Graph,
+    Model,
+)
 
 __all__ = ["UnpackedModel", "unpack_model"]
 
 Signed = NDArray[np.int8]
 
 _CODES_SUFFIX = ".codes"
-_PLANES, _MULTIPLIERS = ".weight/", ".multipliers/"
+_PLANES, _GROUP_SCALES = ".weight/", ".multipliers/"
 """What is stored of a part: `{layer}.weight/{part}/{plane}:{width}`, `{layer}.multipliers/{part}`.
 A part goes by the beginning of its planes' names, `{layer}.weight/{part}/`."""
 
@@ -28,7 +36,7 @@ _WHOLE_SUFFIX = ".weight/0/0:8"
 """The first plane of a layer; if there is no other, it is the weight as the graph uses it."""
 
 _GROUP_SIZE = 32
-_MULTIPLIER_BITS = 4
+_GROUP_SCALE_BITS = 4
 _LARGE = 1 << 16
 _BLOCK = 1 << 16
 """About how many weights are decoded at a time: temporaries stay in the cache."""
@@ -85,7 +93,7 @@ def unpack_model(
         if not codes:
             return None
         skeleton = model.with_external(codes)
-    except DAMAGED:
+    except PARSE_ERRORS:
         return None
     return UnpackedModel(skeleton, codes)
 
@@ -157,9 +165,11 @@ def _ranks(graph: Graph, name: str, data: Mapping[str, memoryview], rows: int) -
 
 
 def _as_unsigned(codes: Codes) -> NDArray[np.uint8]:
-    """Codes more by `MIDDLE`, in place where they are not a view of the file."""
+    """Codes more by `UINT8_ZERO_POINT`, in place where they are not a view of the file."""
     unsigned = codes.view(np.uint8)
-    return np.bitwise_xor(unsigned, MIDDLE, out=unsigned if codes.flags.writeable else None)
+    return np.bitwise_xor(
+        unsigned, UINT8_ZERO_POINT, out=unsigned if codes.flags.writeable else None
+    )
 
 
 def _stored_codes(graph: Graph, needed: set[str], unsigned: bool) -> dict[str, Signed]:
@@ -183,7 +193,7 @@ def _check_all_used(graph: Graph, parts: list[str]) -> None:
     """Refuse layers with stored parts beyond those that the codes are put together from."""
     layers = {part.partition(_PLANES)[0] for part in parts}
     for name in graph.tensors:
-        layer, found, index = name.replace(_MULTIPLIERS, _PLANES).partition(_PLANES)
+        layer, found, index = name.replace(_GROUP_SCALES, _PLANES).partition(_PLANES)
         if found and layer in layers and f"{layer}{_PLANES}{index.partition('/')[0]}/" not in parts:
             raise ValueError(f"{name} is stored, but {layer} is made of {parts}")
 
@@ -257,13 +267,13 @@ class _Part:
             values <<= sum(widths[number + 1 :])
             stored = graph.tensors[name].bytes(data)
             self.planes.append(_Plane(stored, width, values, (lines, length), is_table))
-        self.multipliers = None
-        if tensor := graph.tensors.get(prefix.replace(_PLANES, _MULTIPLIERS).removesuffix("/")):
+        self.group_scales = None
+        if tensor := graph.tensors.get(prefix.replace(_PLANES, _GROUP_SCALES).removesuffix("/")):
             groups = self.columns // _GROUP_SIZE
             shape = (lines, groups) if is_table else (groups, length)
-            values = _signed(np.arange(2**_MULTIPLIER_BITS))
-            plane = _Plane(tensor.bytes(data), _MULTIPLIER_BITS, values, shape, is_table)
-            self.multipliers = plane.lines(slice(0, shape[0]))
+            values = _signed(np.arange(2**_GROUP_SCALE_BITS))
+            plane = _Plane(tensor.bytes(data), _GROUP_SCALE_BITS, values, shape, is_table)
+            self.group_scales = plane.lines(slice(0, shape[0]))
 
     def blocks(self) -> Iterator[slice]:
         """All lines, in blocks that begin at whole bytes and whole groups."""
@@ -276,15 +286,15 @@ class _Part:
         codes = self.planes[0].lines(lines)
         for plane in self.planes[1:]:
             codes |= plane.lines(lines)
-        if self.multipliers is None:
+        if self.group_scales is None:
             return codes
         if isinstance(lines, slice) and not self.is_table:
             grouped = codes.reshape(-1, _GROUP_SIZE, self.length)
             groups = slice(lines.start // _GROUP_SIZE, lines.stop // _GROUP_SIZE)
-            factors = self.multipliers[groups, None]
+            factors = self.group_scales[groups, None]
         else:
             grouped = codes.reshape(len(codes), self.length // _GROUP_SIZE, _GROUP_SIZE)
-            factors = self.multipliers[lines, :, None]
+            factors = self.group_scales[lines, :, None]
         product: Signed = (grouped * factors).reshape(codes.shape)
         return product
 

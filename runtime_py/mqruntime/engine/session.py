@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mqruntime.engine.onnx_file import DAMAGED, external_files, map_file
+from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files, map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.errors import ModelError
@@ -180,7 +180,7 @@ def _mapped(path: Path) -> StoredGraph:
 def _check_external(graph: StoredGraph) -> None:
     try:
         outside = external_files(graph.content) - graph.data.keys()
-    except DAMAGED as error:
+    except PARSE_ERRORS as error:
         raise ModelError(f"{graph.name}: is not an ONNX graph ({error}); pack again") from None
     if outside:
         raise ModelError(

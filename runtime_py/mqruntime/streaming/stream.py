@@ -2,40 +2,33 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from mqruntime.options import Options
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.options import DecodingOptions
+from mqruntime.result import Result, StreamResult
 from mqruntime.streaming.energy_vad import EnergyVad, Utterance, VadSettings
 
-if TYPE_CHECKING:
-    from mqruntime.recognition import Recognizer
-
-__all__ = ["Heard", "Stream"]
+__all__ = ["Stream", "Transcriber"]
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What was said in an utterance.
+class Transcriber(Protocol):
+    """What a stream needs of a recognizer."""
 
-    Attributes:
-        text: so far, or finally.
-        is_final: whether the utterance has ended; each one ends once. Until then its text may
-            change.
-        start: seconds from the beginning of the stream.
-        end: likewise.
-        language: ISO code, None where the model does not say.
-        score: keyword models: probability of the label.
-    """
+    manifest: Manifest
 
-    text: str
-    is_final: bool
-    start: float
-    end: float
-    language: str | None
-    score: float | None = None
+    def transcribe(
+        self,
+        pcm: np.ndarray,
+        language: str | None = None,
+        *,
+        options: DecodingOptions | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """See `mqruntime.Recognizer.transcribe`."""
+        ...
 
 
 class Stream:
@@ -46,7 +39,7 @@ class Stream:
     heard, and once when it has ended. Memory holds one utterance.
 
     Args:
-        recognizer: what hears.
+        recognizer: what recognizes; a `Recognizer`.
         language: as of `Recognizer.transcribe`.
         options: likewise.
         vad: when an utterance begins and ends.
@@ -56,10 +49,10 @@ class Stream:
 
     def __init__(
         self,
-        recognizer: "Recognizer",
+        recognizer: Transcriber,
         *,
         language: str | None = None,
-        options: Options | None = None,
+        options: DecodingOptions | None = None,
         vad: VadSettings | None = None,
         partial_seconds: float | None = 1.0,
         cancel: threading.Event | None = None,
@@ -71,7 +64,7 @@ class Stream:
         self._partial = None if partial_seconds is None else round(partial_seconds * self._rate)
         self._heard_until = 0  # samples from the beginning of the stream
 
-    def feed(self, chunk: np.ndarray) -> Iterator[Heard]:
+    def feed(self, chunk: np.ndarray) -> Iterator[StreamResult]:
         """Take a chunk of PCM in.
 
         Args:
@@ -85,24 +78,24 @@ class Stream:
             AudioError, ModelError, CancelledError: as `Recognizer.transcribe`.
         """
         for utterance in self._vad.feed(chunk):
-            yield self._hear(utterance, is_final=True)
+            yield self._recognize(utterance, is_final=True)
         current = self._vad.current()
         if current is None or self._partial is None:
             return
         end = current.start + len(current.pcm)
         if end - max(self._heard_until, current.start) >= self._partial:
             self._heard_until = end
-            yield self._hear(current, is_final=False)
+            yield self._recognize(current, is_final=False)
 
-    def finish(self) -> Iterator[Heard]:
+    def finish(self) -> Iterator[StreamResult]:
         """End the stream; the final text of what was being said, if anything was."""
         for utterance in self._vad.finish():
-            yield self._hear(utterance, is_final=True)
+            yield self._recognize(utterance, is_final=True)
 
-    def _hear(self, utterance: Utterance, *, is_final: bool) -> Heard:
+    def _recognize(self, utterance: Utterance, *, is_final: bool) -> StreamResult:
         result = self._recognizer.transcribe(
             utterance.pcm, self._language, options=self._options, cancel=self._cancel
         )
         start = utterance.start / self._rate
         end = start + len(utterance.pcm) / self._rate
-        return Heard(result.text, is_final, start, end, result.language, result.score)
+        return StreamResult(result.text, is_final, start, end, result.language, result.score)

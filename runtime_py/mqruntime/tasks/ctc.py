@@ -1,12 +1,24 @@
 """Greedy CTC decoding: Graves et al., "Connectionist Temporal Classification" (2006), 3.2."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-__all__ = ["Spoken", "collapse", "greedy", "logits_in_pieces", "spoken", "words"]
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.errors import ManifestError
+from mqruntime.options import DecodingOptions
+from mqruntime.result import Result, Segment
+from mqruntime.tasks.single_graph import SingleGraph
+from mqruntime.tasks.task import Graphs, check_cancelled
+from mqruntime.vocabulary import Vocabulary
+
+__all__ = ["CtcTask", "Spoken", "collapse", "greedy", "logits_in_pieces", "spoken", "words"]
+
+_PIECE_SECONDS, _MARGIN_SECONDS = 20.0, 5.0
+"""Of a long recording, what the model gets at once, and what it gets around it."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +93,65 @@ def logits_in_pieces(
         if stop == len(pcm):
             break
     return np.concatenate(parts)
+
+
+class CtcTask(SingleGraph):
+    """See `mqruntime.tasks.task.Task`. Long recordings are given in pieces."""
+
+    classifies = False
+    typical_seconds = 4.0
+
+    def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
+        super().__init__(manifest.min_samples)
+        if manifest.ctc is None:
+            raise ManifestError("a ctc model needs the field `ctc`; export again")
+        self._settings, self._vocabulary = manifest.ctc, vocabulary
+        self._rate = manifest.sample_rate
+
+    def transcribe(
+        self,
+        graphs: Graphs,
+        pcm: np.ndarray,
+        *,
+        seconds: float,
+        language: str | None,
+        options: DecodingOptions,
+        cancel: threading.Event | None,
+    ) -> Result:
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            raise ManifestError("a ctc model needs a vocabulary; export again")
+        timings: dict[str, float] = {}
+
+        def run(part: np.ndarray) -> np.ndarray:
+            check_cancelled(cancel)
+            return self.timed_logits(graphs, part, timings)
+
+        piece, margin = round(_PIECE_SECONDS * self._rate), round(_MARGIN_SECONDS * self._rate)
+        logits = logits_in_pieces(run, pcm, piece, margin)
+        if logits.shape[-1] > len(vocabulary.tokens):
+            raise ManifestError(
+                f"the vocabulary has {len(vocabulary.tokens)} tokens, the model "
+                f"{logits.shape[-1]}; export again"
+            )
+        found = spoken(logits, self._settings.blank)
+        frame = len(pcm) / self._rate / len(logits)
+        segments = [
+            _segment(word, vocabulary, frame, seconds)
+            for word in words(found, self._settings.word_delimiter)
+        ]
+        tokens = [item.token for item in found]
+        text = " ".join(vocabulary.ctc_text(tokens, self._settings.word_delimiter).split())
+        return Result(text, tokens, None, seconds, timings, segments=segments)
+
+
+def _segment(word: list[Spoken], vocabulary: Vocabulary, frame: float, recorded: float) -> Segment:
+    """A word's; `frame` is the length of one in seconds."""
+    tokens = [item.token for item in word]
+    return Segment(
+        round(word[0].start * frame, 3),
+        round(min(word[-1].end * frame, recorded), 3),
+        vocabulary.ctc_text(tokens, None),
+        tokens,
+        sum(item.probability for item in word) / len(word),
+    )

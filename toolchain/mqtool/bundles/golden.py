@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mqruntime import audio as wav
+from mqruntime import audio
 from mqruntime.bundle import selftest
 from mqruntime.bundle.file import GOLDEN_FOLDER
 from mqruntime.bundle.manifest import canonical_json
@@ -51,9 +51,9 @@ def write_golden(
                 pcm, source_rate = soundfile.read(file, dtype="float32")
             name = f"{GOLDEN_FOLDER}{number}.wav"
             listed[name] = target / name
-            short = np.clip(wav.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
+            short = np.clip(audio.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
             soundfile.write(listed[name], short, rate, subtype="PCM_16")
-            expected.append(selftest.hear(recognizer, wav.load(listed[name], rate), name))
+            expected.append(selftest.hear(recognizer, audio.load(listed[name], rate), name))
             advance()
     golden = selftest.Golden(expected)
     next(iter(listed.values())).write_bytes(canonical_json(golden.to_json()))

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mqruntime.bundle.file import (
     BUNDLE_MANIFEST_NAME,
@@ -31,22 +31,35 @@ from mqtool.packing.size import NO_RECORDINGS
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PackageReport", "android_asset", "package", "write_bundle"]
+__all__ = ["PackageReport", "android_asset", "write_bundle", "write_package"]
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class PackageReport:
-    """What was written: the bundle's bytes, and the model folder's among them."""
+    """A bundle that was written.
 
+    Attributes:
+        path: of the file.
+        bytes: of the file.
+        model_bytes: of the model folder's files among them.
+        sha256: of the file.
+        signed: whether it carries a signature.
+    """
+
+    path: Path
     bytes: int
     model_bytes: int
     sha256: str
     signed: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool package`."""
+        return {**vars(self), "path": str(self.path)}
 
-def package(
+
+def write_package(
     folder: Path,
     output: Path,
     *,
@@ -109,7 +122,7 @@ def package(
         Bundle.open(target)
         size = target.stat().st_size
         digest = _bundled(output.name, target).sha256
-    return PackageReport(size, model_bytes, digest, signature is not None)
+    return PackageReport(output, size, model_bytes, digest, signature is not None)
 
 
 def android_asset(project: Path) -> Path:

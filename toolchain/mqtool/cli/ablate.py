@@ -1,30 +1,27 @@
 """`mqtool ablate`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mqtool.cli.common import json_option, write_json
+import mqtool
+from mqtool.cli.common import calibration_option, json_option
 from mqtool.cli.experiments import (
-    NumberList,
+    WholeNumberList,
     experiment_options,
-    finish,
-    prepare,
-    sizes_in_bytes,
+    print_report,
+    reported,
 )
 
 __all__ = ["ablate"]
-
-CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine")
 
 
 @click.command()
 @experiment_options
 @click.option(
     "--tables",
-    type=NumberList(1, 5),
+    type=WholeNumberList(1, 5),
     default="1,2,3,4,5",
     show_default=True,
     help="Tables of the paper to make; see above.",
@@ -39,7 +36,7 @@ CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosi
 @click.option("--budget-kb", type=click.FloatRange(1), help="Size in KB, for --bits.")
 @click.option(
     "--clip-counts",
-    type=NumberList(1, 10**6),
+    type=WholeNumberList(1, 10**6),
     default="4,8,16,32,64",
     show_default=True,
     help="Numbers of calibration clips for table 4.",
@@ -53,31 +50,14 @@ CALIBRATIONS = ("none", "minmax", "l1", "l2", "linw-l2", "sqw-l2", "hess", "cosi
 )
 @click.option(
     "--act-bits",
-    type=NumberList(4, 32),
+    type=WholeNumberList(4, 32),
     default="4,6,8,10,12,16,32",
     show_default=True,
     help="Widths of inputs for table 5.",
 )
-@click.option(
-    "--calibration",
-    type=click.Choice(CALIBRATIONS),
-    default="cosine",
-    show_default=True,
-    help="How inputs are calibrated for table 5.",
-)
+@calibration_option("cosine")
 @json_option
-def ablate(
-    tables: Sequence[float],
-    bits: float,
-    budget_kb: float | None,
-    clip_counts: Sequence[float],
-    seeds: int,
-    act_bits: Sequence[float],
-    calibration: str,
-    output: Path,
-    json_path: Path | None,
-    **options: Any,
-) -> None:
+def ablate(model: Path, json_path: Path | None, **options: Any) -> None:
     """Vary one choice at a time and write a report: the tables of the myQASR paper.
 
     \b
@@ -94,39 +74,6 @@ def ablate(
     Example:
       mqtool ablate model/ --manifest recordings.csv --tables 2,4 --bits 4.5 -o ablation/
     """
-    from mqtool.experiments.ablate import TABLES, Settings
-    from mqtool.experiments.ablate import ablate as run_ablate
-    from mqtool.quantization.activations import ACTIVATION_BITS
-
-    for number in tables:
-        if number not in TABLES:
-            raise click.UsageError(f"there is no table {number:g}; there is {_some(TABLES)}.")
-    for bits_of_inputs in act_bits:
-        if bits_of_inputs not in ACTIVATION_BITS:
-            raise click.UsageError(f"--act-bits {bits_of_inputs:g}: use 4 to 16, or 32.")
-    if any(count != int(count) for count in clip_counts):
-        raise click.UsageError("--clip-counts are whole numbers of clips.")
-    with prepare(output=output, **options) as setup:
-        sizes = sizes_in_bytes(setup.folder, [bits], None if budget_kb is None else [budget_kb])
-        settings = Settings(
-            sizes[0],
-            clip_counts=[int(count) for count in clip_counts],
-            seeds=seeds,
-            act_bits=[int(width) for width in act_bits],
-            calibration=calibration,  # type: ignore[arg-type]
-        )
-        report = run_ablate(
-            setup.experiment,
-            [int(number) for number in tables],
-            settings,
-            setup.calib,
-            setup.test,
-            setup.metric,
-            setup.facts,
-        )
-    finish(output, report)
-    write_json(json_path, {**report.result, "rows": list(report.rows)})
-
-
-def _some(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+    with reported() as shown:
+        report = mqtool.ablate(model, **options, **shown)
+    print_report(report, json_path)

@@ -1,16 +1,14 @@
 """`mqtool bench`."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+import mqtool
 from mqtool.cli.common import json_option, model_argument, threads_option, write_json
 
 __all__ = ["bench"]
-
-_INT8 = "onnxruntime-int8"
 
 
 @click.command()
@@ -56,26 +54,14 @@ def bench(
       mqtool bench packed/ --against model/
       mqtool bench packed/ --against onnxruntime-int8 --reference model/
     """
-    from mqtool.evaluation.bench import bench as measure
-    from mqtool.evaluation.bench import compare
-    from mqtool.recordings.clips import find_clips
-
+    result = mqtool.bench(
+        model, recordings=clips, against=against, reference=reference, runs=runs, threads=threads
+    )
     if against is None:
-        found = find_clips(clips) if clips else []
-        result = measure(model, clips=found, threads=threads, runs=runs or 5)
-        _print_alone(result)
-    elif against == _INT8:
-        from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
-
-        with tempfile.TemporaryDirectory() as folder:
-            other = Path(folder) / _INT8
-            quantize_with_onnxruntime(reference or model, other)
-            result = compare(model, other, threads=threads, runs=runs or 15)
-        _print_compared(result, against)
+        _print_alone(result.to_json())
     else:
-        result = compare(model, Path(against), threads=threads, runs=runs or 15)
-        _print_compared(result, against)
-    write_json(json_path, result)
+        _print_compared(result.to_json(), against)
+    write_json(json_path, result.to_json())
 
 
 def _print_alone(result: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mqtool.choices import ACTIVATIONS, CALIBRATIONS, ROUNDINGS
 from mqtool.errors import MqError
 from mqtool.outputs import new_file
 
@@ -15,20 +16,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "act_bits_option",
-    "activations_option",
+    "activation_options",
+    "calibration_option",
     "clips_argument",
     "json_option",
     "model_argument",
     "print_table",
+    "rounding_option",
     "rows_options",
     "threads_option",
-    "track",
-    "twin_ranges_option",
     "write_json",
 ]
 
-T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -60,34 +59,62 @@ threads_option: Decorator = click.option(
     default=0,
     help="Threads inside an operator; 0: onnxruntime's choice.",
 )
-act_bits_option: Decorator = click.option(
-    "--act-bits",
-    type=click.IntRange(4, 32),
-    help="Width of static inputs: 4 to 16, or 32 for float.  [default: 8]",
-)
-twin_ranges_option: Decorator = click.option(
-    "--twin-ranges/--one-range",
-    default=None,
-    help="Two ranges for static inputs that follow a GELU or softmax.",
+rounding_option: Decorator = click.option(
+    "--rounding",
+    type=click.Choice(ROUNDINGS),
+    help="Weight rounding; compensated (GPTQ) needs the recordings again when the model is "
+    "packed. Default: compensated for measured, else nearest.",
 )
 
 
-def activations_option(default: str | None) -> Decorator:
-    """`--activations`; without a default it is the plan's."""
+def calibration_option(default: str | None) -> Decorator:
+    """`--calibration`."""
     return click.option(
-        "--activations",
-        type=click.Choice(["dynamic", "static", "float"]),
+        "--calibration",
+        type=click.Choice(list(CALIBRATIONS)),
         default=default,
         show_default=default is not None,
-        help="How the packed model computes; static: inputs in ranges calibrated on recordings.",
+        help="How static ranges are chosen.  [default: cosine]"
+        if default is None
+        else "How static ranges are chosen.",
     )
 
 
+def activation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--activations`, `--act-bits` and `--twin-ranges`."""
+    for option in (
+        click.option(
+            "--twin-ranges/--one-range",
+            default=None,
+            help="Two ranges for static inputs that follow a GELU or softmax.",
+        ),
+        click.option(
+            "--act-bits",
+            type=click.IntRange(4, 32),
+            help="Width of static inputs: 4 to 16, or 32 for float.  [default: 8]",
+        ),
+        click.option(
+            "--activations",
+            type=click.Choice(ACTIVATIONS),
+            help="How the packed model computes; static: inputs in ranges calibrated on "
+            "recordings. Default: static where an option of it is given; else dynamic (plan) or "
+            "the plan's (pack).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--split`, `--group` and `--language`, which select rows of a manifest CSV."""
-    for name in ("language", "group", "split"):
-        help_text = f"Use manifest rows of this {name} only."
-        command = click.option(f"--{name}", help=help_text)(command)
+    """Add `--split`, `--group` and `--language`, which select recordings."""
+    texts = {
+        "language": "Spoken language (ISO code): rows that name another are left out, recordings "
+        "that name none are taken as it.",
+        "group": "Use manifest rows of this group only.",
+        "split": "Use manifest rows of this split only.",
+    }
+    for name, text in texts.items():
+        command = click.option(f"--{name}", help=text)(command)
     return command
 
 
@@ -105,16 +132,3 @@ def print_table(table: "Table") -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def track(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield the items under a progress bar on stderr (only on a terminal, and gone at the end)."""
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from items
-        return
-    total = len(items) if isinstance(items, Sized) else None
-    yield from rich_track(items, description, total=total, console=console, transient=True)

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import mqtool
 from mqtool.cli.common import (
     json_option,
     model_argument,
     print_table,
     rows_options,
     threads_option,
-    track,
     write_json,
 )
+from mqtool.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,41 +36,19 @@ __all__ = ["evaluate"]
 @click.option("--remove-diacritics", is_flag=True, help="Compare letters without accents.")
 @threads_option
 @json_option
-def evaluate(
-    model: Path,
-    manifest: Path,
-    split: str | None,
-    group: str | None,
-    language: str | None,
-    by: str,
-    detect_language: bool,
-    remove_diacritics: bool,
-    threads: int,
-    json_path: Path | None,
-) -> None:
+def evaluate(model: Path, manifest: Path, json_path: Path | None, **options: Any) -> None:
     """Score a model on recordings with transcripts.
 
     Prints word and character error rates (keyword models: accuracy) in percent with 95 % bootstrap
-    intervals, real-time factor and size. Texts are compared after Whisper's normalization. The
-    language comes from the manifest's column `language`.
+    intervals, real-time factor and size. Texts are compared after Whisper's normalization.
 
     \b
     Example:
       mqtool evaluate packed/ --manifest recordings.csv --split dev --json scores.json
     """
-    from mqtool.evaluation.score import evaluate_model
-    from mqtool.recordings.clips import find_clips
-
-    clips = find_clips([manifest], split=split, group=group, language=language)
-    score = evaluate_model(
-        model,
-        clips,
-        detect_language=detect_language,
-        remove_diacritics=remove_diacritics,
-        threads=threads,
-        track=lambda items: track(items, "transcribing"),
-    )
-    result = score.result(by)
+    with progress_bars() as progress:
+        scores = mqtool.evaluate(model, manifest=manifest, progress=progress, **options)
+    result = scores.to_json()
     _print(model, result)
     write_json(json_path, result)
 

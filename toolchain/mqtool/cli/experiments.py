@@ -2,35 +2,26 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqtool.cli.common import threads_option
+from mqtool.cli.common import threads_option, write_json
+from mqtool.cli.progress import progress_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mqtool.experiments.comparison import Metric
-    from mqtool.experiments.groups import ClipSet
-    from mqtool.experiments.report.page import Report
-    from mqtool.experiments.trials import Experiment, System
-    from mqtool.model.folder import ModelFolder
+    from mqtool.experiments.setup import WrittenReport
 
 __all__ = [
     "NameList",
     "NumberList",
-    "Setup",
+    "WholeNumberList",
     "experiment_options",
-    "finish",
-    "parse_systems",
-    "prepare",
-    "sizes_in_bytes",
+    "print_report",
+    "reported",
 ]
 
 Command = Callable[..., Any]
@@ -76,18 +67,6 @@ class NumberList(click.ParamType[Sequence[float]]):
         return tuple(numbers)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What an experiment runs with."""
-
-    experiment: "Experiment"
-    folder: "ModelFolder"
-    calib: dict[str, "ClipSet"]
-    test: dict[str, "ClipSet"]
-    metric: "Metric"
-    facts: dict[str, str]
-
-
 def experiment_options(command: Command) -> Command:
     """Add the model argument and the options that all three commands have."""
     options: list[Command] = [
@@ -129,118 +108,32 @@ def experiment_options(command: Command) -> Command:
     return command
 
 
-def parse_systems(
-    names: Sequence[str], *, seed: int = 0, rounding: str | None = None
-) -> list["System"]:
-    """Systems by name: METHOD with dynamic inputs, METHOD-CALIBRATION with static ones.
+class WholeNumberList(NumberList):
+    """Whole numbers likewise."""
 
-    Raises:
-        click.UsageError: an unknown name.
-    """
-    from mqtool.experiments.ablate import TWIN_RANGES
-    from mqtool.experiments.trials import System
-    from mqtool.planning.calibration import CALIBRATIONS
-    from mqtool.planning.make import METHODS
-
-    systems = []
-    for name in names:
-        method, _, calibration = name.partition("-")
-        if method not in METHODS:
-            there = ", ".join(METHODS)
-            raise click.UsageError(f"method {method!r} is unknown; there is {there}.")
-        if calibration and calibration not in CALIBRATIONS:
-            there = ", ".join(CALIBRATIONS)
-            raise click.UsageError(f"calibration {calibration!r} is unknown; there is {there}.")
-        options: dict[str, Any] = {}
-        if calibration:
-            options = {"activations": "static", "calibration": calibration}
-            options["twin_ranges"] = calibration in TWIN_RANGES
-        systems.append(System(method, seed=seed, rounding=rounding, **options))  # type: ignore[arg-type]
-    return systems
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Sequence[int]:
+        """See click."""
+        numbers = super().convert(value, param, ctx)
+        if any(number != int(number) for number in numbers):
+            self.fail(f"{value!r}: whole numbers are wanted", param, ctx)
+        return tuple(int(number) for number in numbers)
 
 
 @contextmanager
-def prepare(
-    model: Path,
-    manifest: Path,
-    by: str,
-    groups: Sequence[str] | None,
-    calib_split: str,
-    test_split: str,
-    clips: int | None,
-    test_clips: int | None,
-    detect_language: bool,
-    remove_diacritics: bool,
-    cache: Path | None,
-    output: Path,
-    threads: int,
-) -> "Iterator[Setup]":
-    """Open the model, find the recordings and make the report's folder; with progress bars."""
-    from mqtool import __version__
-    from mqtool.cli.progress import progress_bars
-    from mqtool.experiments.cache import Cache
-    from mqtool.experiments.comparison import metric_of
-    from mqtool.experiments.groups import check_disjoint, find_groups
-    from mqtool.experiments.report.page import open_report
-    from mqtool.experiments.trials import Experiment
-    from mqtool.model.folder import ModelFolder
-
-    folder = ModelFolder.open(model)
-    calib, test = find_groups(
-        manifest, calib_split=calib_split, test_split=test_split, by=by, names=groups or ()
-    )
-    calib = {name: group.first(clips) for name, group in calib.items()}
-    test = {name: group.first(test_clips) for name, group in test.items()}
-    check_disjoint(list(calib.values()), list(test.values()))
-    report = open_report(output)
-    kept = Cache(cache or report / "cache")
-    manifest_ = folder.manifest
-    counts = {
-        name: f"{len(calib[name].clips)} clips to calibrate, {len(test[name].clips)} to test"
-        for name in calib
-    }
-    facts = {
-        "Model": f"{manifest_.source.get('name') or manifest_.family}, {folder.bytes:,} bytes, "
-        f"hash {folder.sha256[:12]}",
-        "Recordings": f"{manifest.name}; " + "; ".join(f"{n}: {c}" for n, c in counts.items()),
-        "Command": "mqtool " + shlex.join(sys.argv[1:]),
-        "Date": date.today().isoformat(),
-        "Version": f"mqtool {__version__}",
-    }
+def reported() -> Iterator[dict[str, Any]]:
+    """Yield options for an experiment: its progress bars, and the command line for its report."""
     with progress_bars() as progress:
-        experiment = Experiment(
-            folder,
-            kept,
-            detect_language=detect_language,
-            remove_diacritics=remove_diacritics,
-            threads=threads,
-            progress=progress,
-        )
-        yield Setup(experiment, folder, calib, test, metric_of(manifest_.task), facts)
-    if kept.damaged:
-        click.echo(f"{kept.folder}: {kept.damaged} damaged entries were computed again", err=True)
+        yield {"progress": progress, "command": "mqtool " + shlex.join(sys.argv[1:])}
 
 
-def sizes_in_bytes(
-    folder: "ModelFolder", bits: Sequence[float], budgets_kb: Sequence[float] | None
-) -> list[int]:
-    """Budgets from `--bits` or, if given, `--budgets-kb`."""
-    from mqtool.experiments.trials import budgets_of_bits
-
-    if budgets_kb is not None:
-        return [int(1024 * size) for size in budgets_kb]
-    return budgets_of_bits(folder, bits)
-
-
-def finish(output: Path, report: "Report") -> None:
-    """Write the report and say what came out."""
-    from mqtool.experiments.report.page import write_report
-
-    for finding in report.page.findings:
-        click.echo(finding.text)
-    written = write_report(output, report)
-    click.echo(f"{written[0]}: open it in a browser; beside it {_names(written[1:])}")
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in paths)
+def print_report(report: "WrittenReport", json_path: Path | None) -> None:
+    """Say what came out, and write the JSON."""
+    for finding in report.findings:
+        click.echo(finding)
+    names = ", ".join(path.name for path in report.files)
+    click.echo(f"{report.path}: open it in a browser; beside it {names}")
+    if report.damaged:
+        click.echo(f"{report.damaged} damaged entries of the cache were computed again", err=True)
+    write_json(json_path, report.to_json())

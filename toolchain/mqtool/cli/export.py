@@ -1,13 +1,12 @@
 """`mqtool export`."""
 
-from dataclasses import asdict
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+import mqtool
 from mqtool.cli.common import json_option, write_json
-from mqtool.errors import ExportError
 
 __all__ = ["export"]
 
@@ -35,16 +34,16 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
     """
     from rich.console import Console
 
-    for package in ("torch", "transformers", "onnxscript"):
-        if find_spec(package) is None:
-            raise ExportError(f"export needs {package}; run: pip install 'mqtool[export]'")
-    from mqtool.exporters import export_model
+    with Console(stderr=True).status("Starting") as status:
 
-    with Console(stderr=True).status("starting") as status:
-        result = export_model(source, output, lambda step: status.update(f"{step} ..."))
+        def progress(description: str, total: int) -> Callable[[], None]:
+            status.update(f"{description} ...")
+            return lambda: None
+
+        model = mqtool.export(source, output=output, progress=progress)
     click.echo(
-        f"{output}: {result.family}, {result.parameters:,} parameters, {result.bytes:,} bytes; "
-        f"logits within {result.parity.difference:.1e} of PyTorch's range in "
-        f"{result.parity.cases} cases, {result.parity.choices} greedy choices equal"
+        f"{output}: {model.family}, {model.parameters:,} parameters, {model.bytes:,} bytes; "
+        f"logits within {model.parity.difference:.1e} of PyTorch's range in "
+        f"{model.parity.cases} cases, {model.parity.choices} greedy choices equal"
     )
-    write_json(json_path, asdict(result))
+    write_json(json_path, model.to_json())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import mqtool
 from mqtool.cli.common import json_option, print_table, write_json
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ def inspect(path: Path, public_key: Path | None, everything: bool, json_path: Pa
       mqtool inspect app.mqz --verify key.pem.pub
       mqtool inspect packed/encoder.onnx --all --json tensors.json
     """
-    from mqtool.evaluation.describe import describe
-
-    description = describe(path, public_key)
+    description = mqtool.inspect(path, public_key=public_key)
     click.echo(f"{path}: {description.kind}")
     for name, value in description.fields.items():
         click.echo(f"  {name:<18}{_plain(value)}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+import mqtool
 from mqtool.cli.common import json_option, write_json
 
 __all__ = ["keygen"]
@@ -24,9 +25,7 @@ def keygen(output: Path, json_path: Path | None) -> None:
     Example:
       mqtool keygen -o key.pem
     """
-    from mqtool.bundles.keys import make_keys, public_path
-
-    make_keys(output)
-    click.echo(f"{output}: private key, keep it to yourself")
-    click.echo(f"{public_path(output)}: public key, to check signatures with")
-    write_json(json_path, {"private_key": str(output), "public_key": str(public_path(output))})
+    keys = mqtool.keygen(output)
+    click.echo(f"{keys.private_key}: private key, keep it to yourself")
+    click.echo(f"{keys.public_key}: public key, to check signatures with")
+    write_json(json_path, keys.to_json())

@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 import click
 
 from mqtool import __version__
-from mqtool.errors import MqError
+from mqtool.errors import MqError, OptionError
 
 __all__ = ["cli", "main"]
 
@@ -33,7 +32,6 @@ _COMMANDS = {
     "ablate": ("mqtool.cli.ablate:ablate", "Compare sensitivities, calibrations and bits."),
     "package": ("mqtool.cli.package:package", "Make one file, or fill the Android app."),
     "keygen": ("mqtool.cli.keygen:keygen", "Make a key pair to sign bundles with."),
-    "fleet": ("mqtool.cli.fleet:fleet", "Plan and pack for many users and budgets."),
 }
 
 
@@ -41,10 +39,10 @@ class _Commands(click.Group):
     """Lists commands without importing them, so that `mqtool --help` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (target, _) in _COMMANDS.items() if _exists(target)]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS or not _exists(_COMMANDS[cmd_name][0]):
+        if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -53,10 +51,6 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-def _exists(target: str) -> bool:
-    return importlib.util.find_spec(target.partition(":")[0]) is not None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +98,7 @@ def _run(arguments: list[str]) -> int:
         if settings["debug"]:
             traceback.print_exc()
         _say(f"Error: {_one_line(error)}")
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
     return code if isinstance(code, int) else 0
 
 

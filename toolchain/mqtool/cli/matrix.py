@@ -1,20 +1,18 @@
 """`mqtool matrix`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mqtool.cli.common import json_option, write_json
+import mqtool
+from mqtool.cli.common import json_option, rounding_option
 from mqtool.cli.experiments import (
     NameList,
     NumberList,
     experiment_options,
-    finish,
-    parse_systems,
-    prepare,
-    sizes_in_bytes,
+    print_report,
+    reported,
 )
 
 __all__ = ["matrix"]
@@ -39,21 +37,9 @@ __all__ = ["matrix"]
 @click.option(
     "--budgets-kb", type=NumberList(1, 2**40), help="Sizes in KB of 1024 bytes, for --bits."
 )
-@click.option(
-    "--rounding",
-    type=click.Choice(["nearest", "clipped", "grouped", "compensated"]),
-    help="Weight rounding; default: each method's own.",
-)
+@rounding_option
 @json_option
-def matrix(
-    methods: Sequence[str],
-    bits: Sequence[float],
-    budgets_kb: Sequence[float] | None,
-    rounding: str | None,
-    output: Path,
-    json_path: Path | None,
-    **options: Any,
-) -> None:
+def matrix(model: Path, json_path: Path | None, **options: Any) -> None:
     """Calibrate MODEL on each group, test it on every group, and write a report.
 
     The report compares models on the group they were calibrated for with models calibrated on
@@ -64,18 +50,6 @@ def matrix(
     Example:
       mqtool matrix model/ --manifest recordings.csv --by language --bits 4,5 -o matrix/
     """
-    from mqtool.experiments.matrix import matrix as run_matrix
-
-    systems = parse_systems(methods, rounding=rounding)
-    deaf = [system.method for system in systems if not system.needs_clips]
-    if deaf:
-        raise click.UsageError(f"method {deaf[0]} does not listen to recordings; it has no matrix.")
-    with prepare(output=output, **options) as setup:
-        if len(setup.calib) < 2:
-            raise click.UsageError("a matrix needs two groups or more; see --by and --groups.")
-        budgets = sizes_in_bytes(setup.folder, bits, budgets_kb)
-        report = run_matrix(
-            setup.experiment, systems, budgets, setup.calib, setup.test, setup.metric, setup.facts
-        )
-    finish(output, report)
-    write_json(json_path, {**report.result, "rows": list(report.rows)})
+    with reported() as shown:
+        report = mqtool.matrix(model, **options, **shown)
+    print_report(report, json_path)

@@ -1,10 +1,10 @@
 """`mqtool package`."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+import mqtool
 from mqtool.cli.common import json_option, write_json
 from mqtool.cli.progress import progress_bars
 
@@ -54,9 +54,7 @@ def package(
       mqtool package packed/ -o app.mqz --sign key.pem
       mqtool package packed/ --android android_demo/
     """
-    from mqtool.bundles.golden import CLIPS
     from mqtool.bundles.package import android_asset
-    from mqtool.bundles.package import package as write_package
 
     outputs = [] if output is None else [output]
     outputs += [] if android is None else [android_asset(android)]
@@ -64,17 +62,17 @@ def package(
         raise click.UsageError("give -o FILE or --android DIR")
     for path in outputs:
         with progress_bars() as progress:
-            report = write_package(
+            report = mqtool.package(
                 packed,
-                path,
+                output=path,
                 private_key=private_key,
                 calibration_hash=not no_calibration_hash,
                 golden=not no_golden,
-                advance=progress("Running the clips of the self-test", len(CLIPS)),
+                progress=progress,
             )
         click.echo(
             f"{path}: {report.bytes:,} bytes, the model's {report.model_bytes:,} and "
             f"{report.bytes - report.model_bytes:,} of manifest and self-test"
             f"{', signed' if report.signed else ''}"
         )
-    write_json(json_path, {**asdict(report), "outputs": [str(path) for path in outputs]})
+    write_json(json_path, {**report.to_json(), "outputs": [str(path) for path in outputs]})

@@ -3,24 +3,28 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mqtool.context import Progress
+
 __all__ = ["progress_bars"]
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """Yield a function that starts a bar (text, steps) and returns how to advance it by one."""
+def progress_bars() -> Iterator[Progress]:
+    """Yield what starts a bar (`mqtool.context.Progress`)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
     )
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bars = Progress(
+    bars = Bars(
         *columns,
         TimeRemainingColumn(),
         console=console,
@@ -29,11 +33,11 @@ def progress_bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     )
     with bars:
 
-        def start(text: str, steps: int) -> Callable[[], None]:
+        def start(description: str, total: int) -> Callable[[], None]:
             # A long experiment starts hundreds: those that are done make room.
             for done in [task.id for task in bars.tasks if task.finished]:
                 bars.remove_task(done)
-            task = bars.add_task(text, total=steps)
+            task = bars.add_task(description, total=total or None)
 
             def advance() -> None:
                 if task in bars.task_ids:

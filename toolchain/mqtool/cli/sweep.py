@@ -1,20 +1,18 @@
 """`mqtool sweep`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mqtool.cli.common import json_option, write_json
+import mqtool
+from mqtool.cli.common import json_option, rounding_option
 from mqtool.cli.experiments import (
     NameList,
     NumberList,
     experiment_options,
-    finish,
-    parse_systems,
-    prepare,
-    sizes_in_bytes,
+    print_report,
+    reported,
 )
 
 __all__ = ["sweep"]
@@ -40,25 +38,12 @@ __all__ = ["sweep"]
 @click.option(
     "--budgets-kb", type=NumberList(1, 2**40), help="Sizes in KB of 1024 bytes, for --bits."
 )
-@click.option(
-    "--rounding",
-    type=click.Choice(["nearest", "clipped", "grouped", "compensated"]),
-    help="Weight rounding; default: each method's own.",
-)
+@rounding_option
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of shuffled."
 )
 @json_option
-def sweep(
-    methods: Sequence[str],
-    bits: Sequence[float],
-    budgets_kb: Sequence[float] | None,
-    rounding: str | None,
-    seed: int,
-    output: Path,
-    json_path: Path | None,
-    **options: Any,
-) -> None:
+def sweep(model: Path, json_path: Path | None, **options: Any) -> None:
     """Score MODEL at several sizes, calibrated on each group, and write a report.
 
     The report is a page, report.html, with its figures as PNG and all figures as CSV and JSON.
@@ -68,14 +53,6 @@ def sweep(
     Example:
       mqtool sweep model/ --manifest recordings.csv --bits 4,5,6,8 -o sweep/
     """
-    from mqtool.experiments.sweep import sweep as run_sweep
-
-    systems = parse_systems(methods, seed=seed, rounding=rounding)
-    with prepare(output=output, **options) as setup:
-        budgets = sizes_in_bytes(setup.folder, bits, budgets_kb)
-        facts = {**setup.facts, "Seed": str(seed)}
-        report = run_sweep(
-            setup.experiment, systems, budgets, setup.calib, setup.test, setup.metric, facts
-        )
-    finish(output, report)
-    write_json(json_path, {**report.result, "rows": list(report.rows)})
+    with reported() as shown:
+        report = mqtool.sweep(model, **options, **shown)
+    print_report(report, json_path)

@@ -5,14 +5,16 @@ from typing import Any
 
 import click
 
+import mqtool
 from mqtool.cli.common import (
     clips_argument,
     json_option,
     model_argument,
+    rows_options,
     threads_option,
-    track,
     write_json,
 )
+from mqtool.cli.progress import progress_bars
 
 __all__ = ["transcribe"]
 
@@ -20,37 +22,26 @@ __all__ = ["transcribe"]
 @click.command()
 @model_argument
 @clips_argument
-@click.option("--language", help="Spoken language (ISO code); default: detected.")
+@rows_options
 @threads_option
 @json_option
 def transcribe(
-    model: Path, clips: tuple[Path, ...], language: str | None, threads: int, json_path: Path | None
+    model: Path, clips: tuple[Path, ...], json_path: Path | None, **options: Any
 ) -> None:
     """Print what is said in recordings.
 
-    CLIPS are audio files, folders or manifest CSVs. One recording: its text alone; several: file,
-    tab, text.
+    CLIPS are audio files, folders, zip files or manifest CSVs. One recording: its text alone;
+    several: file, tab, text. The language of recordings that name none is detected where --language
+    does not tell it.
 
     \b
     Example:
       mqtool transcribe packed/ hello.wav
       mqtool transcribe packed/ recordings/ --language fr --json texts.json
     """
-    from mqruntime.recognition import Recognizer
-    from mqtool.recordings.clips import find_clips
-
-    rows: list[dict[str, Any]] = []
-    with Recognizer.open(model, threads=threads) as recognizer:
-        found = find_clips(clips)
-        for clip in track(found, "transcribing"):
-            result = recognizer.transcribe(clip.pcm(), language)
-            click.echo(result.text if len(found) == 1 else f"{clip.path}\t{result.text}")
-            row: dict[str, Any] = {
-                "path": str(clip.path),
-                "text": result.text,
-                "tokens": result.tokens,
-                "language": result.language,
-                "seconds": result.seconds,
-            }
-            rows.append(row if result.score is None else {**row, "score": result.score})
+    rows = []
+    with progress_bars() as progress:
+        for found in mqtool.transcribe(model, clips, progress=progress, **options):
+            click.echo(found.text if found.total == 1 else f"{found.path}\t{found.text}")
+            rows.append(found.to_json())
     write_json(json_path, {"clips": rows})

@@ -1,18 +1,19 @@
 """`mqtool validate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import mqtool
 from mqtool.cli.common import (
     json_option,
     print_table,
     rows_options,
     threads_option,
-    track,
     write_json,
 )
+from mqtool.cli.progress import progress_bars
 from mqtool.errors import PackError
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ __all__ = ["validate"]
     help="Recordings, best ones the plan has not seen: folder, files or CSV. Repeatable.",
 )
 @rows_options
+@click.option("--plan", type=click.Path(path_type=Path), help="The plan it was packed with.")
 @click.option(
-    "--plan", "plan_path", type=click.Path(path_type=Path), help="The plan it was packed with."
-)
-@click.option(
+    "--max-word-difference",
     "--max-wer",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -50,46 +50,22 @@ __all__ = ["validate"]
 )
 @threads_option
 @json_option
-def validate(
-    packed: Path,
-    reference: Path,
-    clips: tuple[Path, ...],
-    split: str | None,
-    group: str | None,
-    language: str | None,
-    plan_path: Path | None,
-    max_wer: float,
-    threads: int,
-    json_path: Path | None,
-) -> None:
-    """Check that PACKED keeps its size, its plan and its ears.
+def validate(packed: Path, clips: tuple[Path, ...], json_path: Path | None, **options: Any) -> None:
+    """Check that PACKED keeps its size and its plan, and says what the float model says.
 
-    Compares the size with the budget, the widths in the files with the plan, and what the packed
-    model hears with what the float model hears, with onnxruntime's optimizer on and off. Exit code
-    1 if any check fails.
+    Compares the size with the budget, the widths in the files with the plan, and the packed model's
+    transcripts with the float model's, with onnxruntime's optimizer on and off. Exit code 1 if any
+    check fails.
 
     \b
     Example:
       mqtool validate packed/ --reference model/ --clips recordings/ --plan plan.json
     """
-    from mqtool.bundles.unpackage import model_folder
-    from mqtool.evaluation.validate import validate as check
-    from mqtool.recordings.clips import find_clips
-
-    found = find_clips(clips, split=split, group=group, language=language)
-    with model_folder(packed) as folder:
-        result = check(
-            folder,
-            reference,
-            found,
-            plan_path=plan_path,
-            max_wer=max_wer,
-            threads=threads,
-            track=track,
-        )
+    with progress_bars() as progress:
+        result = mqtool.validate(packed, recordings=clips, progress=progress, **options)
     _print(packed, result)
     write_json(json_path, result.to_json())
-    if result.failed:
+    if not result.passed:
         reasons = "; ".join(
             f"{check.name}: {check.found}, {check.wanted}" for check in result.failed
         )
@@ -108,7 +84,7 @@ def _print(packed: Path, result: "Validation", shown: int = 10) -> None:
     different = [clip for clip in result.clips if clip.float_text != clip.packed_text]
     if not different:
         return
-    texts = Table(title=f"{len(different)} clips sound different", title_justify="left")
+    texts = Table(title=f"{len(different)} transcripts differ", title_justify="left")
     for heading in ("clip", "float", "packed"):
         texts.add_column(heading)
     for clip in different[:shown]:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,22 +14,90 @@ from typing import Any
 import numpy as np
 
 from mqruntime.recognition import Recognizer
-from mqruntime.tasks.whisper import decoder as whisper
 from mqtool.bundles.unpackage import stored_bytes
 from mqtool.errors import ModelError
-from mqtool.evaluation.measure import utterance
+from mqtool.evaluation.measure import typical_noise
+from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 from mqtool.recordings.clips import Clip
 
-__all__ = ["bench", "compare", "in_turn"]
-
-_PRIMER = 20  # tokens before the decoder step that `compare` times
+__all__ = [
+    "Benchmark",
+    "Comparison",
+    "Timing",
+    "bench_against",
+    "bench_int8",
+    "bench_model",
+    "time_interleaved",
+]
 
 Part = Callable[[], object]
 
 
-def bench(
+@dataclass(frozen=True)
+class Benchmark:
+    """What loading and running a model took.
+
+    Attributes:
+        load_ms: to open it.
+        latency_ms: median of an utterance or recording.
+        rtf: seconds of work a second of audio.
+        seconds_audio: that was run.
+        peak_rss_mb: largest resident set of the process, MB of 10^6 bytes.
+        rss_before_mb: of Python and onnxruntime alone.
+        bytes: size of the model.
+        provider: of onnxruntime.
+        threads: inside an operator; 0: onnxruntime's choice.
+    """
+
+    load_ms: float
+    latency_ms: float
+    rtf: float
+    seconds_audio: float
+    peak_rss_mb: float
+    rss_before_mb: float
+    bytes: int
+    provider: str
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool bench`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of two models' times of one part, and their ratio: below 1 the first is faster."""
+
+    ms: float
+    other_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' sizes and times.
+
+    Attributes:
+        bytes: size of the first.
+        other_bytes: of the second.
+        threads: inside an operator; 0: onnxruntime's choice.
+        parts: what was timed: `encoder` and `decoder_step`, or `model`.
+    """
+
+    bytes: int
+    other_bytes: int
+    threads: int
+    parts: dict[str, Timing]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool bench --against`."""
+        fields = asdict(self)
+        return {**fields.pop("parts"), **fields}
+
+
+def bench_model(
     model: Path, *, clips: Sequence[Clip] = (), threads: int = 0, runs: int = 5
-) -> dict[str, Any]:
+) -> Benchmark:
     """Load and run a model in a process of its own.
 
     Without clips, Whisper gets 10 s of noise and 32 tokens, a CTC model 4 s, a keyword model 1 s.
@@ -38,10 +107,6 @@ def bench(
         clips: real recordings to run instead, each once.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         runs: times the noise is run.
-
-    Returns:
-        The JSON of `mqtool bench`: see `mqtool.evaluation.measure.measure`, and `bytes`, `provider`
-        and `threads`.
 
     Raises:
         ModelError: the model cannot be opened or run.
@@ -59,15 +124,15 @@ def bench(
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ModelError(f"{model}: could not be measured ({reason})")
-    return {
+    return Benchmark(
         **json.loads(done.stdout),
-        "bytes": stored_bytes(model),
-        "provider": "CPUExecutionProvider",
-        "threads": threads,
-    }
+        bytes=stored_bytes(model),
+        provider="CPUExecutionProvider",
+        threads=threads,
+    )
 
 
-def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> dict[str, Any]:
+def bench_against(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> Comparison:
     """Time two models of one family in turn, in one process.
 
     Alternating runs share whatever else the machine does. Whisper: the encoder on a window of
@@ -78,10 +143,6 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
         other: model folder or bundle to compare with.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         runs: timings of each part.
-
-    Returns:
-        For each part (`encoder` and `decoder_step`, or `model`): medians `ms` and `other_ms`, and
-        their `ratio`, below 1 where `model` is faster; and both sizes, `bytes` and `other_bytes`.
 
     Raises:
         ModelError: a model cannot be opened or run, or the two do different tasks.
@@ -94,36 +155,25 @@ def compare(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> di
     tasks = ours.manifest.task, theirs.manifest.task
     if tasks[0] != tasks[1]:
         raise ModelError(f"{other}: does {tasks[1]!r}, {model} does {tasks[0]!r}; compare alike")
-    parts, other_parts = _parts(ours), _parts(theirs)
-    result: dict[str, Any] = {
-        "bytes": stored_bytes(model),
-        "other_bytes": stored_bytes(other),
-        "threads": threads,
-    }
-    for name, part in parts.items():
-        repeat = 10 if name == "decoder_step" else 1
-        ms, other_ms = in_turn(part, other_parts[name], runs, repeat)
-        result[name] = {"ms": ms, "other_ms": other_ms, "ratio": ms / other_ms}
-    return result
+    parts, other_parts = (
+        one.task.timed_parts(one.graphs, typical_noise(one)) for one in (ours, theirs)
+    )
+    timings = {}
+    for name, (part, repeat) in parts.items():
+        ms, other_ms = time_interleaved(part, other_parts[name][0], runs, repeat)
+        timings[name] = Timing(ms, other_ms, ms / other_ms)
+    return Comparison(stored_bytes(model), stored_bytes(other), threads, timings)
 
 
-def _parts(recognizer: Recognizer) -> dict[str, Part]:
-    graphs = recognizer.graphs
-    pcm = utterance(recognizer.manifest)
-    settings = recognizer.manifest.whisper
-    if settings is None:
-        return {"model": lambda: graphs["model"].run({"pcm": pcm[np.newaxis]})}
-    encoder, decoder = graphs["encoder"], graphs["decoder"]
-    cross = whisper.encode(encoder, settings, pcm)
-    token = settings.start_of_transcript
-    _, cache = whisper.decode(decoder, [token] * _PRIMER, cross, whisper.empty_cache(cross))
-    return {
-        "encoder": lambda: whisper.encode(encoder, settings, pcm),
-        "decoder_step": lambda: whisper.decode(decoder, [token], cross, cache),
-    }
+def bench_int8(model: Path, reference: Path, *, threads: int = 0, runs: int = 15) -> Comparison:
+    """`bench_against` the float model `reference` as onnxruntime quantizes it to int8."""
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "int8"
+        quantize_with_onnxruntime(reference, other)
+        return bench_against(model, other, threads=threads, runs=runs)
 
 
-def in_turn(part: Part, other: Part, runs: int, repeat: int) -> tuple[float, float]:
+def time_interleaved(part: Part, other: Part, runs: int, repeat: int) -> tuple[float, float]:
     """Median milliseconds of a call of each; the two take turns at going first.
 
     Args:

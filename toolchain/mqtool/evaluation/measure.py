@@ -8,25 +8,22 @@ Only what the runtime needs is imported, so that the peak is the runtime's and n
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from mqruntime.bundle.manifest import Manifest
 from mqruntime.recognition import Recognizer
-from mqruntime.tasks.whisper import decoder as whisper
 
-__all__ = ["STEPS", "UTTERANCE_SECONDS", "measure", "utterance"]
-
-UTTERANCE_SECONDS = {"transcribe": 10.0, "ctc": 4.0, "keywords": 1.0}
-STEPS = 32  # tokens of a 10 s utterance
+__all__ = ["measure", "typical_noise"]
 
 
-def utterance(manifest: Manifest) -> np.ndarray:
+def typical_noise(recognizer: Recognizer) -> np.ndarray:
     """Noise as long as a typical utterance of the model's task: the same every time."""
-    samples = int(UTTERANCE_SECONDS[manifest.task] * manifest.sample_rate)
+    samples = int(recognizer.task.typical_seconds * recognizer.manifest.sample_rate)
     return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
 
 
@@ -55,11 +52,11 @@ def measure(model: Path, threads: int, runs: int, clips: list[Path]) -> dict[str
         for path in clips:
             pcm = np.load(path)
             lengths.append(len(pcm) / recognizer.manifest.sample_rate)
-            latencies.append(_timed(recognizer, pcm, forced=False))
+            latencies.append(_seconds(partial(recognizer.transcribe, pcm)))
     else:
-        pcm = utterance(recognizer.manifest)
-        _timed(recognizer, pcm, forced=True)
-        latencies = [_timed(recognizer, pcm, forced=True) for _ in range(runs)]
+        pcm = typical_noise(recognizer)
+        work = partial(recognizer.task.typical_work, recognizer.graphs, pcm)
+        latencies = [_seconds(work) for _ in range(runs + 1)][1:]
         lengths = [len(pcm) / recognizer.manifest.sample_rate] * runs
     return {
         "load_ms": load_ms,
@@ -71,19 +68,9 @@ def measure(model: Path, threads: int, runs: int, clips: list[Path]) -> dict[str
     }
 
 
-def _timed(recognizer: Recognizer, pcm: np.ndarray, *, forced: bool) -> float:
-    """Seconds for one recording; `forced` gives Whisper `STEPS` tokens whatever it hears."""
-    settings = recognizer.manifest.whisper
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    if settings is None or not forced:
-        recognizer.transcribe(pcm)
-        return time.perf_counter() - start
-    decoder = recognizer.graphs["decoder"]
-    cross = whisper.encode(recognizer.graphs["encoder"], settings, pcm)
-    fed, cache = [settings.start_of_transcript] * 3, whisper.empty_cache(cross)
-    for _ in range(STEPS):
-        _, cache = whisper.decode(decoder, fed, cross, cache)
-        fed = fed[:1]
+    work()
     return time.perf_counter() - start
 
 

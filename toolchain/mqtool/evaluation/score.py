@@ -1,18 +1,19 @@
 """Score a model on recordings with transcripts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.unpackage import stored_bytes
+from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError
 from mqtool.evaluation.bootstrap import interval
 from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
 from mqtool.recordings.clips import Clip
 
-__all__ = ["Score", "Scored", "evaluate_model", "score_clips", "summary"]
+__all__ = ["Evaluation", "Scored", "evaluate_model", "score_clips", "summary"]
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,40 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Score:
-    """All clips' outcomes and the model's size."""
+class Evaluation:
+    """How well a model recognizes recordings.
+
+    Attributes:
+        scored: each recording's outcome.
+        bytes: size of the model.
+        by: column of the manifest that tells groups apart.
+    """
 
     scored: list[Scored]
     bytes: int
+    by: str = "group"
 
-    def result(self, group_by: str = "group") -> dict[str, Any]:
-        """The JSON of `mqtool evaluate`: `summary` of all and of each group, and each clip."""
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Of all recordings: see `summary`."""
+        return summary(self.scored)
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """The same of each group."""
         groups: dict[str, list[Scored]] = {}
         for item in self.scored:
-            name = item.clip.fields.get(group_by)
+            name = item.clip.fields.get(self.by)
             if name:
                 groups.setdefault(name, []).append(item)
+        return {name: summary(items) for name, items in sorted(groups.items())}
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool evaluate`: figures of all, of each group, and each recording."""
         return {
-            **summary(self.scored),
+            **self.figures,
             "bytes": self.bytes,
-            "groups": {name: summary(items) for name, items in sorted(groups.items())},
+            "groups": self.groups,
             "per_clip": [_clip_row(item) for item in self.scored],
         }
 
@@ -62,22 +80,20 @@ def evaluate_model(
     model: Path,
     clips: Sequence[Clip],
     *,
-    language: str | None = None,
+    by: str = "group",
     detect_language: bool = False,
     remove_diacritics: bool = False,
-    threads: int = 0,
-    track: Callable[[Sequence[Clip]], Iterable[Clip]] = iter,
-) -> Score:
+    context: RunContext = QUIET,
+) -> Evaluation:
     """Run a model folder, float or packed, on clips and count its errors.
 
     Args:
         model: folder made by export or pack.
         clips: with transcripts.
-        language: spoken language, for clips whose manifest does not tell.
+        by: column of the manifest that tells groups apart.
         detect_language: let the model find the language although it is known.
         remove_diacritics: see `text_normalizer`.
-        threads: threads inside an operator; 0 lets onnxruntime choose.
-        track: wraps the clips, to show progress.
+        context: threads and progress.
 
     Raises:
         ClipsError: a clip has no transcript.
@@ -85,42 +101,43 @@ def evaluate_model(
         AudioError: a clip cannot be read.
     """
     _check_transcripts(clips)
-    with Recognizer.open(model, threads=threads) as recognizer:
-        scored = score_clips(
-            recognizer,
-            track(clips),
-            language=language,
-            detect_language=detect_language,
-            remove_diacritics=remove_diacritics,
-        )
-    return Score(scored, stored_bytes(model))
+    advance = context.progress("Transcribing", len(clips))
+    scored = []
+    with Recognizer.open(model, threads=context.threads) as recognizer:
+        for clip in clips:
+            scored += score_clips(
+                recognizer,
+                [clip],
+                detect_language=detect_language,
+                remove_diacritics=remove_diacritics,
+            )
+            advance()
+    return Evaluation(scored, stored_bytes(model), by)
 
 
 def score_clips(
     recognizer: Recognizer,
     clips: Iterable[Clip],
     *,
-    language: str | None = None,
     detect_language: bool = False,
     remove_diacritics: bool = False,
 ) -> list[Scored]:
     """`evaluate_model` for an opened model; reads the clips one at a time."""
-    settings = recognizer.manifest.whisper
-    keywords = recognizer.manifest.task == "keywords"
+    task = recognizer.task
     scored = []
     for clip in clips:
-        spoken = clip.language or language
-        multilingual = settings is not None and bool(settings.languages)
-        forced = spoken if multilingual and not detect_language else None
+        forced = clip.language if task.languages and not detect_language else None
         result = recognizer.transcribe(clip.pcm(), forced)
-        normalize = text_normalizer(spoken or result.language, remove_diacritics=remove_diacritics)
+        normalize = text_normalizer(
+            clip.language or result.language, remove_diacritics=remove_diacritics
+        )
         reference, text = normalize(clip.transcript or ""), normalize(result.text)
         scored.append(
             Scored(
                 clip,
                 result.text,
                 count_errors(reference, text),
-                reference == text if keywords else None,
+                reference == text if task.classifies else None,
                 result.seconds,
                 sum(result.timings.values()),
             )

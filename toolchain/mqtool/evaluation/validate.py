@@ -5,7 +5,7 @@ or stored at another width, a graph whose answers depend on onnxruntime's optimi
 a model that loads, runs and has forgotten how to listen.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,22 @@ import numpy as np
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.recognition import Recognizer, Result
-from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.registry import task_of
 from mqtool.bundles.unpackage import stored_bytes
+from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError, ModelError, PackError
 from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.model.folder import ModelFolder
+from mqtool.model.frequent import FREQUENT_SUFFIX
 from mqtool.model.graph_files import check_graph, load_graph
-from mqtool.packing.frequent import FREQUENT_SUFFIX
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.write import check_widths
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
-from mqtool.quantization.calibration_stats import packed_form
+from mqtool.quantization.calibration_stats import with_packing_layout
 from mqtool.quantization.weights import StoredLayer, read_layers
 from mqtool.recordings.clips import Clip
 
-__all__ = ["Check", "HeardClip", "Validation", "validate"]
+__all__ = ["Check", "ValidatedClip", "Validation", "validate_folder"]
 
 LOGITS_LIMIT = 0.02
 """Mean difference of logits between optimizer on and off, relative to the range of the logits.
@@ -50,7 +51,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class HeardClip:
+class ValidatedClip:
     """A clip as three models heard it.
 
     Attributes:
@@ -73,18 +74,33 @@ class HeardClip:
 
 @dataclass(frozen=True)
 class Validation:
-    """All checks and what they rest on. Rates are percent, the float model's text the reference.
+    """All checks and what they rest on.
 
     What concerns the optimizer is None, and not among the checks, if the transcripts fail with it.
+
+    Attributes:
+        checks: what was looked at.
+        clips: what the models said.
+        bytes: of the packed model's files.
+        budget_bytes: that it was packed for.
+        word_difference: percent of words (keyword models: of recordings) unlike the float model's.
+        unoptimized_word_difference: likewise without onnxruntime's optimizer.
+        logits_difference: largest mean difference of logits between optimizer on and off, relative
+            to their range.
     """
 
     checks: list[Check]
-    clips: list[HeardClip]
+    clips: list[ValidatedClip]
     bytes: int
     budget_bytes: int
-    wer: float
-    unoptimized_wer: float | None
+    word_difference: float
+    unoptimized_word_difference: float | None
     logits_difference: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check has."""
+        return not self.failed
 
     @property
     def failed(self) -> list[Check]:
@@ -94,26 +110,25 @@ class Validation:
     def to_json(self) -> dict[str, Any]:
         """The JSON of `mqtool validate`."""
         return {
-            "passed": not self.failed,
+            "passed": self.passed,
             "bytes": self.bytes,
             "budget_bytes": self.budget_bytes,
-            "wer": self.wer,
-            "unoptimized_wer": self.unoptimized_wer,
+            "word_difference": self.word_difference,
+            "unoptimized_word_difference": self.unoptimized_word_difference,
             "logits_difference": self.logits_difference,
             "checks": [vars(check) for check in self.checks],
             "clips": [{**vars(clip), "path": str(clip.path)} for clip in self.clips],
         }
 
 
-def validate(
+def validate_folder(
     packed: Path,
     reference: Path,
     clips: Sequence[Clip],
     *,
-    plan_path: Path | None = None,
-    max_wer: float = 30.0,
-    threads: int = 0,
-    track: Callable[[Sequence[Clip], str], Iterable[Clip]] = lambda clips, _: clips,
+    plan: Plan | None = None,
+    max_word_difference: float = 30.0,
+    context: RunContext = QUIET,
 ) -> Validation:
     """Check a packed folder against the float one it was made from.
 
@@ -121,10 +136,10 @@ def validate(
         packed: folder made by `mqtool pack`.
         reference: folder made by `mqtool export`.
         clips: recordings; transcripts are not needed.
-        plan_path: the plan.json it was packed with.
-        max_wer: percent of words in which packed and float may differ (keywords: of clips).
-        threads: of onnxruntime; 0 lets it choose.
-        track: wraps the clips, with a description, to show progress.
+        plan: that it was packed by.
+        max_word_difference: percent of words in which packed and float may differ (keywords: of
+            clips).
+        context: threads and progress.
 
     Raises:
         ModelError: the folders are swapped or unrelated, or one cannot be opened.
@@ -138,21 +153,27 @@ def validate(
     budget, size = manifest.packed["budget_bytes"], stored_bytes(packed)
     checks = [Check("size", size <= budget, f"{size:,} bytes", f"at most {budget:,} bytes")]
     checks.append(_layers_check(packed, manifest, folder))
-    if plan_path is not None:
-        checks += _plan_checks(packed, manifest, folder, plan_path)
-    heard = _listen(packed, reference, clips, threads, track)
-    keywords = manifest.task == "keywords"
+    if plan is not None:
+        checks += _plan_checks(packed, manifest, folder, plan)
+    heard = _transcribed(packed, reference, clips, context)
+    keywords = task_of(manifest).classifies
     unit = "keywords" if keywords else "words"
-    asked = f"at most {max_wer:g} % of {unit} unlike the float model's"
+    asked = f"at most {max_word_difference:g} % of {unit} unlike the float model's"
     wer = _error_rate(heard, [clip.packed_text for clip in heard], keywords)
-    checks.append(Check("transcripts", wer <= max_wer, f"{wer:.1f} % of {unit} unlike", asked))
-    if wer > max_wer:  # a model that is lost repeats itself without end: nothing to learn from it
+    checks.append(
+        Check("transcripts", wer <= max_word_difference, f"{wer:.1f} % of {unit} unlike", asked)
+    )
+    if (
+        wer > max_word_difference
+    ):  # a model that is lost repeats itself without end: nothing to learn from it
         return Validation(checks, heard, size, budget, wer, None, None)
-    heard = _listen_without_optimizer(packed, clips, heard, threads, track)
+    heard = _transcribed_without_optimizer(packed, clips, heard, context)
     plain_wer = _error_rate(heard, [clip.unoptimized_text or "" for clip in heard], keywords)
     equal = sum(clip.packed_text == clip.unoptimized_text for clip in heard)
     found = f"{plain_wer:.1f} % of {unit} unlike; {equal} of {len(heard)} as with it"
-    checks.append(Check("transcripts without optimizer", plain_wer <= max_wer, found, asked))
+    checks.append(
+        Check("transcripts without optimizer", plain_wer <= max_word_difference, found, asked)
+    )
     difference = max(clip.logits_difference or 0.0 for clip in heard)
     checks.append(_logits_check(difference, manifest))
     return Validation(checks, heard, size, budget, wer, plain_wer, difference)
@@ -199,7 +220,7 @@ def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Chec
         check_graph(packed / name)
         found |= read_layers(load_graph(packed / name).graph)
     has_split_tables = any(name.endswith(FREQUENT_SUFFIX) for name in found)
-    layers = packed_form(folder, "compensated" if has_split_tables else "nearest").layers
+    layers = with_packing_layout(folder, "compensated" if has_split_tables else "nearest").layers
     wanted = f"{len(layers)} layers at 1 to 16 or {FLOAT_BITS} bits"
     for layer in layers:
         if layer.name not in found:
@@ -213,11 +234,10 @@ def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Chec
     return Check("layers", True, f"{len(found)} layers at {listed} bits", wanted)
 
 
-def _plan_checks(
-    packed: Path, manifest: Manifest, folder: ModelFolder, plan_path: Path
-) -> list[Check]:
-    plan = Plan.read(plan_path)
-    plan.check_model(plan_path, packed_form(folder, plan.rounding).layers, folder.sha256)
+def _plan_checks(packed: Path, manifest: Manifest, folder: ModelFolder, plan: Plan) -> list[Check]:
+    plan.check_model(
+        Path("the plan"), with_packing_layout(folder, plan.rounding).layers, folder.sha256
+    )
     assert manifest.packed is not None
     stored = str(manifest.packed.get("plan_sha256"))
     same = stored == plan.sha256
@@ -231,71 +251,57 @@ def _plan_checks(
     return [hashes, Check("widths", True, found, "every layer as the plan says")]
 
 
-def _listen(
-    packed: Path,
-    reference: Path,
-    clips: Sequence[Clip],
-    threads: int,
-    track: Callable[[Sequence[Clip], str], Iterable[Clip]],
-) -> list[HeardClip]:
-    with Recognizer.open(reference, threads=threads) as recognizer:
-        texts = [
-            recognizer.transcribe(clip.pcm(), clip.language).text
-            for clip in track(clips, "float model")
-        ]
-    with Recognizer.open(packed, threads=threads) as recognizer:
-        results = [
-            recognizer.transcribe(clip.pcm(), clip.language)
-            for clip in track(clips, "packed model")
-        ]
+def _transcribed(
+    packed: Path, reference: Path, clips: Sequence[Clip], context: RunContext
+) -> list[ValidatedClip]:
+    advance = context.progress("Running the float model", len(clips))
+    texts = []
+    with Recognizer.open(reference, threads=context.threads) as recognizer:
+        for clip in clips:
+            texts.append(recognizer.transcribe(clip.pcm(), clip.language).text)
+            advance()
+    advance = context.progress("Running the packed model", len(clips))
+    results = []
+    with Recognizer.open(packed, threads=context.threads) as recognizer:
+        for clip in clips:
+            results.append(recognizer.transcribe(clip.pcm(), clip.language))
+            advance()
     return [
-        HeardClip(clip.path, clip.language or result.language, text, result.text)
+        ValidatedClip(clip.path, clip.language or result.language, text, result.text)
         for clip, text, result in zip(clips, texts, results, strict=True)
     ]
 
 
-def _listen_without_optimizer(
-    packed: Path,
-    clips: Sequence[Clip],
-    heard: Sequence[HeardClip],
-    threads: int,
-    track: Callable[[Sequence[Clip], str], Iterable[Clip]],
-) -> list[HeardClip]:
+def _transcribed_without_optimizer(
+    packed: Path, clips: Sequence[Clip], before: Sequence[ValidatedClip], context: RunContext
+) -> list[ValidatedClip]:
+    advance = context.progress("Running it without optimizer", len(clips))
     completed = []
     with (
-        Recognizer.open(packed, threads=threads) as optimized,
-        Recognizer.open(packed, threads=threads, optimize=False) as plain,
+        Recognizer.open(packed, threads=context.threads) as optimized,
+        Recognizer.open(packed, threads=context.threads, optimize=False) as plain,
     ):
-        for clip, before in zip(track(clips, "without optimizer"), heard, strict=True):
+        for clip, found in zip(clips, before, strict=True):
             pcm = clip.pcm()
             result = plain.transcribe(pcm, clip.language)
             logits = _logits(optimized, pcm, result)
             difference = float(np.abs(_logits(plain, pcm, result) - logits).mean())
             relative = difference / max(float(np.ptp(logits)), 1e-30)
             completed.append(
-                replace(before, unoptimized_text=result.text, logits_difference=relative)
+                replace(found, unoptimized_text=result.text, logits_difference=relative)
             )
+            advance()
     return completed
 
 
 def _logits(recognizer: Recognizer, pcm: np.ndarray, result: Result) -> np.ndarray:
     """Output at every position; for Whisper along the text of `result`, in its first window."""
-    settings = recognizer.manifest.whisper
-    if settings is None:
-        short = max(0, recognizer.manifest.min_samples - len(pcm))
-        return recognizer.graphs["model"].run({"pcm": np.pad(pcm, (0, short))[None]})["logits"]
-    prompt = whisper.prompt_tokens(settings, result.language)
-    return whisper.forced_logits(
-        recognizer.graphs["encoder"],
-        recognizer.graphs["decoder"],
-        settings,
-        pcm[: settings.window],
-        result.tokens[: settings.max_tokens - len(prompt)],
-        prompt,
+    return recognizer.task.forced_logits(
+        recognizer.graphs, pcm, result.tokens, language=result.language
     )
 
 
-def _error_rate(heard: Sequence[HeardClip], texts: Sequence[str], keywords: bool) -> float:
+def _error_rate(heard: Sequence[ValidatedClip], texts: Sequence[str], keywords: bool) -> float:
     """Percent of words (of keywords, as a whole) that are not the float model's."""
     if keywords:
         wrong = sum(clip.float_text != text for clip, text in zip(heard, texts, strict=True))

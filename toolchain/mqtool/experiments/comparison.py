@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from mqruntime.tasks.task import Task
 from mqtool.errors import ClipsError
 from mqtool.evaluation.bootstrap import mean_interval
 from mqtool.evaluation.score import Scored, summary
-from mqtool.experiments.trials import Outcome, System
+from mqtool.experiments.trials import Outcome
+from mqtool.planning.recipe import Recipe
 
 __all__ = [
     "ACCURACY",
@@ -21,7 +23,7 @@ __all__ = [
     "mean_of",
     "metric_of",
     "outcome_row",
-    "system_title",
+    "recipe_title",
 ]
 
 
@@ -56,9 +58,9 @@ ACCURACY = Metric(
 )
 
 
-def metric_of(task: str) -> Metric:
-    """The metric of a model's task (`mqruntime.bundle.manifest`)."""
-    return ACCURACY if task == "keywords" else WER
+def metric_of(task: Task) -> Metric:
+    """The metric of a model's task."""
+    return ACCURACY if task.classifies else WER
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,9 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     """An outcome as one flat row of the CSV and JSON of a report; rates in percent."""
     trial, figures = outcome.trial, summary(outcome.scored)
     calibrated = trial.calibrated_on
-    system = _system_fields(trial.system)
+    recipe = _recipe_fields(trial.recipe)
     row: dict[str, Any] = {
-        **system,
+        **recipe,
         "calibrated_on": None if calibrated is None else calibrated.name,
         "calibration_clips": 0 if calibrated is None else len(calibrated.clips),
         "tested_on": trial.tested_on.name,
@@ -153,7 +155,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "budget_bytes": trial.budget_bytes,
         "bytes": outcome.bytes,
         "average_bits": outcome.average_bits,
-        "paper_bytes": outcome.paper_bytes,
+        "paper_bytes": outcome.weight_bits_as_bytes,
         "calibration_seconds": outcome.calibration_seconds,
     }
     for rate in ("wer", "cer", "accuracy"):
@@ -162,39 +164,39 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
     return row
 
 
-def system_title(system: System | None) -> str:
+def recipe_title(recipe: Recipe | None) -> str:
     """A short name of a way to quantize."""
-    if system is None:
+    if recipe is None:
         return "float"
-    if system.method == "minmax":
-        title = f"min-max {system.minmax[0]}-{system.minmax[1]}"
-    elif system.method in ("myqasr", "reversed") and system.sensitivity != "median":
-        title = f"{system.method} ({system.sensitivity})"
+    if recipe.method == "minmax":
+        title = f"min-max {recipe.minmax[0]}-{recipe.minmax[1]}"
+    elif recipe.sharing.ranks and recipe.sensitivity != "median":
+        title = f"{recipe.method} ({recipe.sensitivity})"
     else:
-        title = str(system.method)
-    return f"{title}-{system.calibration}" if system.has_ranges else title
+        title = str(recipe.method)
+    return f"{title}-{recipe.calibration}" if recipe.options.has_ranges else title
 
 
-def _system_fields(system: System | None) -> Mapping[str, Any]:
-    if system is None:
-        return dict.fromkeys(_SYSTEM_FIELDS)
-    low, high = system.minmax
-    is_minmax, is_ranked = system.method == "minmax", system.method in ("myqasr", "reversed")
+def _recipe_fields(recipe: Recipe | None) -> Mapping[str, Any]:
+    if recipe is None:
+        return dict.fromkeys(_RECIPE_FIELDS)
+    low, high = recipe.minmax
+    is_minmax = recipe.method == "minmax"
     values = (
-        system.method,
-        system.sensitivity if is_ranked or is_minmax else None,
+        recipe.method,
+        recipe.sensitivity if recipe.sharing.ranks else None,
         low if is_minmax else None,
         high if is_minmax else None,
-        system.seed if system.method == "shuffled" else None,
-        system.rounded,
-        system.activations,
-        system.options.input_bits,
-        system.calibration if system.has_ranges else None,
+        recipe.seed if recipe.method == "shuffled" else None,
+        recipe.effective_rounding,
+        recipe.activations,
+        recipe.options.input_bits,
+        recipe.calibration if recipe.options.has_ranges else None,
     )
-    return dict(zip(_SYSTEM_FIELDS, values, strict=True))
+    return dict(zip(_RECIPE_FIELDS, values, strict=True))
 
 
-_SYSTEM_FIELDS = (
+_RECIPE_FIELDS = (
     *("method", "sensitivity", "min_bits", "max_bits", "seed", "rounding"),
     *("activations", "act_bits", "calibration"),
 )

@@ -11,8 +11,9 @@ from mqtool.experiments.comparison import (
     compare,
     mean_of,
     outcome_row,
-    system_title,
+    recipe_title,
 )
+from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import ClipSet
 from mqtool.experiments.report.cells import (
     bits_text,
@@ -24,25 +25,26 @@ from mqtool.experiments.report.cells import (
 )
 from mqtool.experiments.report.page import Cell, Finding, Page, Plot, Report, Section, Table
 from mqtool.experiments.report.plots import matrix_figure
-from mqtool.experiments.trials import Experiment, Outcome, System, Trial
+from mqtool.experiments.trials import Outcome, Trial
+from mqtool.planning.recipe import Recipe
 
-__all__ = ["matrix"]
+__all__ = ["matrix_report"]
 
 
-def matrix(
+def matrix_report(
     experiment: Experiment,
-    systems: Sequence[System],
+    recipes: Sequence[Recipe],
     budgets: Sequence[int],
     calib: Mapping[str, ClipSet],
     test: Mapping[str, ClipSet],
     metric: Metric,
     facts: Mapping[str, str],
 ) -> Report:
-    """Score each system, calibrated on each group, on every group; beside uniform and float.
+    """Score each recipe, calibrated on each group, on every group; beside uniform and float.
 
     Args:
         experiment: runs the trials.
-        systems: ways to quantize that need clips.
+        recipes: ways to quantize that need clips.
         budgets: bytes of the packed folder.
         calib: recordings to calibrate on, by group.
         test: recordings with transcripts, by the same groups.
@@ -53,9 +55,9 @@ def matrix(
         BudgetError: a budget is not feasible.
         MqError: see `Experiment.run`.
     """
-    keys = [(s, b, on, t) for s in systems for b in budgets for on in calib for t in test]
+    keys = [(s, b, on, t) for s in recipes for b in budgets for on in calib for t in test]
     trials = [Trial(s, calib[on], b, test[t]) for s, b, on, t in keys]
-    plain_keys = [(s, b, t) for s in systems for b in budgets for t in test]
+    plain_keys = [(s, b, t) for s in recipes for b in budgets for t in test]
     plain = [Trial(_uncalibrated(s), None, b, test[t]) for s, b, t in plain_keys]
     floats = [Trial(None, None, None, clips) for clips in test.values()]
     outcomes = experiment.run([*floats, *plain, *trials])
@@ -64,14 +66,14 @@ def matrix(
     reference = dict(zip(test, outcomes, strict=False))
     parts = [
         _Matrix(
-            system,
+            recipe,
             list(test),
-            {(on, t): found[system, budget, on, t] for on in calib for t in test},
-            {t: uniform[system, budget, t] for t in test},
+            {(on, t): found[recipe, budget, on, t] for on in calib for t in test},
+            {t: uniform[recipe, budget, t] for t in test},
             reference,
             metric,
         )
-        for system in systems
+        for recipe in recipes
         for budget in budgets
     ]
     page = Page(
@@ -91,28 +93,28 @@ def matrix(
     return Report(page, [outcome_row(outcome) for outcome in outcomes], result)
 
 
-def _uncalibrated(system: System) -> System:
-    """One width for all layers and no calibration, all else as `system` has it."""
-    return replace(system, method="uniform", calibration="none", twin_ranges=False)
+def _uncalibrated(recipe: Recipe) -> Recipe:
+    """One width for all layers and no calibration, all else as `recipe` has it."""
+    return replace(recipe, method="uniform", calibration="none", twin_ranges=False)
 
 
 class _Matrix:
-    """One system at one budget."""
+    """One recipe at one budget."""
 
     def __init__(
         self,
-        system: System,
+        recipe: Recipe,
         groups: Sequence[str],
         cells: Mapping[tuple[str, str], Outcome],
         uniform: Mapping[str, Outcome],
         reference: Mapping[str, Outcome],
         metric: Metric,
     ) -> None:
-        self.system, self.groups, self.cells = system, groups, cells
+        self.recipe, self.groups, self.cells = recipe, groups, cells
         self.uniform, self.reference, self.metric = uniform, reference, metric
         others = {t: [cells[on, t] for on in groups if on != t] for t in groups}
         own = [cells[t, t] for t in groups]
-        title = system_title(system)
+        title = recipe_title(recipe)
         self.outcome = own[0]
         budget = self.outcome.trial.budget_bytes
         self.means: dict[str, Mean] = {
@@ -146,8 +148,8 @@ class _Matrix:
     def summary(self) -> dict[str, Any]:
         """For the JSON."""
         return {
-            "method": self.system.method,
-            "sensitivity": self.system.sensitivity,
+            "method": self.recipe.method,
+            "sensitivity": self.recipe.sensitivity,
             "budget_bytes": self.outcome.trial.budget_bytes,
             "average_bits": self.outcome.average_bits,
             "means": {name: asdict(mean) for name, mean in self.means.items()},
@@ -157,7 +159,7 @@ class _Matrix:
         own, other, uniform, plain = self.means.values()
         against = self.comparisons[0]
         text = (
-            f"{system_title(self.system)} at {self.size}: {mean_text(own)} on the group calibrated "
+            f"{recipe_title(self.recipe)} at {self.size}: {mean_text(own)} on the group calibrated "
             f"for, {mean_text(other)} calibrated on others; uniform {mean_text(uniform)}, float "
             f"{mean_text(plain)}. Own against other: {against.verdict} "
             f"({against.difference:+.2f}, {against.low:+.2f} to {against.high:+.2f})."
@@ -174,7 +176,7 @@ class _Matrix:
         ]
         rates = [[mean_of([one], self.metric).value for one in row] for row in values]
         plot = Plot(
-            f"matrix-{self.system.method}-{self.outcome.average_bits:.2f}-bits",
+            f"matrix-{self.recipe.method}-{self.outcome.average_bits:.2f}-bits",
             f"{self.metric.title} by calibration group (rows) and test group (columns)",
             f"{self.metric.title.capitalize()} in percent. Colour: blue is better and orange worse "
             f"than the mean of the column.",
@@ -212,10 +214,11 @@ class _Matrix:
         compared = comparison_table(self.comparisons, sizes, self.metric, "Is it a difference?")
         text = (
             f"{self.outcome.bytes:,} bytes in all files, {self.outcome.average_bits:.2f} bits a "
-            f"weight on average; weights alone, the paper's count: {self.outcome.paper_bytes:,}."
+            "weight on average; weights alone, the paper's count: "
+            f"{self.outcome.weight_bits_as_bytes:,}."
         )
         return Section(
-            f"{system_title(self.system)} at {self.size}", text, [plot], [averages, compared, every]
+            f"{recipe_title(self.recipe)} at {self.size}", text, [plot], [averages, compared, every]
         )
 
     def transcripts(self) -> Section:

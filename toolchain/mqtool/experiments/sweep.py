@@ -10,8 +10,9 @@ from mqtool.experiments.comparison import (
     compare,
     mean_of,
     outcome_row,
-    system_title,
+    recipe_title,
 )
+from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import ClipSet
 from mqtool.experiments.report.cells import (
     comparison_table,
@@ -26,31 +27,32 @@ from mqtool.experiments.report.cells import (
 from mqtool.experiments.report.page import Cell, Page, Plot, Report, Section, Table
 from mqtool.experiments.report.palette import Palette
 from mqtool.experiments.report.plots import Line, Panel, differences_figure, lines_figure
-from mqtool.experiments.trials import Experiment, Outcome, System, Trial
+from mqtool.experiments.trials import Outcome, Trial
+from mqtool.planning.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["sweep"]
+__all__ = ["sweep_report"]
 
-Calibrated = tuple[System, str | None]
+Calibrated = tuple[Recipe, str | None]
 """A way to quantize and the group it was calibrated on."""
 
 
-def sweep(
+def sweep_report(
     experiment: Experiment,
-    systems: Sequence[System],
+    recipes: Sequence[Recipe],
     budgets: Sequence[int],
     calib: Mapping[str, ClipSet],
     test: Mapping[str, ClipSet],
     metric: Metric,
     facts: Mapping[str, str],
 ) -> Report:
-    """Score every system at every budget, calibrated on each group and tested on each.
+    """Score every recipe at every budget, calibrated on each group and tested on each.
 
     Args:
         experiment: runs the trials.
-        systems: ways to quantize.
+        recipes: ways to quantize.
         budgets: bytes of the packed folder.
         calib: recordings to calibrate on, by group.
         test: recordings with transcripts, by group.
@@ -62,12 +64,14 @@ def sweep(
         MqError: see `Experiment.run`.
     """
     kinds: list[Calibrated] = [
-        (system, name) for system in systems for name in (calib if system.needs_clips else [None])
+        (recipe, name)
+        for recipe in recipes
+        for name in (calib if recipe.needs_recordings else [None])
     ]
     keys = [(kind, budget, name) for kind in kinds for budget in budgets for name in test]
     trials = [
-        Trial(system, None if on is None else calib[on], budget, test[name])
-        for (system, on), budget, name in keys
+        Trial(recipe, None if on is None else calib[on], budget, test[name])
+        for (recipe, on), budget, name in keys
     ]
     floats = [Trial(None, None, None, clips) for clips in test.values()]
     outcomes = experiment.run([*floats, *trials])
@@ -77,7 +81,7 @@ def sweep(
     comparisons = results.comparisons()
     page = Page(
         title=f"{metric.title.capitalize()} by size",
-        lede=f"One model at {len(budgets)} sizes, quantized in {len(systems)} ways, "
+        lede=f"One model at {len(budgets)} sizes, quantized in {len(recipes)} ways, "
         f"{_calibrated_text(list(calib))}, tested on {' and '.join(test)}.",
         findings=tally(comparisons, results.sizes()),
         sections=results.sections(comparisons),
@@ -102,9 +106,9 @@ _SERIES = {
 """Colour of each method."""
 
 
-def _is_favourite(system: System) -> bool:
+def _is_favourite(recipe: Recipe) -> bool:
     """Whether others are baselines for it."""
-    return system.method in ("myqasr", "measured")
+    return recipe.method in ("myqasr", "measured")
 
 
 class _Results:
@@ -134,20 +138,20 @@ class _Results:
 
     def comparisons(self) -> list[Comparison]:
         """Own group against others, then each method against the baselines, at every size."""
-        systems = list(dict.fromkeys(system for system, _ in self.kinds))
+        recipes = list(dict.fromkeys(recipe for recipe, _ in self.kinds))
         made = []
-        for system in systems:
-            made += self._own_against_others(system)
-        for number, system in enumerate(systems):
-            for other in systems:
-                is_later = number > systems.index(other)
-                if _is_favourite(system) and (is_later or not _is_favourite(other)):
+        for recipe in recipes:
+            made += self._own_against_others(recipe)
+        for number, recipe in enumerate(recipes):
+            for other in recipes:
+                is_later = number > recipes.index(other)
+                if _is_favourite(recipe) and (is_later or not _is_favourite(other)):
                     made += [
                         compare(
-                            system_title(system),
-                            system_title(other),
+                            recipe_title(recipe),
+                            recipe_title(other),
                             [
-                                (self._own(system, b, t), [self._own(other, b, t)])
+                                (self._own(recipe, b, t), [self._own(other, b, t)])
                                 for t in self.tested
                             ],
                             self.metric,
@@ -157,27 +161,27 @@ class _Results:
                     ]
         return made
 
-    def _own(self, system: System, budget: int, tested: str) -> Outcome:
+    def _own(self, recipe: Recipe, budget: int, tested: str) -> Outcome:
         """Calibrated on the group it is tested on, as far as it is calibrated."""
-        calibrated = tested if (system, tested) in self.kinds else None
-        if (system, calibrated) not in self.kinds:
-            calibrated = next(on for one, on in self.kinds if one == system)
-        return self.found[(system, calibrated), budget, tested]
+        calibrated = tested if (recipe, tested) in self.kinds else None
+        if (recipe, calibrated) not in self.kinds:
+            calibrated = next(on for one, on in self.kinds if one == recipe)
+        return self.found[(recipe, calibrated), budget, tested]
 
-    def _own_against_others(self, system: System) -> list[Comparison]:
-        groups = [on for one, on in self.kinds if one == system and on is not None]
+    def _own_against_others(self, recipe: Recipe) -> list[Comparison]:
+        groups = [on for one, on in self.kinds if one == recipe and on is not None]
         both = [name for name in self.tested if name in groups]
         if len(groups) < 2 or not both:
             return []
-        title = system_title(system)
+        title = recipe_title(recipe)
         return [
             compare(
                 f"{title}, own group",
                 f"{title}, another group",
                 [
                     (
-                        self.found[(system, name), budget, name],
-                        [self.found[(system, on), budget, name] for on in groups if on != name],
+                        self.found[(recipe, name), budget, name],
+                        [self.found[(recipe, on), budget, name] for on in groups if on != name],
                     )
                     for name in both
                 ],
@@ -242,12 +246,12 @@ class _Results:
         panels = []
         for name in self.tested:
             lines = []
-            for system, on in self.kinds:
+            for recipe, on in self.kinds:
                 points = []
                 for budget in self.budgets:
-                    mean = self.means[(system, on), budget, name]
+                    mean = self.means[(recipe, on), budget, name]
                     points.append((budget / 1e6, mean.value, mean.low, mean.high))
-                title = system_title(system)
+                title = recipe_title(recipe)
                 label = title if on is None else f"{title}, own group"
                 is_other = on is not None and on != name
                 if is_other:
@@ -266,14 +270,14 @@ class _Results:
                 name: pick(self.means[kind, budget, name].value for kind in self.kinds)
                 for name in self.tested
             }
-            for number, (system, on) in enumerate(self.kinds):
-                outcome = self.found[(system, on), budget, self.tested[0]]
+            for number, (recipe, on) in enumerate(self.kinds):
+                outcome = self.found[(recipe, on), budget, self.tested[0]]
                 cells = [
-                    rate_cell(self.means[(system, on), budget, name], best[name], own=on == name)
+                    rate_cell(self.means[(recipe, on), budget, name], best[name], own=on == name)
                     for name in self.tested
                 ]
                 size = size_texts(outcome) if number == 0 else [Cell("")] * len(size_headings)
-                rows.append([*size, Cell(system_title(system)), Cell(on or "-"), *cells])
+                rows.append([*size, Cell(recipe_title(recipe)), Cell(on or "-"), *cells])
         outcome = next(iter(self.reference.values()))
         cells = [Cell(mean_text(self.float_means[name]), "muted") for name in self.tested]
         rows.append([*size_texts(outcome), Cell("float"), Cell("-"), *cells])
@@ -288,8 +292,8 @@ class _Results:
     def _transcripts(self) -> Section:
         """At the smallest size that still works, on the first group."""
         name = self.tested[0]
-        systems = list(dict.fromkeys(system for system, _ in self.kinds))
-        favourite = next((one for one in systems if one.method == "myqasr"), systems[0])
+        recipes = list(dict.fromkeys(recipe for recipe, _ in self.kinds))
+        favourite = next((one for one in recipes if one.method == "myqasr"), recipes[0])
         budget = self.budgets[-1]
         for candidate in self.budgets:
             value = mean_of([self._own(favourite, candidate, name)], self.metric).value
@@ -297,10 +301,10 @@ class _Results:
                 budget = candidate
                 break
         heard = {"float": self.reference[name]}
-        others = [one for one in systems if one != favourite]
+        others = [one for one in recipes if one != favourite]
         shown = [kind for kind in self.kinds if kind[0] in (favourite, *others[:1])]
-        for system, on in sorted(shown, key=lambda kind: (kind[0] != favourite, kind[1] != name)):
-            label = system_title(system) + ("" if on is None else f", calibrated on {on}")
+        for recipe, on in sorted(shown, key=lambda kind: (kind[0] != favourite, kind[1] != name)):
+            label = recipe_title(recipe) + ("" if on is None else f", calibrated on {on}")
             if len(heard) < 4:
-                heard[f"{label}, {megabytes(budget)}"] = self.found[(system, on), budget, name]
+                heard[f"{label}, {megabytes(budget)}"] = self.found[(recipe, on), budget, name]
         return transcripts(heard, self.metric)

@@ -8,13 +8,14 @@ when it loads the graph.
 
 import math
 from string import Template
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from mqtool.exporters.graphs import OPSET, prepend
 
-__all__ = ["SAMPLES_PER_FRAME", "prepend_log_mel"]
+__all__ = ["SAMPLES_PER_FRAME", "mel_filters", "prepend_log_mel"]
 
 SAMPLES_PER_FRAME = 320
 """Samples of one encoder frame: a hop of 160, then a convolution of stride 2."""
@@ -110,3 +111,12 @@ def prepend_log_mel(model: ir.Model, filters: np.ndarray) -> None:
         per_log10=repr(1 / math.log(10)),
     )
     prepend(model, text, {"mel_values": bank.reshape(-1)[places], "mel_places": places})
+
+
+def mel_filters(mels: int) -> np.ndarray:
+    """Whisper's mel filter bank, float64 [201, mels]."""
+    from transformers import WhisperFeatureExtractor
+
+    extractor: Any = WhisperFeatureExtractor
+    filters: np.ndarray = extractor(feature_size=mels).mel_filters
+    return filters

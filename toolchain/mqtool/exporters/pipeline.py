@@ -1,81 +1,70 @@
-"""The steps of `mqtool export`: find, load, trace, write, check against PyTorch."""
+"""The steps of `mqtool export`: find, load, trace, write, check against the reference."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mqruntime.bundle.manifest import MANIFEST_NAME
-from mqtool.exporters.parity import Case, Parity, check_parity
-from mqtool.exporters.sources.find import Source, find_source, load_model
+from mqtool.context import Progress, no_progress
+from mqtool.exporters.parity import Parity, check_parity
+from mqtool.exporters.sources.find import find_source, load_model
 from mqtool.outputs import new_folder
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-__all__ = ["ExportResult", "export_model"]
+__all__ = ["ExportedModel", "export_model"]
 
 
 @dataclass(frozen=True)
-class ExportResult:
-    """What an export made.
+class ExportedModel:
+    """A float model folder; give it wherever a path to one is wanted.
 
     Attributes:
+        path: of the folder.
         family: transformers' model type.
         parameters: number of weights, tied ones counted once.
         bytes: size of all files in the folder.
         parity: agreement with PyTorch.
     """
 
+    path: Path
     family: str
     parameters: int
     bytes: int
     parity: Parity
 
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
-def export_model(
-    source: str, output: Path, report: Callable[[str], None] = lambda step: None
-) -> ExportResult:
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool export`."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def export_model(source: str, output: Path, progress: Progress = no_progress) -> ExportedModel:
     """Export a model to a float model folder and check it against PyTorch.
 
     Args:
         source: hub id, transformers folder or CTranslate2 Whisper folder.
         output: folder to make; nothing is left there if the export fails.
-        report: called with the name of each step as it begins.
+        progress: told of each step as it begins.
 
     Raises:
         ExportError: the source cannot be used.
         ParityError: the graphs compute something else than PyTorch.
     """
-    report("finding the model")
+    progress("Finding the model", 0)
     found = find_source(source)
     with new_folder(output) as folder:
-        report("loading the weights")
-        model = load_model(found.folder)
+        progress("Loading the weights", 0)
+        model, family = load_model(found.folder)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        family = model.config.model_type
-        report("running PyTorch for reference")
-        cases = _reference_cases(model, found)
-        report("writing the graphs")
-        _write(model, found, folder)
+        progress("Running PyTorch for reference", 0)
+        cases = family.reference_cases(model, found)
+        progress("Writing the graphs", 0)
+        manifest = family.write_folder(model, found, folder)
+        (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         del model  # before onnxruntime loads the same weights again
-        report("comparing with onnxruntime")
+        progress("Comparing with onnxruntime", 0)
         parity = check_parity(folder, cases)
         size = sum(path.stat().st_size for path in folder.iterdir())
-    return ExportResult(family, parameters, size, parity)
-
-
-def _write(model: "PreTrainedModel", source: Source, folder: Path) -> None:
-    from mqtool.exporters.families import wav2vec2, whisper
-
-    family = whisper if model.config.model_type == "whisper" else wav2vec2
-    manifest = family.write_folder(model, source, folder)
-    (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-
-
-def _reference_cases(model: Any, source: Source) -> list[Case]:
-    from mqtool.exporters.families import wav2vec2, whisper_reference
-
-    if model.config.model_type == "whisper":
-        return whisper_reference.reference_cases(model)
-    return wav2vec2.reference_cases(model, source.folder)
+    return ExportedModel(Path(output), manifest.family, parameters, size, parity)

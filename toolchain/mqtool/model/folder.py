@@ -9,11 +9,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.tasks.registry import task_of
+from mqruntime.tasks.task import Task
 from mqtool.errors import ModelError
 from mqtool.model.equalize import Factors, equalize
+from mqtool.model.frequent import RowOrders, split_tables
 from mqtool.model.graph_files import check_graph, data_path, load_graph, sha256_files
 from mqtool.model.layers import Layer, find_layers
-from mqtool.packing.frequent import RowOrders, split_tables
 
 __all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
 
@@ -28,7 +30,7 @@ class ModelFolder:
         factors: by which the channels of its graphs are equalized when they are loaded
             (`mqtool.model.equalize`); the model computes the same with or without.
         orders: of the rows of tables, whose frequent ones then are a layer of their own
-            (`mqtool.packing.frequent`); likewise.
+            (`mqtool.model.frequent`); likewise.
     """
 
     path: Path
@@ -52,6 +54,11 @@ class ModelFolder:
         if not folder.layers:
             raise ModelError(f"{path}: its graphs hold no Linear, Conv or embedding; export again")
         return folder
+
+    @cached_property
+    def task(self) -> Task:
+        """What the graphs are given and what they answer; it knows tokens and no text."""
+        return task_of(self.manifest)
 
     def load(self, role: str) -> ir.Model:
         """A fresh copy of one graph."""

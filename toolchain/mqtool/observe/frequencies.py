@@ -4,16 +4,17 @@ The mean of the model's own output distribution, not counts of what was said: wo
 been said rank before those of other languages, without any transcript.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqtool.model.folder import ModelFolder
+from mqtool.model.frequent import RowOrders, has_frequent_rows
 from mqtool.model.layers import Layer
+from mqtool.observe.runs import Values
 from mqtool.observe.taps import observe_outputs
-from mqtool.packing.frequent import RowOrders, has_frequent_rows
 
 __all__ = ["RowFrequencies", "unit_orders"]
 
@@ -23,14 +24,11 @@ class RowFrequencies:
 
     Args:
         folder: the float model.
-
-    Attributes:
-        is_counting: whether what is heard now counts.
+        counts: whether a clip counts, by its number.
     """
 
-    def __init__(self, folder: ModelFolder) -> None:
-        self.is_counting = True
-        self._folder = folder
+    def __init__(self, folder: ModelFolder, counts: Callable[[int], bool]) -> None:
+        self._folder, self._counts = folder, counts
         self._outputs: dict[str, dict[str, list[str]]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
 
@@ -40,9 +38,9 @@ class RowFrequencies:
         self._sums |= {table.name: np.zeros(table.rows) for table in tables}
         self._outputs[role] = observe_outputs(model.graph, tables)
 
-    def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take in one run of a graph: its inputs and outputs by name."""
-        for table, names in self._outputs[role].items() if self.is_counting else ():
+    def take(self, number: int, role: str, values: Values) -> None:
+        """Take in one run of a graph on a clip: its inputs and outputs by name."""
+        for table, names in self._outputs[role].items() if self._counts(number) else ():
             for name in names:
                 logits = np.asarray(values[name], np.float32)
                 rows = logits.reshape(-1, logits.shape[-1])

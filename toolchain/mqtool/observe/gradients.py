@@ -12,24 +12,20 @@ the search averages over hundreds of positions.
 PTQ4ViT takes the gradient of the KL itself, which vanishes when all layers are at float precision.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph, Session
+from mqruntime.tasks.task import Utterance
+from mqtool.context import QUIET, RunContext
 from mqtool.errors import ModelError
 from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import product_nodes
 from mqtool.observe.backward import active_nodes, backward
-from mqtool.observe.runs import (
-    Utterance,
-    open_graphs,
-    output_logits,
-    shortened,
-    utterances,
-)
+from mqtool.observe.runs import SILENCE, open_graphs, utterances
 from mqtool.observe.samples import InputSample, InputSampler, Reservoir
 from mqtool.recordings.clips import Clip
 
@@ -58,20 +54,15 @@ def divergence_direction(logits: Float, signs: Float) -> Float:
 
 def capture_gradients(
     folder: ModelFolder,
-    clips: Iterable[Clip],
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    clips: Sequence[Clip],
+    context: RunContext = QUIET,
 ) -> dict[str, tuple[InputSample, Float]]:
     """A sample of every Linear's and Conv's input, and gradients by its output there.
 
     Args:
         folder: the float model.
         clips: recordings; the first `GRADIENT_SECONDS` of each are used.
-        language: of clips that do not say (multilingual Whisper).
-        threads: of onnxruntime.
-        advance: called after every window.
+        context: threads and progress.
 
     Returns:
         Layer name -> sample, and float32 [positions, layer rows].
@@ -86,15 +77,15 @@ def capture_gradients(
         sampler.edit(model, role)
         traced[role].edit(model)
 
-    for role, session in open_graphs(folder, edit, threads=threads).items():
+    for role, session in open_graphs(folder, edit, threads=context.threads).items():
         traced[role].session = session
-    hearing: dict[str, Graph] = {}
-    if folder.manifest.whisper is not None:
+    plain: dict[str, Graph] = {}
+    if len(folder.task.roles) > 1:
         for role, name in folder.manifest.graphs.items():
-            hearing[role] = Session(folder.path / name, threads=threads)
+            plain[role] = Session(folder.path / name, threads=context.threads)
     longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
-    heard = utterances(folder, clips, hearing, language=language, longest=longest)
-    for number, utterance in enumerate(heard):
+    advance = context.progress("Differentiating", len(clips))
+    for number, utterance in enumerate(utterances(folder, clips, plain, longest=longest)):
         _differentiate(folder, traced, utterance, np.random.default_rng(number))
         advance()
     samples = sampler.samples()
@@ -111,18 +102,15 @@ def _differentiate(
     utterance: Utterance,
     random: np.random.Generator,
 ) -> None:
-    settings = folder.manifest.whisper
-    if settings is not None:
-        utterance = shortened(folder, traced, utterance)
-    logits = output_logits(traced, utterance)
+    task = folder.task
+    logits = task.output_logits(traced, task.shortened(traced, utterance, SILENCE))
     signs = random.choice(np.array([-1, 1], np.float32), logits.shape)
-    last = traced["model" if settings is None else "decoder"]
-    seed: Float = np.zeros_like(last.values["logits"], np.float32)
+    seed: Float = np.zeros_like(traced[task.roles[-1]].values["logits"], np.float32)
     rows = seed.reshape(-1, seed.shape[-1])
     rows[len(rows) - len(logits) :] = divergence_direction(logits, signs)
-    passed_on = last.backward({"logits": seed})
-    if settings is not None:
-        traced["encoder"].backward(passed_on)
+    gradients = {"logits": seed}
+    for role in reversed(task.roles):
+        gradients = traced[role].backward(gradients)
 
 
 class _Traced:

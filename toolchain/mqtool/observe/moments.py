@@ -10,17 +10,18 @@ shrunk, the more the fewer inputs there were (after Ledoit and Wolf, "A well-con
 for large-dimensional covariance matrices", 2004).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.context import QUIET, RunContext
 from mqtool.errors import ModelError
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.frequencies import RowFrequencies
-from mqtool.observe.runs import HEARD_SECONDS, watch
+from mqtool.observe.runs import PROBE_SECONDS, Values, watch
 from mqtool.observe.samples import conv_windows
 from mqtool.observe.taps import ConvWindow, ObservedInputs, observe_inputs
 from mqtool.recordings.clips import Clip
@@ -44,37 +45,37 @@ class InputMoments:
     """Of one layer's input.
 
     Attributes:
-        second: mean of x x^T, shrunk, float32 [groups, columns, columns]; groups is 1 but for
+        gram: mean of x x^T, shrunk, float32 [groups, columns, columns]; groups is 1 but for
             grouped convolutions. Only the diagonals, [groups, columns], where they would be too
             large.
-        largest: largest magnitude of each column, float32 [groups, columns].
+        abs_max: largest magnitude of each column, float32 [groups, columns].
     """
 
-    second: Float
-    largest: Float
+    gram: Float
+    abs_max: Float
 
     @property
     def is_matrix(self) -> bool:
-        """Whether `second` holds whole matrices."""
-        return self.second.ndim == 3
+        """Whether `gram` holds whole matrices."""
+        return self.gram.ndim == 3
 
     @property
     def diagonal(self) -> Float:
         """Mean square of each column, float32 [groups, columns]."""
-        diagonals = np.diagonal(self.second, axis1=-2, axis2=-1) if self.is_matrix else self.second
+        diagonals = np.diagonal(self.gram, axis1=-2, axis2=-1) if self.is_matrix else self.gram
         return np.ascontiguousarray(diagonals)
 
     def divided(self, factors: Float) -> "InputMoments":
         """Moments of x / factors; `factors` is float32 [columns]."""
         by = np.outer(factors, factors) if self.is_matrix else np.square(factors)
-        second: Float = (self.second / by).astype(np.float32)
-        return InputMoments(second, self.largest / factors)
+        gram: Float = (self.gram / by).astype(np.float32)
+        return InputMoments(gram, self.abs_max / factors)
 
     def damped(self, weight: float) -> "InputMoments":
         """With `weight` times the mean square of all columns added to each column's own."""
         added = np.float32(weight * self.diagonal.mean())
-        second = self.second + added * (np.eye(self.second.shape[-1]) if self.is_matrix else 1)
-        return InputMoments(second.astype(np.float32), self.largest)
+        gram = self.gram + added * (np.eye(self.gram.shape[-1]) if self.is_matrix else 1)
+        return InputMoments(gram.astype(np.float32), self.abs_max)
 
     def error(self, difference: Float) -> float:
         """Mean squared error of the output, summed over rows.
@@ -82,20 +83,18 @@ class InputMoments:
         Args:
             difference: of the weights, float32 [rows, columns]; rows lie group by group.
         """
-        by_group = difference.reshape(len(self.second), -1, difference.shape[-1])
+        by_group = difference.reshape(len(self.gram), -1, difference.shape[-1])
         if not self.is_matrix:
-            return float(np.einsum("grc,grc,gc->", by_group, by_group, self.second))
-        return float(np.einsum("grc,grc->", np.matmul(by_group, self.second), by_group))
+            return float(np.einsum("grc,grc,gc->", by_group, by_group, self.gram))
+        return float(np.einsum("grc,grc->", np.matmul(by_group, self.gram), by_group))
 
 
 def capture_moments(
     folder: ModelFolder,
-    clips: Iterable[Clip],
+    clips: Sequence[Clip],
+    context: RunContext = QUIET,
     *,
     frequencies: RowFrequencies | None = None,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, InputMoments]:
     """Moments of every layer's input by layer name; a table that is only looked up has none.
 
@@ -116,25 +115,16 @@ def capture_moments(
 
     sums: dict[tuple[object, ...], _Sum] = {}
 
-    def take(role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+    def take(number: int, role: str, values: Values) -> None:
         for key, inputs in {_key(role, seen): seen for seen in observed[role].values()}.items():
             for name in inputs.values:
                 rows = _rows(np.asarray(values[name], np.float32), inputs.window)
                 sums.setdefault(key, _Sum()).add(rows)
         if frequencies is not None:
-            frequencies.take(role, values)
+            frequencies.take(number, role, values)
 
-    longest = int(HEARD_SECONDS * folder.manifest.sample_rate)
-    watch(
-        folder,
-        clips,
-        edit,
-        take,
-        language=language,
-        longest=longest,
-        threads=threads,
-        advance=advance,
-    )
+    longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
+    watch(folder, clips, edit, take, context, longest=longest)
     moments = {key: total.moments() for key, total in sums.items()}
     by_layer = {
         layer: moments[_key(role, inputs)]
@@ -142,7 +132,7 @@ def capture_moments(
         for layer, inputs in seen.items()
     }
     for layer, found in by_layer.items():
-        if not np.isfinite(found.second).all():
+        if not np.isfinite(found.gram).all():
             raise ModelError(
                 f"{folder.path}: what goes into layer {layer!r} grows beyond all bounds on these "
                 "recordings; export the model again"
@@ -171,24 +161,24 @@ def _rows(values: Float, window: ConvWindow | None) -> Float:
 class _Sum:
     def __init__(self) -> None:
         self._count = 0
-        self._second: Float | float = 0.0
-        self._largest: Float | float = 0.0
+        self._gram: Float | float = 0.0
+        self._abs_max: Float | float = 0.0
 
     def add(self, rows: Float) -> None:
         groups, positions, columns = rows.shape
         self._count += positions
-        self._largest = np.maximum(self._largest, np.abs(rows).max(axis=1))
+        self._abs_max = np.maximum(self._abs_max, np.abs(rows).max(axis=1))
         if groups * columns * columns > MATRIX_VALUES:
-            self._second = self._second + np.einsum("gpc,gpc->gc", rows, rows)
+            self._gram = self._gram + np.einsum("gpc,gpc->gc", rows, rows)
         else:
-            self._second = self._second + np.matmul(rows.transpose(0, 2, 1), rows)
+            self._gram = self._gram + np.matmul(rows.transpose(0, 2, 1), rows)
 
     def moments(self) -> InputMoments:
-        second = np.asarray(self._second / self._count, np.float32)
-        if second.ndim == 3:
-            columns = second.shape[-1]
+        gram = np.asarray(self._gram / self._count, np.float32)
+        if gram.ndim == 3:
+            columns = gram.shape[-1]
             diagonal = np.arange(columns)
-            kept = second[:, diagonal, diagonal]
-            second *= np.float32(self._count / (self._count + SHRINKAGE * columns))
-            second[:, diagonal, diagonal] = kept
-        return InputMoments(second, np.asarray(self._largest, np.float32))
+            kept = gram[:, diagonal, diagonal]
+            gram *= np.float32(self._count / (self._count + SHRINKAGE * columns))
+            gram[:, diagonal, diagonal] = kept
+        return InputMoments(gram, np.asarray(self._abs_max, np.float32))

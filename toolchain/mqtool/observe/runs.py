@@ -6,7 +6,8 @@ greedily first, then the decoder runs once over the prompt and the tokens it pro
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph, Session
-from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.task import Utterance
+from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import save_graph
 from mqtool.observe.statistics import OutputStatistics
@@ -22,40 +24,22 @@ from mqtool.observe.taps import observe_outputs
 from mqtool.recordings.clips import Clip
 
 __all__ = [
-    "HEARD_SECONDS",
-    "Utterance",
+    "PROBE_SECONDS",
+    "SILENCE",
     "capture_outputs",
     "open_graphs",
-    "output_logits",
-    "shortened",
     "utterances",
     "watch",
 ]
 
-Float = NDArray[np.float32]
+Values = Mapping[str, NDArray[np.generic]]
+"""Of a graph, by name."""
 
-HEARD_SECONDS = 10.0
-"""How much of each clip is heard where a part is enough. Whisper then hears it `shortened`."""
+PROBE_SECONDS = 10.0
+"""How much of each clip is run where a part is enough; Whisper then encodes little silence."""
 
 SILENCE = 1.0
 """Seconds after a clip that stand for the silence that fills Whisper's window."""
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One window of one clip, as the float model hears it.
-
-    Attributes:
-        pcm: float32 [samples]; for Whisper at most one window.
-        prompt: Whisper's prompt tokens; empty for other families.
-        tokens: Whisper's greedy transcript; empty for other families.
-        cross: Whisper's cross-attention keys and values; empty for other families.
-    """
-
-    pcm: Float
-    prompt: list[int]
-    tokens: list[int]
-    cross: Mapping[str, Float]
 
 
 def open_graphs(
@@ -89,86 +73,35 @@ def utterances(
     clips: Iterable[Clip],
     graphs: Mapping[str, Graph],
     *,
-    language: str | None = None,
     longest: int | None = None,
 ) -> Iterator[Utterance]:
     """What the model makes of each clip, one at a time.
 
     Args:
         folder: the float model.
-        clips: recordings. A multilingual Whisper takes the clip's language, else `language`,
-            else detects it.
-        graphs: Whisper's encoder and decoder; not used for other families.
-        language: ISO code.
-        longest: hear only so many samples of each clip.
+        clips: recordings. A multilingual Whisper takes the clip's language, or detects it.
+        graphs: the model's; those of a single graph are not run.
+        longest: take only so many samples of each clip.
     """
     manifest = folder.manifest
     for clip in clips:
         pcm = clip.pcm()[:longest]
         if len(pcm) < manifest.min_samples:
             pcm = np.pad(pcm, (0, manifest.min_samples - len(pcm)))
-        if manifest.whisper is None:
-            yield Utterance(pcm, [], [], {})
-            continue
-        settings = manifest.whisper
-        for window in whisper.windows(settings, pcm):
-            cross = whisper.encode(graphs["encoder"], settings, window)
-            spoken = clip.language or language
-            if settings.languages and spoken is None:
-                spoken = whisper.detect_language(graphs["decoder"], settings, cross)
-            prompt = whisper.prompt_tokens(settings, spoken)
-            tokens = whisper.generate(graphs["decoder"], settings, cross, prompt)
-            yield Utterance(window, prompt, tokens, cross)
-
-
-def shortened(folder: ModelFolder, graphs: Mapping[str, Graph], utterance: Utterance) -> Utterance:
-    """The utterance as a Whisper hears it that encodes no more silence than `SILENCE`.
-
-    Far cheaper than a window of 30 s, and good enough to watch or compare layers with; but what
-    was said must come from the whole window: with less Whisper tends to repeat itself.
-    """
-    settings = folder.manifest.whisper
-    if settings is None:
-        return utterance
-    silence = int(SILENCE * folder.manifest.sample_rate)
-    context = min(whisper.padded_length(len(utterance.pcm) + silence), settings.window)
-    cross = whisper.encode(graphs["encoder"], settings, utterance.pcm, context=context)
-    return replace(utterance, cross=cross)
-
-
-def output_logits(graphs: Mapping[str, Graph], utterance: Utterance) -> Float:
-    """The model's output at every position, float32 [positions, classes].
-
-    Whisper: the decoder run once over prompt and tokens with the utterance's own cross-attention
-    input, from the prompt's last token on. CTC: one row a frame; keywords: one row.
-    """
-    if utterance.cross:
-        tokens = [*utterance.prompt, *utterance.tokens]
-        cache = whisper.empty_cache(utterance.cross)
-        logits, _ = whisper.decode(graphs["decoder"], tokens, utterance.cross, cache)
-        return logits[len(utterance.prompt) - 1 :]
-    logits = graphs["model"].run({"pcm": utterance.pcm[None]})["logits"]
-    return logits.reshape(-1, logits.shape[-1])
+        yield from folder.task.utterances(graphs, pcm, clip.language)
 
 
 def capture_outputs(
-    folder: ModelFolder,
-    clips: Iterable[Clip],
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    folder: ModelFolder, clips: Sequence[Clip], context: RunContext = QUIET
 ) -> dict[str, OutputStatistics]:
     """Statistics of every layer's output over all clips, by layer name.
 
-    One window's outputs are in memory at a time. Arguments as of `utterances`.
+    One window's outputs are in memory at a time.
 
     Args:
         folder: the float model.
         clips: recordings.
-        language: ISO code.
-        threads: of onnxruntime; 0 lets it choose.
-        advance: called after every window.
+        context: threads and progress.
     """
     outputs: dict[str, dict[str, list[str]]] = {}
 
@@ -178,25 +111,23 @@ def capture_outputs(
 
     statistics = {layer.name: OutputStatistics() for layer in folder.layers}
 
-    def take(role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+    def take(number: int, role: str, values: Values) -> None:
         for layer, names in outputs[role].items():
             for name in names:
                 statistics[layer].add(values[name].astype(np.float32, copy=False))
 
-    watch(folder, clips, edit, take, language=language, threads=threads, advance=advance)
+    watch(folder, clips, edit, take, context)
     return statistics
 
 
 def watch(
     folder: ModelFolder,
-    clips: Iterable[Clip],
+    clips: Sequence[Clip],
     edit: Callable[[ir.Model, str], None],
-    take: Callable[[str, Mapping[str, NDArray[np.generic]]], None],
+    take: Callable[[int, str, Values], None],
+    context: RunContext = QUIET,
     *,
-    language: str | None = None,
     longest: int | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the float model over recordings, handing over all it computes, window by window.
 
@@ -204,25 +135,29 @@ def watch(
         folder: the float model.
         clips: recordings.
         edit: adds outputs to a graph, in place, given its role.
-        take: called after every run of a graph with its role, and its inputs and outputs by name;
-            what it keeps it must copy.
-        language: ISO code of clips that do not say.
-        longest: see `utterances`; where it is given, the encoder is watched on `shortened` ones.
-        threads: of onnxruntime; 0 lets it choose.
-        advance: called after every window.
+        take: called after every run of a graph with the number of the clip, the graph's role, and
+            its inputs and outputs by name; what it keeps it must copy.
+        context: threads and progress.
+        longest: see `utterances`; where it is given, the first graph is watched on `shortened`
+            utterances (`mqruntime.tasks.task.Task`).
     """
-    watched: dict[str, Graph] = {
-        role: _Watched(session, role, take)
-        for role, session in open_graphs(folder, edit, threads=threads).items()
+    sessions = open_graphs(folder, edit, threads=context.threads)
+    roles = folder.task.roles
+    unwatched = () if len(roles) == 1 else roles[1:] if longest is None else roles
+    plain = {
+        role: Session(folder.path / folder.manifest.graphs[role], threads=context.threads)
+        for role in unwatched
     }
-    hearing = dict(watched)
-    unwatched = {"decoder"} if longest is None else {"encoder", "decoder"}
-    for role in unwatched & watched.keys():
-        path = folder.path / folder.manifest.graphs[role]
-        hearing[role] = Session(path, threads=threads)
-    for utterance in utterances(folder, clips, hearing, language=language, longest=longest):
-        heard = utterance if longest is None else shortened(folder, watched, utterance)
-        output_logits(watched, heard)
+    advance = context.progress("Running the float model", len(clips))
+    for number, clip in enumerate(clips):
+        watched: dict[str, Graph] = {
+            role: _Watched(session, partial(take, number, role))
+            for role, session in sessions.items()
+        }
+        for utterance in utterances(folder, [clip], watched | plain, longest=longest):
+            if longest is not None:
+                utterance = folder.task.shortened(watched, utterance, SILENCE)
+            folder.task.output_logits(watched, utterance)
         advance()
 
 
@@ -231,10 +166,9 @@ class _Watched:
     """A graph that shows what it computes."""
 
     session: Session
-    role: str
-    take: Callable[[str, Mapping[str, NDArray[np.generic]]], None]
+    take: Callable[[Values], None]
 
-    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    def run(self, feeds: Values) -> dict[str, NDArray[np.generic]]:
         results = self.session.run(feeds)
-        self.take(self.role, {**feeds, **results})
+        self.take({**feeds, **results})
         return results

@@ -5,7 +5,7 @@ of its input. A few hundred of them, drawn evenly from all positions of all clip
 another weight would change in the layer's output, in memory that does not grow with the clips.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,8 +13,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.runs import watch
+from mqtool.observe.runs import Values, watch
 from mqtool.observe.taps import ConvWindow, ObservedInputs, observe_inputs
 from mqtool.recordings.clips import Clip
 
@@ -70,11 +71,8 @@ class InputSample:
 
 def capture_inputs(
     folder: ModelFolder,
-    clips: Iterable[Clip],
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    clips: Sequence[Clip],
+    context: RunContext = QUIET,
 ) -> dict[str, InputSample]:
     """Sample every layer's input over all clips, by layer name; arguments as of `watch`.
 
@@ -82,15 +80,7 @@ def capture_inputs(
     one sample.
     """
     sampler = InputSampler(folder)
-    watch(
-        folder,
-        clips,
-        sampler.edit,
-        sampler.take,
-        language=language,
-        threads=threads,
-        advance=advance,
-    )
+    watch(folder, clips, sampler.edit, lambda number, *run: sampler.take(*run), context)
     return sampler.samples()
 
 
@@ -108,7 +98,7 @@ class InputSampler:
         layers = [layer for layer in self._folder.layers if layer.graph == role]
         self.observed[role] = observe_inputs(model.graph, layers)
 
-    def take(self, role: str, values: Mapping[str, NDArray[np.generic]]) -> None:
+    def take(self, role: str, values: Values) -> None:
         """Take in one run of a graph: its inputs and outputs by name."""
         distinct = {_key(role, inputs): inputs for inputs in self.observed[role].values()}
         for key, inputs in distinct.items():

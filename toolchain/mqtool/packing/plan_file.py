@@ -16,28 +16,30 @@ UTF-8 JSON with sorted keys. Fields:
     calib_sha256     the recordings it was made from; null when none were used
     tool_version
     average_bits     bits of weights / number of weights
-    paper_bytes      weights x bits / 8, the count of the paper's Algorithm 1
+    weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
     layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity}]:
                      the first rows of a layer have `bits`, the last `rows_at_lower_bits` the
                      next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
-                     scales and multipliers; sensitivity is null where it was not measured. With
+                     scales and group scales; sensitivity is null where it was not measured. With
                      compensated rounding the frequent rows of a large table of tokens are a layer
-                     {table}.frequent (`mqtool.packing.frequent`)
+                     {table}.frequent (`mqtool.model.frequent`)
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from mqruntime.bundle.fields import parse_json, read_fields
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
 from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
+from mqtool.quantization.rounding import Rounding
 
-__all__ = ["PLAN_FORMAT", "Plan", "PlannedLayer", "average_bits", "paper_bytes"]
+__all__ = ["PLAN_FORMAT", "Plan", "PlannedLayer", "average_bits", "weight_bits_as_bytes"]
 
 PLAN_FORMAT = 1
 
@@ -66,16 +68,20 @@ class Plan:
     planned_bytes: int
     activations: Literal["dynamic", "static", "float"]
     opset: int
-    rounding: Literal["nearest", "clipped", "grouped", "compensated"]
+    rounding: Rounding
     model_sha256: str
     calib_sha256: str | None
     tool_version: str
     average_bits: float
-    paper_bytes: int
+    weight_bits_as_bytes: int
     layers: list[PlannedLayer]
     act_bits: int | None = None
     twin_ranges: bool = False
     format: int = PLAN_FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
 
     def to_bytes(self) -> bytes:
         """The file's bytes; equal plans give equal bytes."""
@@ -87,36 +93,59 @@ class Plan:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
+    def from_json(cls, value: object) -> Self:
+        """Make a plan of plain JSON values.
+
+        Raises:
+            PlanError: another format, or a field of the wrong type or range.
+        """
+        if not isinstance(value, dict) or value.get("format") != PLAN_FORMAT:
+            found = value.get("format") if isinstance(value, dict) else type(value).__name__
+            raise PlanError(f"plan format {found!r}, this version reads {PLAN_FORMAT}")
+        try:
+            plan = read_fields(cls, _renamed(value))
+            plan.check()
+        except ValueError as error:
+            raise PlanError(f"{error}; run mqtool plan again") from None
+        return plan
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
         """Read and check a plan.
 
         Raises:
             PlanError: not a plan, another format, or a field of the wrong type or range.
         """
         try:
-            raw = json.loads(Path(path).read_bytes())
+            return cls.from_json(parse_json(Path(path).read_bytes()))
         except OSError as error:
             raise PlanError(f"{path}: cannot be read ({error.strerror}); run mqtool plan") from None
         except ValueError as error:
             raise PlanError(f"{path}: not valid JSON ({error}); run mqtool plan again") from None
-        if not isinstance(raw, dict) or raw.get("format") != PLAN_FORMAT:
-            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-            raise PlanError(f"{path}: plan format {found!r}, this version reads {PLAN_FORMAT}")
-        layers = raw.get("layers")
-        if not isinstance(layers, list):
-            raise PlanError(f"{path}: field 'layers' is missing or not a list")
-        raw["layers"] = [_read_layer(path, entry) for entry in layers]
-        try:
-            plan = cls(**raw)
-        except TypeError as error:
-            raise PlanError(f"{path}: {error}; run mqtool plan again") from None
-        for name, allowed in _CHOICES.items():
-            if getattr(plan, name) not in allowed:
-                raise PlanError(f"{path}: {name} {getattr(plan, name)!r} is not one of {allowed}")
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from None
+
+    def check(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            ValueError: naming the first value that cannot be.
+        """
+        if self.act_bits not in (None, *ACTIVATION_BITS):
+            raise ValueError(f"act_bits {self.act_bits} is not one of {ACTIVATION_BITS}")
+        if self.opset not in (18, 25):
+            raise ValueError(f"opset {self.opset} is not one of (18, 25)")
         for name in ("budget_bytes", "planned_bytes"):
-            if type(getattr(plan, name)) is not int or getattr(plan, name) <= 0:
-                raise PlanError(f"{path}: {name} {getattr(plan, name)!r} is not a positive integer")
-        return plan
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} {getattr(self, name)} is not a positive integer")
+        for layer in self.layers:
+            lower = layer.rows_at_lower_bits
+            if layer.bits not in WIDTHS:
+                raise ValueError(f"layer {layer.name!r} has bits {layer.bits}; use 1 to 16, or 32")
+            if lower < 0 or (lower and layer.bits == 1):
+                raise ValueError(
+                    f"layer {layer.name!r} has rows_at_lower_bits {lower} at {layer.bits} bits"
+                )
 
     def check_model(self, path: Path, layers: Sequence[Layer], model_sha256: str) -> None:
         """Refuse a plan that was made for another model.
@@ -150,29 +179,12 @@ class Plan:
             )
 
 
-_CHOICES: dict[str, tuple[object, ...]] = {
-    "activations": ("dynamic", "static", "float"),
-    "act_bits": (None, *ACTIVATION_BITS),
-    "twin_ranges": (False, True),
-    "opset": (18, 25),
-    "rounding": ("nearest", "clipped", "grouped", "compensated"),
-}
-
-
-def _read_layer(path: Path, entry: Any) -> PlannedLayer:
-    if not isinstance(entry, dict):
-        raise PlanError(f"{path}: a layer is {entry!r}, not an object")
-    name = entry.get("name")
-    wanted = {field.name for field in fields(PlannedLayer)}
-    if entry.keys() != wanted:
-        odd = sorted(wanted ^ entry.keys())[0]
-        raise PlanError(f"{path}: layer {name!r}: field {odd!r} is missing or unknown")
-    bits, lower = entry["bits"], entry["rows_at_lower_bits"]
-    if type(bits) is not int or bits not in WIDTHS:
-        raise PlanError(f"{path}: layer {name!r} has bits {bits!r}; use 1 to 16, or 32")
-    if type(lower) is not int or lower < 0 or (lower and bits == 1):
-        raise PlanError(f"{path}: layer {name!r} has rows_at_lower_bits {lower!r} at {bits} bits")
-    return PlannedLayer(**entry)
+def _renamed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by today's names: until 0.3 `weight_bits_as_bytes` was `paper_bytes`."""
+    fields = dict(value)
+    if "paper_bytes" in fields:
+        fields.setdefault("weight_bits_as_bytes", fields.pop("paper_bytes"))
+    return fields
 
 
 def _bit_count(layer: PlannedLayer) -> int:
@@ -186,6 +198,6 @@ def average_bits(layers: Sequence[PlannedLayer]) -> float:
     return sum(map(_bit_count, layers)) / sum(layer.params for layer in layers)
 
 
-def paper_bytes(layers: Sequence[PlannedLayer]) -> int:
+def weight_bits_as_bytes(layers: Sequence[PlannedLayer]) -> int:
     """ComputeModelSize of Algorithm 1, in bytes: weights x bits / 8, nothing else."""
     return -(-sum(map(_bit_count, layers)) // 8)

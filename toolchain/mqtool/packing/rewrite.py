@@ -18,9 +18,10 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from mqtool.model.emitter import Emitter, lookup_in_parts
 from mqtool.model.layers import Layer
 from mqtool.packing.static import StaticInputs, can_unfold
-from mqtool.packing.unpack import Emitter, decode_part, decode_rows, lookup_in_parts
+from mqtool.packing.unpack import decode_part, decode_rows
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.bits import FLOAT_BITS
 from mqtool.quantization.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -16,15 +16,16 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import saved_bytes
 from mqtool.model.layers import Layer
 from mqtool.packing.attention import fuse_attention
-from mqtool.packing.frequent import join_products
+from mqtool.packing.joined_heads import join_products
+from mqtool.packing.plan_file import Plan
 from mqtool.packing.rewrite import Activations, replace_layers
-from mqtool.packing.static import blank_ranges
+from mqtool.packing.static import range_specs
 from mqtool.packing.tidy import set_opset, shorten_names, store_half
 from mqtool.quantization.activations import ACTIVATION_BITS, ActivationRange
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
-from mqtool.quantization.calibration_stats import packed_form
+from mqtool.quantization.calibration_stats import with_packing_layout
 from mqtool.quantization.rounding import Rounding, is_grouping
-from mqtool.quantization.weights import TYPED_OPSET, PackedWeight, blank_weight
+from mqtool.quantization.weights import TYPED_OPSET, PackedWeight, weight_spec
 
 __all__ = [
     "NO_RECORDINGS",
@@ -51,7 +52,7 @@ class PackOptions:
     Attributes:
         activations: how packed layers compute.
         opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types.
-        grouped: whether narrow parts have multipliers (`mqtool.quantization.weights`).
+        grouped: whether narrow parts have group scales (`mqtool.quantization.weights`).
         act_bits: width of static inputs, 4 to 16, or 32 for float32; None for what goes with
             `activations`: 8, or 32 for float.
         twin_ranges: give static inputs that follow a Gelu or softmax two ranges.
@@ -86,6 +87,16 @@ class PackOptions:
                 "use --opset-floor 25 or at most 8 bits"
             )
 
+    @classmethod
+    def of_plan(cls, plan: Plan) -> Self:
+        """The form that a plan is for.
+
+        Raises:
+            PlanError: its fields do not go together.
+        """
+        grouped = is_grouping(plan.rounding)
+        return cls(plan.activations, plan.opset, grouped, plan.act_bits, plan.twin_ranges)
+
     @property
     def input_bits(self) -> int:
         """Width of the inputs of layers."""
@@ -98,11 +109,11 @@ class PackOptions:
         """Whether inputs are quantized in ranges that are stored."""
         return self.activations == "static" and self.input_bits != FLOAT_BITS
 
-    def blank_ranges(self, model: ir.Model, layers: Sequence[Layer]) -> dict[str, ActivationRange]:
+    def range_specs(self, model: ir.Model, layers: Sequence[Layer]) -> dict[str, ActivationRange]:
         """A range for every input that has one in a float graph, right in all but its values."""
         if not self.has_ranges:
             return {}
-        return blank_ranges(model.graph, layers, self.input_bits, twin=self.twin_ranges)
+        return range_specs(model.graph, layers, self.input_bits, twin=self.twin_ranges)
 
 
 def packed_graph(
@@ -114,11 +125,11 @@ def packed_graph(
 ) -> ir.Model:
     """Rewrite a float graph in place to its packed form.
 
-    `ranges` are of the layers that `PackOptions.blank_ranges` names, in that order; None for blank
+    `ranges` are of the layers that `PackOptions.range_specs` names, in that order; None for blank
     ones.
     """
     if ranges is None:
-        ranges = options.blank_ranges(model, layers)
+        ranges = options.range_specs(model, layers)
     replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
     join_products(model.graph)
     fuse_attention(model.graph)
@@ -177,12 +188,12 @@ class SizeModel:
     def layer_bytes(self, layer: Layer, bits: int, rows_at_lower_bits: int) -> int:
         """Bytes of a layer's codes and scales."""
         weight = self._blank(layer, bits, rows_at_lower_bits)
-        tensors = [weight.scale, *(part.multipliers for part in weight.parts)]
+        tensors = [weight.scale, *(part.group_scales for part in weight.parts)]
         tensors += [plane for part in weight.parts for plane in part.planes]
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def _blank(self, layer: Layer, bits: int, rows_at_lower_bits: int) -> PackedWeight:
-        return blank_weight(
+        return weight_spec(
             layer, bits, rows_at_lower_bits, self.options.opset, grouped=self.options.grouped
         )
 
@@ -198,7 +209,7 @@ class SizeModel:
 
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
     """Sizes of a model's packed forms when its weights are rounded so."""
-    form = packed_form(folder, rounding)
+    form = with_packing_layout(folder, rounding)
     return SizeModel(form, replace(options, grouped=is_grouping(rounding)))
 
 

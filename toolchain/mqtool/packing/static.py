@@ -27,18 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from mqtool.model.emitter import Emitter
 from mqtool.model.equalize import is_equalizer
 from mqtool.model.layers import Layer, product_nodes
-from mqtool.packing.unpack import Emitter
 from mqtool.quantization.activations import ActivationRange, Split
 
-__all__ = ["StaticInputs", "blank_ranges", "can_unfold", "read_ranges"]
+__all__ = ["StaticInputs", "can_unfold", "range_specs", "read_ranges"]
 
 _SPLITS: dict[str, Split] = {"Gelu": "sign", "Softmax": "magnitude"}
 _SHAPE_ONLY = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 
 
-def blank_ranges(
+def range_specs(
     graph: ir.Graph, layers: Sequence[Layer], bits: int, *, twin: bool
 ) -> dict[str, ActivationRange]:
     """A range for every Linear and Conv of a float graph, right in all but its values.

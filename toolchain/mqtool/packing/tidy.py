@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from mqtool.packing.unpack import Emitter
+from mqtool.model.emitter import Emitter
 from mqtool.quantization.weights import is_layer_tensor
 
 __all__ = ["expand_gelu", "set_opset", "shorten_names", "store_half"]

@@ -4,107 +4,20 @@ onnxruntime folds these chains to plain int8 tensors when a session is created, 
 load time and not run time.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Protocol
 
-import numpy as np
 import onnx_ir as ir
 
+from mqtool.model.emitter import Emitter
 from mqtool.model.layers import static_shape
 from mqtool.quantization.bits import plane_widths
 from mqtool.quantization.weights import GROUP_SIZE, Layout, PackedPart
 
-__all__ = ["Emitter", "decode_part", "decode_rows", "lookup_in_parts"]
+__all__ = ["decode_part", "decode_rows"]
 
-_MULTIPLIER_BITS = 4
-
-Attribute = int | str | Sequence[int]
-
-
-class Emitter:
-    """Makes nodes for one graph and collects them until they are inserted.
-
-    Constants are shared: equal ones become one initializer.
-    """
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph = graph
-        self.nodes: list[ir.Node] = []
-
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
-        """Append a node with one output."""
-        return self.ops(op_type, inputs, 1, **attributes)[0]
-
-    def ops(
-        self, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: Attribute
-    ) -> Sequence[ir.Value]:
-        """Append a node with several outputs."""
-        node = ir.node(op_type, inputs, attributes=attributes, num_outputs=outputs)
-        self.nodes.append(node)
-        return node.outputs
-
-    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
-        """The value of an initializer, registered on first use."""
-        assert tensor.name is not None
-        if tensor.name not in self._graph.initializers:
-            value = ir.Value(
-                name=tensor.name,
-                shape=ir.Shape(static_shape(tensor)),
-                type=ir.TensorType(tensor.dtype),
-                const_value=tensor,
-            )
-            self._graph.register_initializer(value)
-        return self._graph.initializers[tensor.name]
-
-    def constant(self, values: Iterable[int] | int, dtype: ir.DataType) -> ir.Value:
-        """A small integer constant, named by its type and values."""
-        array = np.array(values if isinstance(values, int) else [*values], dtype=dtype.numpy())
-        name = f"{dtype.name.lower()}:" + ",".join(str(v) for v in array.reshape(-1))
-        if array.ndim:
-            name += ","
-        return self.initializer(ir.Tensor(array, dtype, name=name))
-
-    def scalar(self, value: float) -> ir.Value:
-        """A float32 constant, named by its type and value."""
-        return self.initializer(ir.Tensor(np.array(value, np.float32), name=f"float:{value:.9g}"))
-
-    def take_nodes(self) -> list[ir.Node]:
-        """The nodes made since the last call, to be inserted by the caller."""
-        nodes, self.nodes = self.nodes, []
-        return nodes
-
-    def replace(self, node: ir.Node, output: ir.Value) -> None:
-        """Put the nodes made since the last call, which compute `output`, in place of `node`."""
-        self._graph.insert_before(node, self.take_nodes())
-        replaced = node.outputs[0]
-        if replaced.is_graph_output():
-            output.name, output.type, output.shape = replaced.name, replaced.type, replaced.shape
-            replaced.name = None
-        ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
-        self._graph.remove(node, safe=True)
-
-
-def lookup_in_parts(
-    emitter: Emitter,
-    ids: ir.Value,
-    split: int,
-    upper: Callable[[ir.Value], ir.Value],
-    lower: Callable[[ir.Value], ir.Value],
-) -> ir.Value:
-    """Rows [..., columns] for int64 ids [...] of a table whose first `split` rows lie apart.
-
-    `upper` and `lower` look up in the two parts, with ids that count there.
-    """
-    integers = ir.DataType.INT64
-    in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
-    below = emitter.op("Sub", ids, emitter.constant(split, integers))
-    in_lower = emitter.op("Max", below, emitter.constant(0, integers))
-    for rows in (in_upper, in_lower):
-        rows.shape, rows.type = ids.shape, ir.TensorType(integers)
-    is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
-    column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
-    return emitter.op("Where", column, upper(in_upper), lower(in_lower))
+_GROUP_SCALE_BITS = 4
 
 
 def decode_part(
@@ -115,7 +28,7 @@ def decode_part(
     shape: Sequence[int],
     dtype: ir.DataType,
 ) -> ir.Value:
-    """Codes of all rows of a part, multipliers applied, of `shape` and integer type `dtype`."""
+    """Codes of all rows of a part, group scales applied, of `shape` and integer type `dtype`."""
 
     def read(plane: ir.Value, width: int, *, signed: bool) -> ir.Value:
         stored = plane.const_value
@@ -135,15 +48,15 @@ def decode_part(
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
     codes = _join(emitter, planes, part.bits, dtype, read)
-    if part.multipliers is None:
+    if part.group_scales is None:
         return codes
     if layout == "rows":
         codes = emitter.op("Reshape", codes, _shape(emitter, part.shape))
-    multipliers = _multipliers(emitter, part, part.multipliers, layout, dtype)
-    return emitter.op("Reshape", emitter.op("Mul", codes, multipliers), _shape(emitter, shape))
+    group_scales = _group_scales(emitter, part, part.group_scales, layout, dtype)
+    return emitter.op("Reshape", emitter.op("Mul", codes, group_scales), _shape(emitter, shape))
 
 
-def _multipliers(
+def _group_scales(
     emitter: Emitter,
     part: PackedPart,
     stored: ir.TensorProtocol,
@@ -154,12 +67,12 @@ def _multipliers(
     packed = emitter.initializer(stored)
     if layout == "typed":
         return emitter.op("Cast", packed, to=int(dtype))
-    fields = _expand(emitter, packed, _MULTIPLIER_BITS, dtype, signed=True)
+    fields = _expand(emitter, packed, _GROUP_SCALE_BITS, dtype, signed=True)
     rows = part.rows if layout == "rows" else 1
     flat = emitter.op("Reshape", fields, _shape(emitter, [rows, -1]))
-    wide = static_shape(stored)[-1] * 8 // _MULTIPLIER_BITS
-    cut = _cut(emitter, flat, wide, prod(part.multiplier_shape) // rows)
-    return emitter.op("Reshape", cut, _shape(emitter, part.multiplier_shape))
+    wide = static_shape(stored)[-1] * 8 // _GROUP_SCALE_BITS
+    cut = _cut(emitter, flat, wide, prod(part.group_scale_shape) // rows)
+    return emitter.op("Reshape", cut, _shape(emitter, part.group_scale_shape))
 
 
 def decode_rows(
@@ -184,12 +97,12 @@ def decode_rows(
 
     planes = [emitter.initializer(tensor) for tensor in part.planes]
     codes = _join(emitter, planes, part.bits, dtype, read)
-    if part.multipliers is None:
+    if part.group_scales is None:
         return codes
     groups = columns // GROUP_SIZE
-    stored = emitter.initializer(part.multipliers)
-    multipliers = unpack(stored, _MULTIPLIER_BITS, groups, signed=True)
-    column = emitter.op("Unsqueeze", multipliers, emitter.constant([-1], ir.DataType.INT64))
+    stored = emitter.initializer(part.group_scales)
+    group_scales = unpack(stored, _GROUP_SCALE_BITS, groups, signed=True)
+    column = emitter.op("Unsqueeze", group_scales, emitter.constant([-1], ir.DataType.INT64))
     grouped = _reshape_rows(emitter, codes, ids, [groups, GROUP_SIZE])
     return _reshape_rows(emitter, emitter.op("Mul", grouped, column), ids, [columns])
 

@@ -15,9 +15,8 @@ from mqtool.model.graph_files import load_graph, save_graph
 from mqtool.model.layers import Layer
 from mqtool.outputs import new_folder
 from mqtool.packing.plan_file import Plan, PlannedLayer
-from mqtool.packing.size import packed_graph, packed_manifest
+from mqtool.packing.size import PackOptions, packed_graph, packed_manifest
 from mqtool.packing.static import read_ranges
-from mqtool.planning.refit import plan_options
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.bits import lower_width
 from mqtool.quantization.rounding import LayerInput, is_compensating, quantize_weight
@@ -33,7 +32,7 @@ class PackReport:
     bytes: int
     float_bytes: int
     average_bits: float
-    paper_bytes: int
+    weight_bits_as_bytes: int
 
 
 def pack(
@@ -55,7 +54,7 @@ def pack(
         output: folder to write.
         inputs: layer name -> what it multiplies, for compensated rounding, from `prepare` too.
         ranges: of the inputs of layers, by layer name, where the plan's activations are static
-            (`mqtool.planning.calibration.calibrate`).
+            (`mqtool.planning.calibrations.calibration`).
         advance: called after every layer.
 
     Raises:
@@ -67,7 +66,7 @@ def pack(
     if is_compensating(plan.rounding) and (inputs is None or folder.factors is None):
         raise PackError("the plan's rounding is compensated, which needs recordings; give --calib")
     known = inputs or {}
-    options = plan_options(plan)
+    options = PackOptions.of_plan(plan)
     planned = {entry.name: entry for entry in plan.layers}
     with new_folder(output) as target:
         for role, name in folder.manifest.graphs.items():
@@ -78,7 +77,7 @@ def pack(
                 entry = planned[layer.name]
                 weights[layer.name] = _packed(model, layer, entry, plan, known.get(layer.name))
                 advance()
-            given = _in_order(options.blank_ranges(model, layers), ranges or {})
+            given = _in_order(options.range_specs(model, layers), ranges or {})
             packed_graph(model, layers, weights, options, given)
             save_graph(model, target / name, external=folder.is_external(role))
             if read_ranges(load_graph(target / name).graph) != [*given.values()]:
@@ -98,7 +97,7 @@ def pack(
         check_widths(target, manifest, plan)
         for name in manifest.graphs.values():
             Session(target / name).close()
-    return PackReport(written, folder.bytes, plan.average_bits, plan.paper_bytes)
+    return PackReport(written, folder.bytes, plan.average_bits, plan.weight_bits_as_bytes)
 
 
 def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.runs import HEARD_SECONDS, output_logits, shortened, utterances
+from mqtool.observe.runs import PROBE_SECONDS, SILENCE, utterances
 from mqtool.recordings.clips import Clip
 
-__all__ = ["FloatOutputs", "OutputDivergence"]
+__all__ = ["OutputDivergence", "ReferenceOutputs"]
 
 Float = NDArray[np.float32]
 
@@ -42,14 +42,13 @@ class OutputDivergence:
         return float(np.einsum("rc,rc->r", self._p, self._log_p - log_q).mean())
 
 
-class FloatOutputs:
+class ReferenceOutputs:
     """What the float model answers to some recordings.
 
     Args:
         folder: the float model.
         clips: recordings.
         graphs: the float model's graphs by role.
-        language: of clips that do not say.
     """
 
     def __init__(
@@ -57,28 +56,29 @@ class FloatOutputs:
         folder: ModelFolder,
         clips: Iterable[Clip],
         graphs: Mapping[str, Graph],
-        *,
-        language: str | None = None,
     ) -> None:
-        self._folder = folder
-        longest = int(HEARD_SECONDS * folder.manifest.sample_rate)
-        heard = utterances(folder, clips, graphs, language=language, longest=longest)
-        self._utterances = [shortened(folder, graphs, utterance) for utterance in heard]
+        self._task = folder.task
+        longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
+        heard = utterances(folder, clips, graphs, longest=longest)
+        self._utterances = [
+            folder.task.shortened(graphs, utterance, SILENCE) for utterance in heard
+        ]
         self._divergences = [
-            OutputDivergence(output_logits(graphs, utterance)) for utterance in self._utterances
+            OutputDivergence(folder.task.output_logits(graphs, utterance))
+            for utterance in self._utterances
         ]
 
-    def divergence(self, graphs: Mapping[str, Graph], *, hears_anew: bool = True) -> float:
+    def divergence(self, graphs: Mapping[str, Graph], *, rerun_encoder: bool = True) -> float:
         """Mean KL divergence of a changed model from the float one, nats an output position.
 
         Args:
             graphs: the changed model's graphs by role.
-            hears_anew: whether Whisper's encoder is among what has changed.
+            rerun_encoder: whether Whisper's encoder is among what has changed.
         """
         found = []
         for utterance, divergence in zip(self._utterances, self._divergences, strict=True):
-            heard = shortened(self._folder, graphs, utterance) if hears_anew else utterance
-            found.append(divergence(output_logits(graphs, heard)))
+            heard = self._task.shortened(graphs, utterance, SILENCE) if rerun_encoder else utterance
+            found.append(divergence(self._task.output_logits(graphs, heard)))
         return math.fsum(found) / len(found)
 
 

@@ -11,19 +11,26 @@ from collections.abc import Callable, Iterable
 
 from mqtool.errors import BudgetError
 from mqtool.packing.size import SizeModel
-from mqtool.planning.allocate import Step
+from mqtool.planning.schedules import Step
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 
-__all__ = ["KB", "check_budget", "feasible_bytes", "fit_budget"]
+__all__ = ["KB", "check_budget", "feasible_kilobytes", "fit_budget"]
 
 KB = 1024
 
 Mutable = dict[str, tuple[int, int]]
 
 
-def feasible_bytes(sizes: SizeModel, budget_bytes: int) -> tuple[int, int]:
-    """Smallest and largest possible folder: all layers at 1 bit, all at 32."""
-    return sizes.uniform(1, budget_bytes), sizes.uniform(FLOAT_BITS, budget_bytes)
+def feasible_kilobytes(sizes: SizeModel) -> tuple[int, int]:
+    """The least and the greatest budget in whole KB that `check_budget` takes.
+
+    The budget is written into the folder, whose size so depends on its number of digits.
+    """
+    ends = []
+    for bits in (1, FLOAT_BITS):
+        kilobytes = -(-sizes.uniform(bits, sizes.folder.bytes) // KB)
+        ends.append(-(-sizes.uniform(bits, kilobytes * KB) // KB))
+    return ends[0], ends[1]
 
 
 def check_budget(sizes: SizeModel, budget_bytes: int) -> None:
@@ -32,16 +39,15 @@ def check_budget(sizes: SizeModel, budget_bytes: int) -> None:
     Raises:
         BudgetError: the budget is below the smallest or above the largest feasible size.
     """
-    smallest, largest = feasible_bytes(sizes, budget_bytes)
-    if budget_bytes < smallest:
+    if budget_bytes < sizes.uniform(1, budget_bytes):
         raise BudgetError(
             f"budget {budget_bytes / KB:.0f} KB is below the smallest feasible size: "
-            f"give at least --budget-kb {-(-smallest // KB)}"
+            f"give at least --budget-kb {feasible_kilobytes(sizes)[0]}"
         )
-    if budget_bytes - KB >= largest:
+    if budget_bytes - KB >= sizes.uniform(FLOAT_BITS, budget_bytes):
         raise BudgetError(
             f"budget {budget_bytes / KB:.0f} KB is above the largest feasible size: "
-            f"give at most --budget-kb {-(-largest // KB)}"
+            f"give at most --budget-kb {feasible_kilobytes(sizes)[1]}"
         )
 
 
@@ -50,7 +56,7 @@ def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mu
 
     Args:
         sizes: size model of the folder.
-        steps: the way down from 32 bits (see `mqtool.planning.allocate`).
+        steps: the way down from 32 bits (see `mqtool.planning.schedules`).
         budget_bytes: every file of the packed folder counts; feasible (`check_budget`).
     """
     search = _Search(sizes, list(steps), budget_bytes)

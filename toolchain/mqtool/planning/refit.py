@@ -10,26 +10,16 @@ from dataclasses import replace
 
 from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import Layer
-from mqtool.packing.plan_file import Plan, average_bits, paper_bytes
+from mqtool.packing.plan_file import Plan, average_bits, weight_bits_as_bytes
 from mqtool.packing.size import PackOptions, size_model
-from mqtool.planning.allocate import Step, algorithm_1, marginal_steps
 from mqtool.planning.fit import check_budget, fit_budget
-from mqtool.planning.methods.measured import LEAST_BITS, PROBE_BITS
+from mqtool.planning.methods.myqasr import algorithm_1
+from mqtool.planning.probing import LEAST_BITS, PROBE_BITS
+from mqtool.planning.schedules import Step, marginal_steps
 from mqtool.quantization.bits import lower_width
 from mqtool.quantization.rounding import is_grouping
 
-__all__ = ["plan_options", "refit_plan"]
-
-
-def plan_options(plan: Plan) -> PackOptions:
-    """The form that a plan is for.
-
-    Raises:
-        PlanError: its fields do not go together.
-    """
-    return PackOptions(
-        plan.activations, plan.opset, is_grouping(plan.rounding), plan.act_bits, plan.twin_ranges
-    )
+__all__ = ["refit_plan"]
 
 
 def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
@@ -43,7 +33,7 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     Raises:
         BudgetError: the budget is not feasible in that form.
     """
-    if replace(options, grouped=is_grouping(plan.rounding)) == plan_options(plan):
+    if replace(options, grouped=is_grouping(plan.rounding)) == PackOptions.of_plan(plan):
         return plan
     sizes = size_model(folder, options, plan.rounding)
     check_budget(sizes, plan.budget_bytes)
@@ -66,7 +56,7 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
         twin_ranges=options.twin_ranges,
         opset=options.opset,
         average_bits=average_bits(layers),
-        paper_bytes=paper_bytes(layers),
+        weight_bits_as_bytes=weight_bits_as_bytes(layers),
         layers=layers,
     )
 

@@ -3,24 +3,25 @@
 Equalized channels, the moments of what layers multiply, and which rows of tables are frequent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mqtool.context import QUIET, RunContext
 from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.model.folder import ModelFolder
+from mqtool.model.frequent import FREQUENT_SUFFIX
 from mqtool.observe.frequencies import RowFrequencies, unit_orders
 from mqtool.observe.moments import capture_moments
-from mqtool.packing.frequent import FREQUENT_SUFFIX
 from mqtool.quantization.rounding import LayerInput, Rounding, is_compensating, layer_inputs
 from mqtool.recordings.clips import PROBE_CLIPS, Clip
 
-__all__ = ["Prepared", "packed_form", "prepare"]
+__all__ = ["CalibrationStats", "collect_stats", "with_packing_layout"]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CalibrationStats:
     """A model made ready for compensated rounding; serves any number of plans and budgets.
 
     Attributes:
@@ -33,55 +34,40 @@ class Prepared:
     inputs: dict[str, LayerInput]
 
 
-def prepare(
-    folder: ModelFolder,
-    clips: Sequence[Clip],
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
-) -> Prepared:
-    """Hear the recordings once; arguments as of `mqtool.observe.runs.watch`."""
-    frequencies = RowFrequencies(folder)
-    moments = capture_moments(
-        folder,
-        _ranking_in_part(clips, frequencies),
-        frequencies=frequencies,
-        language=language,
-        threads=threads,
-        advance=advance,
-    )
+def collect_stats(
+    folder: ModelFolder, clips: Sequence[Clip], context: RunContext = QUIET
+) -> CalibrationStats:
+    """Run the float model over the recordings once.
+
+    Args:
+        folder: the float model.
+        clips: recordings.
+        context: threads and progress.
+    """
+    # Plans are judged on every `step`th clip. If these counted too, every row that they need would
+    # be frequent, and the others would look as if they did not matter.
+    step = max(2, len(clips) // PROBE_CLIPS)
+    frequencies = RowFrequencies(folder, lambda number: number % step != 0 or len(clips) == 1)
+    moments = capture_moments(folder, clips, context, frequencies=frequencies)
     factors: dict[str, np.ndarray] = {}
     for role in folder.manifest.graphs:
         layers = [layer for layer in folder.layers if layer.graph == role]
         for shared in shared_inputs(folder.load(role).graph, layers):
             found = moments[shared.name]
-            factors[shared.name] = smoothing_factors(found.largest[0])
+            factors[shared.name] = smoothing_factors(found.abs_max[0])
             divided = found.divided(factors[shared.name])
             moments |= dict.fromkeys((layer.name for layer in shared.layers), divided)
     orders = frequencies.orders()
     moments |= {table + FREQUENT_SUFFIX: moments[table] for table in orders}
     adapted = folder.adapted(factors, orders)
-    return Prepared(adapted, layer_inputs(adapted.layers, moments))
+    return CalibrationStats(adapted, layer_inputs(adapted.layers, moments))
 
 
-def _ranking_in_part(clips: Sequence[Clip], frequencies: RowFrequencies) -> Iterator[Clip]:
-    """All clips, of which `frequencies` leaves out those that plans are judged on.
-
-    Else every row that these need would be frequent, and the others look as if they did not
-    matter. Of fewer than twice as many clips every other one is left out.
-    """
-    step = max(2, len(clips) // PROBE_CLIPS)
-    for index, clip in enumerate(clips):
-        frequencies.is_counting = index % step != 0 or len(clips) == 1
-        yield clip
-
-
-def packed_form(folder: ModelFolder, rounding: Rounding) -> ModelFolder:
+def with_packing_layout(folder: ModelFolder, rounding: Rounding) -> ModelFolder:
     """The float model with the layers, and of the size, that it has as weights are rounded.
 
-    For compensated rounding that is as `prepare` gives it, but with factors of 1 and all rows in
-    their own order, which needs no recordings.
+    For compensated rounding that is as `collect_stats` gives it, but with factors of 1 and all rows
+    in their own order, which needs no recordings.
     """
     if not is_compensating(rounding) or folder.orders is not None:
         return folder

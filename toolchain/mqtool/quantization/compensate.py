@@ -29,13 +29,13 @@ class Compensator:
     """Rounds the rows of layers that share one input.
 
     Args:
-        second: mean of x x^T over inputs x, [columns, columns].
+        gram: mean of x x^T over inputs x, [columns, columns].
     """
 
-    def __init__(self, second: Float) -> None:
-        mean_squares = np.diagonal(second).astype(np.float64)
+    def __init__(self, gram: Float) -> None:
+        mean_squares = np.diagonal(gram).astype(np.float64)
         self._order = np.argsort(-mean_squares, kind="stable")
-        damped = second[np.ix_(self._order, self._order)].astype(np.float64)
+        damped = gram[np.ix_(self._order, self._order)].astype(np.float64)
         damped[np.diag_indices_from(damped)] += max(DAMPING * mean_squares.mean(), 1e-12)
         # Rows of the upper factor U of inverse(M) = U^T U: with M = A A^T, A upper, U = inverse(A).
         upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]

@@ -6,21 +6,19 @@ All candidate scales of a layer are tried on a sample of its input at once, by m
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mqtool.observe.samples import InputSample
 from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.objectives import Objective
 from mqtool.quantization.ranges import MAX_SHIFT, bit_range, minmax_range, scaled_range
 from mqtool.quantization.weights import GROUP_SIZE, QuantizedWeight
 
-__all__ = ["CANDIDATES", "ROUNDS", "Objective", "losses", "search_range"]
+__all__ = ["CANDIDATES", "ROUNDS", "search_range"]
 
 Float = NDArray[np.float32]
-
-Objective = Literal["l1", "l2", "linw-l2", "sqw-l2", "hess", "cosine"]
 
 CANDIDATES = 100
 """Scales tried in each search, the paper's t."""
@@ -54,9 +52,9 @@ def search_range(
         sample: of the layer's input.
         exact: the float weight, float32 [rows, columns].
         weight: the weight as it will be packed.
-        objective: what the loss is (`losses`).
+        objective: what the loss is.
         gradients: of the model's output divergence by the layer's output at the sampled positions,
-            float32 [positions, rows]; for "hess".
+            float32 [positions, rows]; for objectives that weigh by them.
     """
     rounded = weight.dequantize()
     target = sample.outputs(exact)
@@ -84,61 +82,6 @@ def search_range(
     return best
 
 
-def losses(
-    outputs: Float, target: Float, objective: Objective, gradients: Float | None = None
-) -> NDArray[np.float64]:
-    """Distance of quantized layer outputs from the float one, averaged over positions.
-
-    With D = outputs - target: mean |D| (l1), mean D^2 (l2), mean |target| D^2 (linw-l2), mean
-    (target D)^2 (sqw-l2), mean (gradient D)^2 (hess, equation 4), and 1 minus the mean cosine of
-    the rows (cosine, equation 5).
-
-    Args:
-        outputs: float32 [candidates, positions, rows]; overwritten.
-        target: float32 [positions, rows].
-        objective: see above.
-        gradients: float32 [positions, rows], for hess.
-
-    Returns:
-        [candidates].
-    """
-    outputs -= target
-    if objective == "cosine":
-        return _cosine_distance(outputs, target)
-    if objective == "l1":
-        absolute = np.abs(outputs).mean(axis=(1, 2), dtype=np.float64)
-        return np.asarray(absolute)
-    if objective == "linw-l2":
-        outputs *= np.sqrt(np.abs(target))
-    elif objective == "sqw-l2":
-        outputs *= target
-    elif objective == "hess":
-        assert gradients is not None
-        outputs *= gradients
-    squares = np.einsum("cnr,cnr->cn", outputs, outputs)
-    mean = squares.mean(axis=1, dtype=np.float64)
-    return np.asarray(mean / target.shape[1])
-
-
-def _cosine_distance(difference: Float, target: Float) -> NDArray[np.float64]:
-    """Mean over rows of 1 - cosine of target and target + difference, [candidates].
-
-    1 - cos = sin^2 / (1 + cos), and sin^2 comes from the difference alone: at many bits the
-    distance is far below the rounding error of a cosine.
-    """
-    wanted = np.einsum("nr,nr->n", target, target, dtype=np.float64)
-    along = np.einsum("cnr,nr->cn", difference, target).astype(np.float64)
-    off = np.einsum("cnr,cnr->cn", difference, difference).astype(np.float64)
-    sizes = wanted * np.maximum(wanted + 2 * along + off, 0)
-    known = sizes > 0
-    sizes = np.where(known, sizes, 1)
-    cosine = (wanted + along) / np.sqrt(sizes)
-    square = np.maximum(wanted * off - along**2, 0) / sizes
-    distance = np.where(cosine > 0, square / (1 + np.maximum(cosine, 0)), 1 - cosine)
-    # A row of nothing is as it should be if nothing was wanted, else as far as can be.
-    return np.asarray(np.where(known, distance, off + wanted > 0).mean(axis=1))
-
-
 Loss = Callable[[Sequence[ActivationRange]], NDArray[np.float64]]
 
 
@@ -161,16 +104,17 @@ def _losses_of(
         block = candidates[start : start + step]
         rows = np.concatenate([candidate.quantize(sample.rows) for candidate in block])
         outputs = replace(sample, rows=rows).outputs(rounded)
-        shaped = outputs.reshape(len(block), *target.shape)
-        found.append(losses(shaped, target, objective, gradients))
+        difference = outputs.reshape(len(block), *target.shape)
+        difference -= target
+        found.append(objective(difference, target, gradients))
     return np.concatenate(found)
 
 
 def _largest_shift(blank: ActivationRange, weight: QuantizedWeight) -> int:
     """The largest m with which no sum of products leaves int32."""
     codes = np.abs(weight.codes)
-    if weight.multipliers is not None:
-        codes = codes * np.repeat(weight.multipliers, GROUP_SIZE, axis=1)
+    if weight.group_scales is not None:
+        codes = codes * np.repeat(weight.group_scales, GROUP_SIZE, axis=1)
     largest = int(codes.sum(axis=1, dtype=np.int64).max()) * blank.highest
     room = (2**31 - 1) // max(largest, 1) - 1
     return min(max(room, 1).bit_length() - 1, MAX_SHIFT)

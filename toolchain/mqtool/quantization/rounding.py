@@ -1,6 +1,6 @@
 """Rounding a float weight to codes and one scale a row.
 
-Scales and multipliers are chosen to make the least squared error, in the layer's output where the
+Scales and group scales are chosen to make the least squared error, in the layer's output where the
 moments of its inputs are known, else in the weights.
 """
 
@@ -20,8 +20,8 @@ from mqtool.quantization.compensate import Compensator
 from mqtool.quantization.weights import (
     GROUP_SIZE,
     QuantizedWeight,
+    group_scale_range,
     is_grouped,
-    multiplier_range,
     part_rows,
 )
 
@@ -46,7 +46,7 @@ Codes = NDArray[np.int32]
 
 
 def is_grouping(rounding: Rounding) -> bool:
-    """Whether narrow parts get multipliers (see `mqtool.quantization.weights`)."""
+    """Whether narrow parts get group scales (see `mqtool.quantization.weights`)."""
     return rounding in ("grouped", "compensated")
 
 
@@ -70,7 +70,7 @@ class LayerInput:
         """One for each group of columns; none where only diagonals are known."""
         if not self.moments.is_matrix:
             return []
-        return [Compensator(second) for second in self.moments.second]
+        return [Compensator(gram) for gram in self.moments.gram]
 
     def root_importance(self, rows: slice, count: int) -> Float:
         """Root mean square of what some of `count` rows multiply, [1 or rows, columns]."""
@@ -123,22 +123,22 @@ def quantize_weight(
         rows_at_lower_bits: how many of the last rows have the next lower width.
         rounding: "nearest" takes the scale from each row's largest magnitude; "clipped" tries
             smaller scales and keeps the one with the least squared error; "grouped" does so with
-            a multiplier for every 32 weights of a row where a part has them; "compensated" does
+            a group scale for every 32 weights of a row where a part has them; "compensated" does
             that and rounds with `mqtool.quantization.compensate`.
         inputs: for "compensated"; None for a table that is no output head.
     """
     codes = np.zeros(weight.shape, np.int32)
     scale = np.ones(layer.rows, np.float32)
-    multipliers = None
+    group_scales = None
     if is_grouping(rounding) and layer.columns % GROUP_SIZE == 0:
-        multipliers = np.ones((layer.rows, layer.columns // GROUP_SIZE), np.int32)
+        group_scales = np.ones((layer.rows, layer.columns // GROUP_SIZE), np.int32)
     for rows, width in _blocks(layer, bits, rows_at_lower_bits):
         root = None if inputs is None else inputs.root_importance(rows, layer.rows)
-        if multipliers is not None and is_grouped(layer, width):
-            codes[rows], multipliers[rows], scale[rows] = round_groups(weight[rows], width, root)
+        if group_scales is not None and is_grouped(layer, width):
+            codes[rows], group_scales[rows], scale[rows] = round_groups(weight[rows], width, root)
         else:
             codes[rows], scale[rows] = round_rows(weight[rows], width, rounding, root)
-    rounded = QuantizedWeight(bits, rows_at_lower_bits, codes, scale, weight, multipliers)
+    rounded = QuantizedWeight(bits, rows_at_lower_bits, codes, scale, weight, group_scales)
     return rounded if inputs is None else _compensated(layer, rounded, inputs)
 
 
@@ -154,8 +154,8 @@ def _compensated(layer: Layer, rounded: QuantizedWeight, inputs: LayerInput) -> 
         ends[:, start:stop] = np.array(code_range(min(bits, 16)))[:, None]
     codes, scale = rounded.codes.copy(), rounded.scale.copy()
     unit = np.ones_like(rounded.weight)
-    if rounded.multipliers is not None:
-        unit = np.repeat(rounded.multipliers, GROUP_SIZE, axis=1).astype(np.float32)
+    if rounded.group_scales is not None:
+        unit = np.repeat(rounded.group_scales, GROUP_SIZE, axis=1).astype(np.float32)
     each = layer.rows // max(len(inputs.compensators), 1)
     for group, compensator in enumerate(inputs.compensators):
         for start, stop, bits in spans:
@@ -164,14 +164,14 @@ def _compensated(layer: Layer, rounded: QuantizedWeight, inputs: LayerInput) -> 
                 continue
             weight, step = rounded.weight[rows], unit[rows] * scale[rows, None]
             codes[rows] = compensator.round(weight, step, *ends[:, rows])
-            second = inputs.moments.second[group]
-            scale[rows] = _best_scale(weight, codes[rows] * unit[rows], second, scale[rows])
+            gram = inputs.moments.gram[group]
+            scale[rows] = _best_scale(weight, codes[rows] * unit[rows], gram, scale[rows])
     return replace(rounded, codes=codes, scale=scale)
 
 
-def _best_scale(weight: Float, unit: Float, second: Float, scale: Float) -> Float:
+def _best_scale(weight: Float, unit: Float, gram: Float, scale: Float) -> Float:
     """For each row the scale with which scale * unit errs least in the layer's output."""
-    seen = unit @ second
+    seen = unit @ gram
     size = np.einsum("rc,rc->r", seen, unit)
     wanted = np.einsum("rc,rc->r", seen, weight) / np.where(size > 0, size, 1)
     return np.where(wanted > 0, _storable(wanted), scale).astype(np.float32)
@@ -208,10 +208,10 @@ def round_rows(
 
 
 def round_groups(weight: Float, bits: int, root: Float | None = None) -> tuple[Codes, Codes, Float]:
-    """Codes [rows, columns], multipliers [rows, groups] and scales [rows]; `root` as above.
+    """Codes [rows, columns], group scales [rows, groups] and scales [rows]; `root` as above.
 
-    The sign of a multiplier lets the larger end of a group have the one code more. The group with
-    the largest range gets the largest multiplier; the others the one with the least squared error
+    The sign of a group scale lets the larger end of a group have the one code more. The group with
+    the largest range gets the largest group scale; the others the one with the least squared error
     under that row's scale. A few scales are tried for each row.
     """
     rows, columns = weight.shape
@@ -223,32 +223,32 @@ def round_groups(weight: Float, bits: int, root: Float | None = None) -> tuple[C
     else:
         sign = np.where(top > bottom, -1, 1)
         reach = np.maximum(top, bottom) / np.float32(-code_range(bits)[0])
-    low, high = multiplier_range(bits)
+    low, high = group_scale_range(bits)
     most = np.where(sign < 0, -low, high)
     best_error = np.full(rows, np.inf, np.float32)
     best_scale = np.ones(rows, np.float32)
-    best_multipliers = np.ones(reach.shape, np.int32)
+    best_group_scales = np.ones(reach.shape, np.int32)
     for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], SCALE_TRIES):
         scale = _storable((reach / most).max(axis=1) * np.float32(fraction))
         covering = np.clip(np.ceil(reach / scale[:, None]), 1, most)
-        multipliers, error = _best_multipliers(groups, sign, covering, scale, bits, root_groups)
+        group_scales, error = _best_group_scales(groups, sign, covering, scale, bits, root_groups)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
-        best_multipliers[better] = multipliers[better]
-    step = (best_multipliers * best_scale[:, None])[:, :, None]
+        best_group_scales[better] = group_scales[better]
+    step = (best_group_scales * best_scale[:, None])[:, :, None]
     codes = _codes(groups, step, bits).reshape(rows, columns)
-    return codes, best_multipliers, best_scale
+    return codes, best_group_scales, best_scale
 
 
 SMALLEST_GROUP_CLIP = {1: 1.0, 2: 0.35, 3: 0.5, 4: 0.65, 5: 0.75}
 """By width: the least part of a group's range that is worth covering."""
 
 SCALE_TRIES = 4
-MULTIPLIER_TRIES = 7
+GROUP_SCALE_TRIES = 7
 
 
-def _best_multipliers(
+def _best_group_scales(
     groups: Float,
     sign: Codes,
     covering: Codes,
@@ -260,14 +260,14 @@ def _best_multipliers(
 
     Args:
         groups: weights, [rows, groups, 32].
-        sign: of each group's multiplier, [rows, groups].
+        sign: of each group's group scale, [rows, groups].
         covering: magnitudes that cover the whole range of each group, [rows, groups].
         scale: [rows].
         bits: width.
         root: as for `round_groups`, by group.
     """
     best, best_error = covering, np.full(covering.shape, np.inf, np.float32)
-    for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], MULTIPLIER_TRIES):
+    for fraction in np.linspace(1.0, SMALLEST_GROUP_CLIP[bits], GROUP_SCALE_TRIES):
         tried = sign * np.maximum(np.rint(covering * fraction), 1).astype(np.int32)
         step = (tried * scale[:, None])[:, :, None].astype(np.float32)
         error = _squared_error(groups, step, bits, root)

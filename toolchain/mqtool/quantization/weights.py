@@ -8,14 +8,14 @@ Tensor names, from which `read_layers` takes the widths back:
     {layer}.multipliers/{part}                signed, of 4 bits, one for 32 weights of a row
     {layer}.scale                             bfloat16, one a row
 
-A part of at most 5 bits may have multipliers: small integers, -8 to 7, by which the codes of each
-group of 32 consecutive weights of a row are multiplied. Code times multiplier fits in int8, so a
+A part of at most 5 bits may have group scales: small integers, -8 to 7, by which the codes of each
+group of 32 consecutive weights of a row are multiplied. Code times group scale fits in int8, so a
 group follows its own range at 1/8 bit a weight while the kernels still see int8 weights with
 one scale a row, and nothing is rounded twice. There is one code more below zero than above, and
-the sign of a multiplier turns it to the side where the group reaches further.
+the sign of a group scale turns it to the side where the group reaches further.
 
 Planes of a Linear or Conv are of ONNX's own 4-bit and 2-bit types in the shape the graph
-uses ([in, rows] for a Linear; with the group axis split off where there are multipliers); a 1-bit
+uses ([in, rows] for a Linear; with the group axis split off where there are group scales); a 1-bit
 plane, and every plane under 8 bits when the opset has no such types, is a flat UINT8 tensor.
 A table read by rows keeps each row's bytes together: UINT8 [rows, ceil(columns * width / 8)].
 """
@@ -48,16 +48,16 @@ __all__ = [
     "PackedWeight",
     "QuantizedWeight",
     "StoredLayer",
-    "blank_weight",
     "encode_weight",
+    "group_scale_range",
     "is_grouped",
     "is_layer_tensor",
     "layer_layout",
-    "multiplier_range",
     "part_rows",
     "part_shapes",
     "plane_name",
     "read_layers",
+    "weight_spec",
 ]
 
 Layout = Literal["typed", "flat", "rows"]
@@ -67,7 +67,7 @@ Layout = Literal["typed", "flat", "rows"]
 class QuantizedWeight:
     """Codes and scales of a layer.
 
-    weight[i, j] is about scale[i] * multipliers[i, j // GROUP_SIZE] * codes[i, j].
+    weight[i, j] is about scale[i] * group_scales[i, j // GROUP_SIZE] * codes[i, j].
 
     Attributes:
         bits: width of the first rows.
@@ -75,7 +75,7 @@ class QuantizedWeight:
         codes: int32 [rows, columns]; rows of width 32 are zero here.
         scale: float32 [rows], each a bfloat16 value.
         weight: float32 [rows, columns], for the rows of width 32.
-        multipliers: int32 [rows, groups]; None if no part is grouped. Rows of a part that is not
+        group_scales: int32 [rows, groups]; None if no part is grouped. Rows of a part that is not
             grouped hold 1.
     """
 
@@ -84,13 +84,13 @@ class QuantizedWeight:
     codes: NDArray[np.int32]
     scale: NDArray[np.float32]
     weight: NDArray[np.float32]
-    multipliers: NDArray[np.int32] | None = None
+    group_scales: NDArray[np.int32] | None = None
 
     def dequantize(self) -> NDArray[np.float32]:
         """The weight as the device will use it, float32 [rows, columns]."""
         codes = self.codes
-        if self.multipliers is not None:
-            codes = codes * np.repeat(self.multipliers, GROUP_SIZE, axis=1)
+        if self.group_scales is not None:
+            codes = codes * np.repeat(self.group_scales, GROUP_SIZE, axis=1)
         values: NDArray[np.float32] = (codes * self.scale[:, None]).astype(np.float32)
         for start, stop, bits in part_rows(len(self.scale), self.bits, self.rows_at_lower_bits):
             if bits == FLOAT_BITS:
@@ -104,17 +104,17 @@ class PackedPart:
 
     Attributes:
         planes: high to low; or one float tensor.
-        shape: of the decoded codes before multipliers: the graph's, or with the groups apart.
-        multipliers: None if the part is not grouped.
-        multiplier_shape: `shape` with 1 in place of the 32 weights of a group.
+        shape: of the decoded codes before group scales: the graph's, or with the groups apart.
+        group_scales: None if the part is not grouped.
+        group_scale_shape: `shape` with 1 in place of the 32 weights of a group.
     """
 
     bits: int
     rows: int
     planes: list[ir.TensorProtocol]
     shape: tuple[int, ...]
-    multipliers: ir.TensorProtocol | None = None
-    multiplier_shape: tuple[int, ...] = ()
+    group_scales: ir.TensorProtocol | None = None
+    group_scale_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class PackedWeight:
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A packed layer as found in a file: width of each part, bytes with scales and multipliers."""
+    """A packed layer as found in a file: width of each part, bytes with scales and group scales."""
 
     widths: list[int]
     bytes: int
@@ -157,12 +157,12 @@ GROUPED_MAX_BITS = 5
 
 
 def is_grouped(layer: Layer, bits: int) -> bool:
-    """Whether rows of this width have multipliers when the plan asks for groups."""
+    """Whether rows of this width have group scales when the plan asks for groups."""
     return bits <= GROUPED_MAX_BITS and layer.columns % GROUP_SIZE == 0
 
 
-def multiplier_range(bits: int) -> tuple[int, int]:
-    """Lowest and highest: code times multiplier fits in int8, and the multiplier in 4 bits."""
+def group_scale_range(bits: int) -> tuple[int, int]:
+    """Lowest and highest: code times group scale fits in int8, and the group scale in 4 bits."""
     return (-7, 7) if bits == GROUPED_MAX_BITS else (-8, 7)
 
 
@@ -186,7 +186,7 @@ def encode_weight(layer: Layer, weight: QuantizedWeight, opset: int) -> PackedWe
     """Pack codes into planes.
 
     Raises:
-        ValueError: a code or multiplier outside the range of its width.
+        ValueError: a code or group scale outside the range of its width.
     """
     layout = layer_layout(layer, opset)
     parts = []
@@ -203,16 +203,16 @@ def encode_weight(layer: Layer, weight: QuantizedWeight, opset: int) -> PackedWe
             _plane_bytes(layer, layout, plane, width)
             for plane, width in zip(split_planes(codes, bits), plane_widths(bits), strict=True)
         ]
-        grouped = weight.multipliers is not None and is_grouped(layer, bits)
-        if weight.multipliers is not None and grouped:
-            multipliers = weight.multipliers[start:stop]
-            _check_range(layer, multipliers, *multiplier_range(bits))
-            groups = _plane_bytes(layer, layout, multipliers, _MULTIPLIER_BITS)
+        grouped = weight.group_scales is not None and is_grouped(layer, bits)
+        if weight.group_scales is not None and grouped:
+            group_scales = weight.group_scales[start:stop]
+            _check_range(layer, group_scales, *group_scale_range(bits))
+            groups = _plane_bytes(layer, layout, group_scales, _GROUP_SCALE_BITS)
         parts.append(_part(layer, layout, index, rows, bits, grouped, planes, groups))
     return PackedWeight(layout, parts, _scale_tensor(layer, spans, weight.scale))
 
 
-def blank_weight(
+def weight_spec(
     layer: Layer, bits: int, rows_at_lower_bits: int, opset: int, *, grouped: bool = False
 ) -> PackedWeight:
     """What `encode_weight` gives for these widths, in shape and type only: no data, no memory."""
@@ -265,13 +265,13 @@ def _check_range(layer: Layer, values: NDArray[np.int32], low: int, high: int) -
         raise ValueError(f"{layer.name}: {values.min()}..{values.max()} outside [{low}, {high}]")
 
 
-_MULTIPLIER_BITS = 4
+_GROUP_SCALE_BITS = 4
 
 
 def _plane_bytes(
     layer: Layer, layout: Layout, plane: NDArray[np.int32], width: int
 ) -> NDArray[np.uint8]:
-    """Bytes of a plane or of multipliers, int32 [rows, n], as they are stored."""
+    """Bytes of a plane or of group scales, int32 [rows, n], as they are stored."""
     if layout == "rows":
         return pack_bits(plane, width)
     ordered = plane.T if layer.op == "linear" else plane
@@ -311,8 +311,8 @@ def _part(
     one_each = (count, 1, rows) if layer.op == "linear" else (rows, count, 1)
     name = f"{layer.name}.multipliers/{index}"
     size = (rows, count)
-    multipliers = _tensor(layout, name, size, one_each, _MULTIPLIER_BITS, True, groups)
-    return PackedPart(bits, rows, tensors, shape, multipliers, one_each)
+    group_scales = _tensor(layout, name, size, one_each, _GROUP_SCALE_BITS, True, groups)
+    return PackedPart(bits, rows, tensors, shape, group_scales, one_each)
 
 
 def _tensor(

@@ -8,11 +8,11 @@ import numpy as np
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
-from mqruntime.errors import CancelledError
+from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
 
-__all__ = ["Decoded", "Window", "beam_search", "check_cancelled", "sample"]
+__all__ = ["Decoded", "DecodingContext", "beam_search", "sample"]
 
 Values = Mapping[str, np.ndarray]
 
@@ -32,7 +32,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Window:
+class DecodingContext:
     """What every search needs.
 
     Attributes:
@@ -73,25 +73,25 @@ class Window:
     def _allowed(self, logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
         scores = whisper.suppress(logits, self.settings, tokens)
         if self.timestamps:
-            timestamps.restrict(scores, self.settings, tokens)
+            timestamps.apply_timestamp_rules(scores, self.settings, tokens)
         return _log_softmax(scores)
 
 
-def sample(window: Window, temperature: float, seed: int = 0) -> Decoded:
+def sample(context: DecodingContext, temperature: float, seed: int = 0) -> Decoded:
     """Token after token: the likeliest, or one drawn at random if `temperature` is above 0."""
     generator = np.random.default_rng(seed)
-    scores, cache, no_speech = window.start()
+    scores, cache, no_speech = context.start()
     tokens: list[int] = []
     total = 0.0
     while True:
         token = _draw(scores, temperature, generator)
         total += float(scores[token])
-        if token == window.settings.end_of_text:
+        if token == context.settings.end_of_text:
             break
         tokens.append(token)
-        if len(tokens) >= window.most_tokens:
+        if len(tokens) >= context.most_tokens:
             break
-        scores, cache = window.step(tokens, cache)
+        scores, cache = context.step(tokens, cache)
     return Decoded(tokens, total / (len(tokens) + 1), no_speech)
 
 
@@ -103,49 +103,43 @@ class _Beam:
     cache: Values
 
 
-def beam_search(window: Window, beams: int) -> Decoded:
-    """Follow the `beams` likeliest beginnings until as many have ended.
+def beam_search(context: DecodingContext, beam_size: int) -> Decoded:
+    """Follow the `beam_size` likeliest beginnings until as many have ended.
 
     Each beam is a decoder run of its own: memory grows by a cache a beam, and no more. The result
     has the highest mean log-probability of a token.
     """
-    scores, cache, no_speech = window.start()
+    scores, cache, no_speech = context.start()
     active = [_Beam([], 0.0, scores, cache)]
     ended: list[tuple[float, list[int]]] = []
-    for length in range(1, window.most_tokens + 1):
+    for length in range(1, context.most_tokens + 1):
         grown: list[tuple[float, _Beam, int]] = []
-        for total, beam, token in _continuations(active, beams):
-            if token == window.settings.end_of_text:
+        for total, beam, token in _continuations(active, beam_size):
+            if token == context.settings.end_of_text:
                 ended.append((total / length, beam.tokens))
             else:
                 grown.append((total, beam, token))
-            if len(grown) == beams:
+            if len(grown) == beam_size:
                 break
-        if len(ended) >= beams or not grown:
+        if len(ended) >= beam_size or not grown:
             break
         active = []
         for total, beam, token in grown:
             tokens = [*beam.tokens, token]
-            if length < window.most_tokens:
-                scores, cache = window.step(tokens, beam.cache)
+            if length < context.most_tokens:
+                scores, cache = context.step(tokens, beam.cache)
             active.append(_Beam(tokens, total, scores, cache))
-    if len(ended) < beams:  # the room was used up
+    if len(ended) < beam_size:  # the room was used up
         ended += [(beam.total / (len(beam.tokens) + 1), beam.tokens) for beam in active]
     log_probability, tokens = max(ended, key=lambda item: item[0])
     return Decoded(tokens, log_probability, no_speech)
 
 
-def check_cancelled(cancel: threading.Event | None) -> None:
-    """Raise `CancelledError` if the event is set."""
-    if cancel is not None and cancel.is_set():
-        raise CancelledError("recognition was cancelled")
-
-
-def _continuations(active: Sequence[_Beam], beams: int) -> list[tuple[float, _Beam, int]]:
+def _continuations(active: Sequence[_Beam], beam_size: int) -> list[tuple[float, _Beam, int]]:
     """Every beam with its likeliest next tokens, likeliest first."""
     found = []
     for beam in active:
-        count = min(beams + 1, len(beam.scores))
+        count = min(beam_size + 1, len(beam.scores))
         likeliest = np.argpartition(beam.scores, -count)[-count:]
         found += [
             (beam.total + float(beam.scores[token]), beam, token)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mqruntime.bundle.manifest import WhisperSettings
 
-__all__ = ["SECONDS", "Phrase", "phrases", "restrict"]
+__all__ = ["SECONDS", "Phrase", "apply_timestamp_rules", "phrases"]
 
 SECONDS = 0.02
 """Between two timestamps: one position of the encoder."""
@@ -31,7 +31,9 @@ class Phrase:
     tokens: list[int]
 
 
-def restrict(scores: np.ndarray, settings: WhisperSettings, tokens: Sequence[int]) -> None:
+def apply_timestamp_rules(
+    scores: np.ndarray, settings: WhisperSettings, tokens: Sequence[int]
+) -> None:
     """Set the scores of tokens that cannot come next to minus infinity.
 
     Args:

@@ -16,11 +16,12 @@ import numpy as np
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
-from mqruntime.options import FALLBACK_TEMPERATURES, Options
+from mqruntime.options import DecodingOptions
 from mqruntime.result import Segment
+from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
-from mqruntime.tasks.whisper.search import Decoded, Window, beam_search, check_cancelled, sample
+from mqruntime.tasks.whisper.search import Decoded, DecodingContext, beam_search, sample
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["Transcription", "compression_ratio"]
@@ -59,7 +60,7 @@ class Transcription:
         vocabulary: Vocabulary,
         rate: int,
         language: str | None,
-        options: Options,
+        options: DecodingOptions,
         cancel: threading.Event | None,
     ) -> None:
         self._encoder, self._decoder = graphs["encoder"], graphs["decoder"]
@@ -120,31 +121,35 @@ class Transcription:
         if self.language is None:
             self.language = whisper.spoken_language(self._decoder, self._settings, cross)
         prompt = whisper.prompt_tokens(self._settings, self.language, timestamps=timed)
-        window = Window(self._decoder, self._settings, cross, prompt, timed, self._cancel)
-        decoded = self._with_fallback(window)
+        context = DecodingContext(self._decoder, self._settings, cross, prompt, timed, self._cancel)
+        decoded = self._with_fallback(context)
         self.timings["decoder"] += time.perf_counter() - encoded
         return decoded
 
-    def _with_fallback(self, window: Window) -> Decoded:
+    def _with_fallback(self, context: DecodingContext) -> Decoded:
         """Decode at one temperature after the other until the text is good, or none is left."""
-        options, temperatures = self._options, self._options.temperatures
-        if temperatures is None:
-            temperatures = FALLBACK_TEMPERATURES if window.timestamps else (0.0,)
-        for temperature in temperatures:
-            if temperature == 0 and options.beams > 1:
-                decoded = beam_search(window, options.beams)
+        options = self._options
+        for temperature in options.temperatures(timestamps=context.timestamps):
+            if temperature == 0 and options.beam_size > 1:
+                decoded = beam_search(context, options.beam_size)
             else:
-                decoded = sample(window, temperature)
-            if self._is_silence(decoded):
-                break
-            ratio = compression_ratio(self._text(decoded.tokens))
-            is_likely = decoded.log_probability >= options.log_probability_limit
-            if is_likely and ratio <= options.compression_ratio_limit:
+                decoded = sample(context, temperature)
+            if self._is_silence(decoded) or not (
+                self._is_unlikely(decoded) or self._is_repetitive(decoded)
+            ):
                 break
         return decoded
 
     def _is_silence(self, decoded: Decoded) -> bool:
         """Whisper's rule: it doubts that there is speech, and doubts the text too."""
-        options = self._options
-        is_unlikely = decoded.log_probability < options.log_probability_limit
-        return is_unlikely and decoded.no_speech > options.no_speech_limit
+        threshold = self._options.no_speech_threshold
+        doubted = threshold is not None and decoded.no_speech > threshold
+        return doubted and self._is_unlikely(decoded)
+
+    def _is_unlikely(self, decoded: Decoded) -> bool:
+        threshold = self._options.logprob_threshold
+        return threshold is not None and decoded.log_probability < threshold
+
+    def _is_repetitive(self, decoded: Decoded) -> bool:
+        threshold = self._options.compression_ratio_threshold
+        return threshold is not None and compression_ratio(self._text(decoded.tokens)) > threshold

@@ -48,7 +48,11 @@ def change_text(comparison: Comparison) -> str:
 def size_texts(outcome: Outcome) -> list[Cell]:
     """Cells under `size_headings`."""
     bits = f"{outcome.average_bits:.2f}"
-    return [Cell(megabytes(outcome.bytes)), Cell(bits), Cell(megabytes(outcome.paper_bytes))]
+    return [
+        Cell(megabytes(outcome.bytes)),
+        Cell(bits),
+        Cell(megabytes(outcome.weight_bits_as_bytes)),
+    ]
 
 
 def rate_cell(mean: Mean, best: float | None = None, *, own: bool = False) -> Cell:

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mqruntime.bundle.manifest import CtcSettings, Manifest
 from mqtool.errors import ExportError
+from mqtool.exporters.families.family import Family
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import exportable
@@ -20,7 +21,7 @@ from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabu
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["GRAPH", "min_samples", "reference_cases", "write_folder"]
+__all__ = ["FAMILY", "GRAPH", "min_samples", "reference_cases", "write_folder"]
 
 GRAPH = "model.onnx"
 
@@ -186,12 +187,12 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
     save(graph, path)
 
 
-def reference_cases(model: "PreTrainedModel", source: Path) -> list[Case]:
+def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     """PyTorch's logits at three lengths and two batch sizes, with transformers' own front end."""
     from transformers import Wav2Vec2FeatureExtractor
 
     config: Any = model.config
-    settings = _feature_extractor(source)
+    settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     extract = extractor(do_normalize=settings["do_normalize"])
     shortest = min_samples(config.conv_kernel, config.conv_stride)
@@ -204,3 +205,6 @@ def reference_cases(model: "PreTrainedModel", source: Path) -> list[Case]:
                 logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
             cases.append(Case(pcm, None, logits.numpy()))
     return cases
+
+
+FAMILY = Family(write_folder, reference_cases)

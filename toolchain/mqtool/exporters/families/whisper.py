@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
-from mqtool.exporters.frontend import SAMPLES_PER_FRAME, prepend_log_mel
+from mqtool.exporters.families.family import Family
+from mqtool.exporters.families.whisper_reference import reference_cases
+from mqtool.exporters.frontend import SAMPLES_PER_FRAME, mel_filters, prepend_log_mel
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import (
@@ -27,7 +28,7 @@ from mqtool.exporters.tokenizer import (
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
-__all__ = ["DECODER", "ENCODER", "mel_filters", "write_folder"]
+__all__ = ["DECODER", "ENCODER", "FAMILY", "write_folder"]
 
 ENCODER = "encoder.onnx"
 DECODER = "decoder.onnx"
@@ -166,15 +167,6 @@ def write_folder(
     )
 
 
-def mel_filters(mels: int) -> np.ndarray:
-    """Whisper's mel filter bank, float64 [201, mels]."""
-    from transformers import WhisperFeatureExtractor
-
-    extractor: Any = WhisperFeatureExtractor
-    filters: np.ndarray = extractor(feature_size=mels).mel_filters
-    return filters
-
-
 def _names(prefix: str, layers: int) -> list[str]:
     return [f"{prefix}_{kind}_{index}" for index in range(layers) for kind in ("key", "value")]
 
@@ -209,3 +201,6 @@ def _export_decoder(model: "WhisperForConditionalGeneration", path: Path) -> Non
     outputs: dict[str, Sequence[str | int]] = {"logits": ["batch", "n", config.vocab_size]}
     outputs |= {name: _cache_shape(config, "past + n") for name in _names("present", layers)}
     save(trace(Decoder(model.model).eval(), inputs, outputs, dynamic), path)
+
+
+FAMILY = Family(write_folder, reference_cases)

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mqtool.exporters.families.whisper import mel_filters
-from mqtool.exporters.frontend import SAMPLES_PER_FRAME
+from mqtool.exporters.frontend import SAMPLES_PER_FRAME, mel_filters
 from mqtool.exporters.parity import Case, probe
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
+
+    from mqtool.exporters.sources.find import Source
 
 __all__ = ["reference_cases", "reference_features"]
 
 _TOKENS = 12
 
 
-def reference_cases(model: "WhisperForConditionalGeneration") -> list[Case]:
+def reference_cases(model: "WhisperForConditionalGeneration", source: "Source") -> list[Case]:
     """Teacher-forced logits over greedy tokens, three lengths and two batch sizes.
 
     The longest is the model's full window, once, with batch 1: it dominates the time.

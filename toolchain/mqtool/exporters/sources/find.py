@@ -5,29 +5,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqtool.errors import ExportError
+from mqtool.exporters.families.family import Family, architectures, family_of
 from mqtool.exporters.sources.ctranslate2 import is_ctranslate2_folder, load_whisper
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ARCHITECTURES", "Source", "find_source", "load_model"]
-
-ARCHITECTURES = (
-    "WhisperForConditionalGeneration",
-    "Wav2Vec2ForCTC",
-    "Wav2Vec2ForSequenceClassification",
-    "Wav2Vec2ConformerForCTC",
-    "Wav2Vec2ConformerForSequenceClassification",
-    "HubertForCTC",
-    "HubertForSequenceClassification",
-    "WavLMForCTC",
-    "WavLMForSequenceClassification",
-)
-"""The transformers classes that can be exported."""
+__all__ = ["Source", "find_source", "load_model"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-][\w.-]*")
 _HUB_FILES = [
@@ -110,30 +99,32 @@ def _licence(folder: Path) -> dict[str, str]:
     return {"license": match[1]} if match else {}
 
 
-def load_model(folder: Path) -> "PreTrainedModel":
-    """Load a model folder in float32, ready for inference.
+def load_model(folder: Path) -> tuple[Any, Family]:
+    """Load a model folder in float32, ready for inference; and the family it is of.
 
     Raises:
         ExportError: not a model, an unsupported architecture, or damaged files.
     """
     if is_ctranslate2_folder(folder):
-        return load_whisper(folder)
-    return _load_transformers(folder)
-
-
-def _load_transformers(folder: Path) -> "PreTrainedModel":
+        return load_whisper(folder), family_of("WhisperForConditionalGeneration")
     config = read_json(folder / "config.json", missing="not a model folder")
-    named = config.get("architectures") or [None]
-    if named[0] not in ARCHITECTURES:
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture not in architectures():
         raise ExportError(
-            f"{folder}: architecture {named[0] or config.get('model_type')!r} is not supported; "
-            f"supported are {', '.join(ARCHITECTURES)}"
+            f"{folder}: architecture {architecture or config.get('model_type')!r} is not "
+            f"supported; supported are {', '.join(architectures())}"
         )
+    family = family_of(architecture)
+    load = family.load or partial(_load_transformers, architecture)
+    return load(folder), family
+
+
+def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
     import torch
     import transformers
     from safetensors import SafetensorError
 
-    model_class = getattr(transformers, named[0])
+    model_class = getattr(transformers, architecture)
     try:
         with _quiet():
             model, report = model_class.from_pretrained(

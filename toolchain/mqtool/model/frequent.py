@@ -8,29 +8,22 @@ languages 1,024 of whisper-base's 51,865 rows hold 97 % of the probability, and 
 is heard most. Rows are put in the order of their probability; the first `FREQUENT_ROWS` become a
 layer `{table}.frequent`, the rest stays `{table}`, and `{table}.rank` says where each row went.
 The graph computes the same with or without.
-
-In a packed graph, where both parts of a head are int8 codes, they are put together at load, in the
-order of the tokens: a decoder step is one product, as without the split.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.model.emitter import Emitter, lookup_in_parts
 from mqtool.model.layers import Layer, product_nodes
-from mqtool.model.match import maker, operand
-from mqtool.packing.rewrite import CODES_SUFFIX, dynamic_product
-from mqtool.packing.unpack import Emitter, lookup_in_parts
 
 __all__ = [
     "FREQUENT_ROWS",
     "FREQUENT_SUFFIX",
     "RowOrders",
     "has_frequent_rows",
-    "join_products",
     "split_tables",
 ]
 
@@ -43,9 +36,6 @@ SMALLEST_TABLE = 4
 """Tables with fewer times `FREQUENT_ROWS` rows stay whole."""
 
 FREQUENT_SUFFIX = ".frequent"
-
-_ORDERED_SUFFIX = ".ordered" + CODES_SUFFIX
-"""`{table}.ordered.codes` is the int8 weight of both parts that MatMulInteger reads."""
 
 
 def has_frequent_rows(graph: ir.Graph, layer: Layer) -> bool:
@@ -109,59 +99,3 @@ def _rank(emitter: Emitter, layer: Layer, order: NDArray[np.int32]) -> ir.Value:
     ranks[order] = np.arange(layer.rows)
     value = emitter.initializer(ir.Tensor(ranks, name=layer.name + ".rank"))
     return emitter.op("Cast", value, to=int(ir.DataType.INT64))
-
-
-def join_products(graph: ir.Graph) -> None:
-    """Make one product of a head's two wherever both multiply the same codes, in place.
-
-    The nodes of the two are left, without a use.
-    """
-    for node in [node for node in graph if node.op_type == "Gather"]:
-        concat = maker(operand(node, 0), "Concat")
-        if concat is None:
-            continue
-        products = [product for value in concat.inputs if (product := _dynamic_product(value))]
-        if len(products) == len(concat.inputs) and len({p.quantized for p in products}) == 1:
-            _join(graph, node, products)
-
-
-class _Product(NamedTuple):
-    quantized: tuple[ir.Value, ir.Value, ir.Value]
-    codes: ir.Value
-    scale: ir.Value
-
-
-def _dynamic_product(output: ir.Value | None) -> _Product | None:
-    """The operands of what `dynamic_product` made."""
-    total = maker(output, "Mul")
-    product = maker(operand(maker(operand(total, 0), "Cast"), 0), "MatMulInteger")
-    scales = maker(operand(total, 1), "Mul")
-    operands = [operand(product, index) for index in range(3)]
-    operands += [operand(scales, index) for index in range(2)]
-    found = [value for value in operands if value is not None]
-    if len(found) < len(operands):
-        return None
-    values, codes, zero_point, input_scale, scale = found
-    return _Product((values, input_scale, zero_point), codes, scale)
-
-
-def _join(graph: ir.Graph, node: ir.Node, products: Sequence[_Product]) -> None:
-    emitter, rank = Emitter(graph), node.inputs[1]
-    name = products[-1].codes.name
-    assert name is not None
-    rows = [part for product in products for part in _parts(product.codes)]
-    ordered = emitter.op("Gather", emitter.op("Concat", *rows, axis=0), rank)
-    ordered = emitter.op("Transpose", ordered, perm=[1, 0])
-    ordered.name = name.removesuffix(CODES_SUFFIX) + _ORDERED_SUFFIX
-    scales = emitter.op("Concat", *[product.scale for product in products], axis=0)
-    scale = emitter.op("Gather", scales, rank)
-    emitter.replace(node, dynamic_product(emitter, products[0].quantized, ordered, scale))
-
-
-def _parts(codes: ir.Value) -> list[ir.Value]:
-    """What a transposed table is put together from: joined once, it is one copy less at load."""
-    table = operand(maker(codes, "Transpose"), 0)
-    assert table is not None
-    concat = maker(table, "Concat")
-    parts = concat.inputs if concat is not None else [table]
-    return [part for part in parts if part is not None]

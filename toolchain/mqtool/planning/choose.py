@@ -1,22 +1,22 @@
 """Plans judged as a whole: what all their layers do together to the model's own output.
 
-`mqtool.planning.methods.measured` adds up what layers do one at a time. Where nearly all of them
+`mqtool.planning.probing` looks at what layers do one at a time. Where nearly all of them
 are narrow they do more together: whisper-base at 3.5 bits on average, Russian, 0.066 nats expected
 and 0.10 found; a plan with more level widths, of which 0.086 were expected, had 0.085. So plans
 are made in more than one way, and the one that is found to be nearest to the float model is taken.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import onnx_ir as ir
 
+from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder, layer_weight, set_layer_weight
 from mqtool.observe.runs import open_graphs
 from mqtool.packing.plan_file import Plan
-from mqtool.planning.divergence import FloatOutputs
+from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.quantization.rounding import LayerInput, quantize_weight
-from mqtool.recordings.clips import Clip
 
 __all__ = ["plan_divergences"]
 
@@ -24,12 +24,9 @@ __all__ = ["plan_divergences"]
 def plan_divergences(
     folder: ModelFolder,
     plans: Sequence[Plan],
-    clips: Sequence[Clip],
+    reference: ReferenceOutputs,
     inputs: Mapping[str, LayerInput] | None = None,
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    context: RunContext = QUIET,
 ) -> list[float]:
     """Mean KL divergence from the float model of each plan's weights, nats an output position.
 
@@ -38,20 +35,16 @@ def plan_divergences(
     Args:
         folder: the float model.
         plans: for it.
-        clips: recordings; a handful is enough to compare plans.
+        reference: what the float model answers; a handful of recordings is enough.
         inputs: layer name -> what it multiplies, for "compensated".
-        language: of clips that do not say.
-        threads: of onnxruntime.
-        advance: called after every plan.
+        context: threads and progress.
     """
-    graphs = open_graphs(folder, lambda model, role: None, threads=threads)
-    float_outputs = FloatOutputs(folder, clips, graphs, language=language)
-    del graphs
+    advance = context.progress("Comparing plans", len(plans))
     divergences = []
     for plan in plans:
         edit = partial(_round, folder, plan, inputs or {})
-        rounded = open_graphs(folder, edit, threads=threads)
-        divergences.append(float_outputs.divergence(rounded))
+        rounded = open_graphs(folder, edit, threads=context.threads)
+        divergences.append(reference.divergence(rounded))
         advance()
     return divergences
 

@@ -18,13 +18,14 @@ The root of the number of positions makes layers comparable that are seen at dif
 them (decoder and encoder). Layers are ranked by magnitude, in ascending order (Algorithm 1).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mqtool.choices import DISTANCES, REDUCTIONS
+from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.model.layers import Layer
 from mqtool.observe.runs import capture_outputs
@@ -33,80 +34,49 @@ from mqtool.quantization.rounding import Rounding, quantize_weight
 from mqtool.recordings.clips import Clip
 
 __all__ = [
-    "DISTANCES",
     "DISTANCE_BITS",
-    "REDUCTIONS",
-    "Distance",
-    "Reduction",
-    "Sensitivity",
     "measure_distances",
     "measure_reductions",
     "measure_sensitivity",
     "output_distances",
 ]
 
-Reduction = Literal["median", "mean", "max", "absmax", "std"]
-Distance = Literal["l1", "l2", "spectral", "frobenius", "kl"]
-Sensitivity = Reduction | Distance
-
-REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-DISTANCES: tuple[Distance, ...] = get_args(Distance)
-
 DISTANCE_BITS = 4
 """Width at which a layer is rounded for a distance: low enough that the error is plain."""
 
 Float = NDArray[np.float32]
-Progress = Callable[[str, int], Callable[[], None]]
 
 
 def measure_sensitivity(
     folder: ModelFolder,
     clips: Sequence[Clip],
-    sensitivity: Sensitivity,
-    *,
+    sensitivity: str,
     rounding: Rounding = "nearest",
-    language: str | None = None,
-    threads: int = 0,
-    progress: Progress = lambda text, steps: lambda: None,
+    context: RunContext = QUIET,
 ) -> dict[str, float]:
     """One measure of every layer, by name.
 
     Args:
         folder: the float model.
         clips: one person's recordings.
-        sensitivity: which measure.
+        sensitivity: one of `mqtool.choices.SENSITIVITIES`.
         rounding: of the weights; used by distances only.
-        language: of clips that do not say (multilingual Whisper).
-        threads: of onnxruntime.
-        progress: starts a progress bar (text, steps); its result advances it by one.
+        context: threads and progress.
     """
     if sensitivity in REDUCTIONS:
-        measures = measure_reductions(
-            folder, clips, language=language, threads=threads, progress=progress
-        )
+        measures = measure_reductions(folder, clips, context)
     else:
-        measures = measure_distances(
-            folder, clips, rounding, language=language, threads=threads, progress=progress
-        )
+        measures = measure_distances(folder, clips, rounding, context)
     return measures[sensitivity]
 
 
 def measure_reductions(
     folder: ModelFolder,
     clips: Sequence[Clip],
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    progress: Progress = lambda text, steps: lambda: None,
+    context: RunContext = QUIET,
 ) -> dict[str, dict[str, float]]:
     """All reductions from one pass over the clips: measure -> layer name -> magnitude."""
-    statistics = capture_outputs(
-        folder,
-        clips,
-        language=language,
-        threads=threads,
-        advance=progress("Watching layers", len(clips)),
-    )
+    statistics = capture_outputs(folder, clips, context)
     return {
         name: {layer: abs(getattr(values, name)) for layer, values in statistics.items()}
         for name in REDUCTIONS
@@ -117,20 +87,11 @@ def measure_distances(
     folder: ModelFolder,
     clips: Sequence[Clip],
     rounding: Rounding,
-    *,
-    language: str | None = None,
-    threads: int = 0,
-    progress: Progress = lambda text, steps: lambda: None,
+    context: RunContext = QUIET,
 ) -> dict[str, dict[str, float]]:
     """All distances from one pass over the clips: measure -> layer name -> value."""
-    samples = capture_inputs(
-        folder,
-        clips,
-        language=language,
-        threads=threads,
-        advance=progress("Watching layers", len(clips)),
-    )
-    advance = progress("Rounding layers", len(folder.layers))
+    samples = capture_inputs(folder, clips, context)
+    advance = context.progress("Rounding layers", len(folder.layers))
     models = {role: folder.load(role) for role in folder.manifest.graphs}
     distances: dict[str, dict[str, float]] = {name: {} for name in DISTANCES}
     for layer in folder.layers:

@@ -9,11 +9,11 @@ import mqtool.packing.rewrite
 from mqruntime.engine.onnx_file import map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.session import Session
+from mqtool.model import frequent
 from mqtool.model.folder import layer_weight
+from mqtool.model.frequent import has_frequent_rows, split_tables
 from mqtool.model.graph_files import save_graph
 from mqtool.model.layers import Layer, find_layers
-from mqtool.packing import frequent
-from mqtool.packing.frequent import has_frequent_rows, split_tables
 from mqtool.packing.size import PackOptions, packed_graph
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import PackedWeight, encode_weight

@@ -1,0 +1,64 @@
+"""What tasks of one graph, PCM to logits, have in common."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from mqruntime.tasks.task import Graphs, Utterance
+
+__all__ = ["SingleGraph"]
+
+
+class SingleGraph:
+    """Parts of `mqruntime.tasks.task.Task` for models whose only graph is `model`.
+
+    Args:
+        min_samples: shortest input of the graph; shorter PCM is padded with zeros.
+    """
+
+    roles: tuple[str, ...] = ("model",)
+    languages: frozenset[str] = frozenset()
+
+    def __init__(self, min_samples: int) -> None:
+        self._min_samples = min_samples
+
+    def utterances(
+        self, graphs: Graphs, pcm: np.ndarray, language: str | None
+    ) -> Iterator[Utterance]:
+        yield Utterance(self._padded(pcm))
+
+    def shortened(self, graphs: Graphs, utterance: Utterance, silence: float) -> Utterance:
+        return utterance
+
+    def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
+        logits: np.ndarray = self.first_outputs(graphs, utterance.pcm)["logits"]
+        return logits.reshape(-1, logits.shape[-1])
+
+    def forced_logits(
+        self, graphs: Graphs, pcm: np.ndarray, tokens: Sequence[int], *, language: str | None
+    ) -> np.ndarray:
+        return self.output_logits(graphs, Utterance(pcm))
+
+    def first_outputs(self, graphs: Graphs, pcm: np.ndarray) -> dict[str, np.ndarray]:
+        return graphs["model"].run({"pcm": self._padded(pcm)[np.newaxis]})
+
+    def timed_parts(
+        self, graphs: Graphs, pcm: np.ndarray
+    ) -> dict[str, tuple[Callable[[], object], int]]:
+        return {"model": (lambda: self.first_outputs(graphs, pcm), 1)}
+
+    def typical_work(self, graphs: Graphs, pcm: np.ndarray) -> None:
+        self.first_outputs(graphs, pcm)
+
+    def timed_logits(
+        self, graphs: Graphs, pcm: np.ndarray, timings: dict[str, float]
+    ) -> np.ndarray:
+        """Logits of one recording without the batch, its seconds added to `timings`."""
+        start = time.perf_counter()
+        logits: np.ndarray = self.first_outputs(graphs, pcm)["logits"][0]
+        timings["model"] = timings.get("model", 0.0) + time.perf_counter() - start
+        return logits
+
+    def _padded(self, pcm: np.ndarray) -> np.ndarray:
+        return np.pad(pcm, (0, max(0, self._min_samples - len(pcm))))

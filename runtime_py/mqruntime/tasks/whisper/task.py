@@ -1,0 +1,121 @@
+"""Whisper: an encoder and a decoder that generates text (`mqruntime.bundle.manifest`)."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mqruntime.bundle.manifest import ROLES, Manifest
+from mqruntime.errors import ManifestError, ModelError
+from mqruntime.options import DecodingOptions
+from mqruntime.result import Result
+from mqruntime.tasks.task import Graphs, Utterance
+from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper.transcription import Transcription
+from mqruntime.vocabulary import Vocabulary
+
+__all__ = ["WhisperTask"]
+
+_TYPICAL_STEPS = 32
+"""Tokens of an utterance of 10 s."""
+
+_TIMED_AFTER = 20
+"""Tokens before the decoder step that is timed."""
+
+
+class WhisperTask:
+    """See `mqruntime.tasks.task.Task`."""
+
+    roles = ROLES["transcribe"]
+    classifies = False
+    typical_seconds = 10.0
+
+    def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
+        if manifest.whisper is None:
+            raise ManifestError("a transcribe model needs the field `whisper`; export again")
+        self._settings, self._vocabulary = manifest.whisper, vocabulary
+        self._rate = manifest.sample_rate
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return frozenset(self._settings.languages)
+
+    def transcribe(
+        self,
+        graphs: Graphs,
+        pcm: np.ndarray,
+        *,
+        seconds: float,
+        language: str | None,
+        options: DecodingOptions,
+        cancel: threading.Event | None,
+    ) -> Result:
+        if self._vocabulary is None:
+            raise ManifestError("a transcribe model needs a vocabulary; export again")
+        if not self.languages and language not in (None, "en"):
+            raise ModelError(f"language {language!r}: this model knows English only; leave it out")
+        work = Transcription(
+            graphs, self._settings, self._vocabulary, self._rate, language, options, cancel
+        )
+        segments = list(work.segments(pcm))
+        text = " ".join(segment.text for segment in segments if segment.text)
+        tokens = [token for segment in segments for token in segment.tokens]
+        return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
+
+    def utterances(
+        self, graphs: Graphs, pcm: np.ndarray, language: str | None
+    ) -> Iterator[Utterance]:
+        settings, decoder = self._settings, graphs["decoder"]
+        for window in whisper.windows(settings, pcm):
+            cross = whisper.encode(graphs["encoder"], settings, window)
+            spoken = language or whisper.spoken_language(decoder, settings, cross)
+            prompt = whisper.prompt_tokens(settings, spoken)
+            tokens = whisper.generate(decoder, settings, cross, prompt)
+            yield Utterance(window, prompt, tokens, cross)
+
+    def shortened(self, graphs: Graphs, utterance: Utterance, silence: float) -> Utterance:
+        samples = len(utterance.pcm) + int(silence * self._rate)
+        context = min(whisper.padded_length(samples), self._settings.window)
+        cross = whisper.encode(graphs["encoder"], self._settings, utterance.pcm, context=context)
+        return replace(utterance, cross=cross)
+
+    def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
+        tokens = [*utterance.prompt, *utterance.tokens]
+        cache = whisper.empty_cache(utterance.cross)
+        logits, _ = whisper.decode(graphs["decoder"], tokens, utterance.cross, cache)
+        return logits[len(utterance.prompt) - 1 :]
+
+    def forced_logits(
+        self, graphs: Graphs, pcm: np.ndarray, tokens: Sequence[int], *, language: str | None
+    ) -> np.ndarray:
+        settings = self._settings
+        prompt = whisper.prompt_tokens(settings, language)
+        window, room = pcm[: settings.window], settings.max_tokens - len(prompt)
+        return whisper.forced_logits(
+            graphs["encoder"], graphs["decoder"], settings, window, tokens[:room], prompt
+        )
+
+    def first_outputs(self, graphs: Graphs, pcm: np.ndarray) -> dict[str, np.ndarray]:
+        return whisper.encode(graphs["encoder"], self._settings, pcm)
+
+    def timed_parts(
+        self, graphs: Graphs, pcm: np.ndarray
+    ) -> dict[str, tuple[Callable[[], object], int]]:
+        encoder, decoder = graphs["encoder"], graphs["decoder"]
+        cross = whisper.encode(encoder, self._settings, pcm)
+        token = self._settings.start_of_transcript
+        empty = whisper.empty_cache(cross)
+        _, cache = whisper.decode(decoder, [token] * _TIMED_AFTER, cross, empty)
+        return {
+            "encoder": (lambda: whisper.encode(encoder, self._settings, pcm), 1),
+            "decoder_step": (lambda: whisper.decode(decoder, [token], cross, cache), 10),
+        }
+
+    def typical_work(self, graphs: Graphs, pcm: np.ndarray) -> None:
+        cross = self.first_outputs(graphs, pcm)
+        fed = [self._settings.start_of_transcript] * 3
+        cache = whisper.empty_cache(cross)
+        for _ in range(_TYPICAL_STEPS):
+            _, cache = whisper.decode(graphs["decoder"], fed, cross, cache)
+            fed = fed[:1]

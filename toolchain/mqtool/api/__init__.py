@@ -1,0 +1,1 @@
+"""The functions that `mqtool` exports; the command line and the experiments call these."""

@@ -1,0 +1,80 @@
+"""One file of a model, and keys to sign it with: package, keygen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mqtool.api.recordings import PathLike
+from mqtool.bundles.golden import CLIPS
+from mqtool.bundles.keys import make_keys, public_path
+from mqtool.bundles.package import PackageReport, write_package
+from mqtool.context import Progress, no_progress
+
+__all__ = ["KeyPair", "keygen", "package"]
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """Where the two keys lie, PEM files."""
+
+    private_key: Path
+    public_key: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool keygen`."""
+        return {name: str(path) for name, path in vars(self).items()}
+
+
+def package(
+    model: PathLike,
+    *,
+    output: PathLike,
+    private_key: PathLike | None = None,
+    calibration_hash: bool = True,
+    golden: bool = True,
+    progress: Progress = no_progress,
+) -> PackageReport:
+    """Make one file of a model folder, which devices can check and run.
+
+    Example:
+        >>> mqtool.package("packed/", output="app.mqz").signed
+        False
+
+    Args:
+        model: folder made by `pack`, or a float one.
+        output: the .mqz file.
+        private_key: PEM file of an Ed25519 key to sign with (`keygen`).
+        calibration_hash: whether the bundle says which recordings the plan was made from.
+        golden: whether it holds two clips and what the model makes of them, for a self-test.
+        progress: told how far the work has come.
+
+    Raises:
+        ModelError: the folder cannot be read or run.
+        PackError: the bundle would be over 4 GB.
+        MqError: `output` or the key cannot be used.
+    """
+    return write_package(
+        Path(model),
+        Path(output),
+        private_key=None if private_key is None else Path(private_key),
+        calibration_hash=calibration_hash,
+        golden=golden,
+        advance=progress("Running the clips of the self-test", len(CLIPS)),
+    )
+
+
+def keygen(output: PathLike) -> KeyPair:
+    """Make an Ed25519 key pair to sign bundles with.
+
+    Example:
+        >>> mqtool.keygen("key.pem").public_key.name
+        'key.pem.pub'
+
+    Args:
+        output: private key to write; the public one goes beside it, with .pub after its name.
+
+    Raises:
+        MqError: one of the files exists or cannot be written, or `cryptography` is not installed.
+    """
+    make_keys(Path(output))
+    return KeyPair(Path(output), public_path(Path(output)))

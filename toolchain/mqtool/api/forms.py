@@ -1,0 +1,74 @@
+"""Which form of packed graphs a caller's options mean.
+
+Options that only static activations have (their width, two ranges, a calibration) imply these
+where the caller does not name activations.
+"""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from mqtool.errors import OptionError
+from mqtool.packing.plan_file import Plan
+from mqtool.packing.size import PackOptions
+from mqtool.planning.recipe import Recipe
+
+__all__ = ["changed_form", "implied_activations", "recipe_of"]
+
+
+def recipe_of(*, sensitivity: str | None = None, **fields: Any) -> Recipe:
+    """A recipe of a caller's options.
+
+    Raises:
+        OptionError: one is unknown, or `sensitivity` is given to a method that ranks nothing.
+        PlanError: activations, their width, ranges and opset do not go together.
+    """
+    recipe = Recipe(**fields)
+    if sensitivity is None:
+        return recipe
+    if not recipe.sharing.ranks:
+        raise OptionError(
+            f"sensitivity {sensitivity!r} is for methods that rank layers by it; "
+            f"{recipe.method} does not: leave it out"
+        )
+    return replace(recipe, sensitivity=sensitivity)
+
+
+def implied_activations(
+    asked: str | None, act_bits: int | None, twin_ranges: bool | None, default: str = "dynamic"
+) -> str:
+    """Activations as asked for, or as options that only static ones have imply."""
+    if asked is not None:
+        return asked
+    return "static" if act_bits is not None or twin_ranges else default
+
+
+def changed_form(
+    plan: Plan,
+    activations: str | None,
+    act_bits: int | None,
+    twin_ranges: bool | None,
+    calibration: str | None,
+) -> PackOptions:
+    """The plan's form with what the caller says of it.
+
+    Raises:
+        OptionError: a calibration for activations that are not static.
+        PlanError: options that do not go together.
+    """
+    form = PackOptions.of_plan(plan)
+    wanted = implied_activations(activations, act_bits, twin_ranges, form.activations)
+    if activations is None and calibration is not None:
+        wanted = "static"
+    if calibration is not None and wanted != "static":
+        raise OptionError(
+            f"calibration {calibration!r} chooses ranges of static activations; "
+            f"activations are {wanted}: leave one of them out"
+        )
+    changed: dict[str, Any] = asdict(form)
+    if wanted != form.activations:
+        changed |= {"activations": wanted, "act_bits": act_bits, "twin_ranges": bool(twin_ranges)}
+    if act_bits is not None:
+        changed["act_bits"] = act_bits
+    if twin_ranges is not None:
+        changed["twin_ranges"] = twin_ranges
+    return PackOptions(**changed)

@@ -1,0 +1,342 @@
+"""From a model to a packed one: export, sizes, plan, pack, quantize."""
+
+import os
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mqtool.api.forms import changed_form, implied_activations, recipe_of
+from mqtool.api.measuring import validate
+from mqtool.api.recordings import PathLike, Recordings, calibration_clips
+from mqtool.api.results import PackedModel, Sizes
+from mqtool.context import Progress, RunContext, no_progress
+from mqtool.errors import ExportError
+from mqtool.model.folder import ModelFolder
+from mqtool.outputs import new_file
+from mqtool.packing.plan_file import Plan
+from mqtool.packing.size import size_table
+from mqtool.planning.fit import KB, feasible_kilobytes
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
+from mqtool.planning.refit import refit_plan
+from mqtool.quantization.calibration_stats import with_packing_layout
+
+if TYPE_CHECKING:
+    from mqtool.exporters.pipeline import ExportedModel
+
+__all__ = ["export", "pack", "plan", "quantize", "sizes"]
+
+
+def export(
+    source: PathLike, *, output: PathLike, progress: Progress = no_progress
+) -> "ExportedModel":
+    """Turn a model into a folder of float ONNX graphs and check them against PyTorch.
+
+    Example:
+        >>> model = mqtool.export("examples/commands/ctc", output="model/")
+        >>> model.family, model.parity.difference < 1e-4
+        ('wav2vec2', True)
+
+    Args:
+        source: hub id, Hugging Face folder, or CTranslate2 (faster-whisper) Whisper folder.
+        output: folder to make; nothing is left there if the export fails.
+        progress: told of every step.
+
+    Raises:
+        ExportError: the source cannot be used, or a package that this needs is not installed.
+        ParityError: the graphs compute something else than PyTorch.
+    """
+    for package in ("torch", "transformers", "onnxscript"):
+        if find_spec(package) is None:
+            raise ExportError(
+                f"export needs {package}; in a clone of mqtool run: pip install '.[export]'"
+            )
+    from mqtool.exporters.pipeline import export_model
+
+    return export_model(os.fspath(source), Path(output), progress)
+
+
+def sizes(
+    model: PathLike,
+    *,
+    method: str = "measured",
+    rounding: str | None = None,
+    activations: str | None = None,
+    act_bits: int | None = None,
+    twin_ranges: bool | None = None,
+    opset: int = 25,
+) -> Sizes:
+    """How large a model's packed forms can be, without any recordings.
+
+    Example:
+        >>> found = mqtool.sizes("model/")
+        >>> found.smallest_kb < 700 < found.largest_kb
+        True
+
+    Args:
+        model: folder made by `export`.
+        method: how bits are shared out; it decides the rounding where none is given.
+        rounding: of weights.
+        activations: how the packed model computes; None as of `plan`.
+        act_bits: width of static activations.
+        twin_ranges: two ranges for static activations that follow a GELU or softmax.
+        opset: of the packed graphs.
+
+    Raises:
+        ModelError: the folder cannot be used.
+        OptionError, PlanError: options that are unknown or do not go together.
+    """
+    folder = ModelFolder.open(Path(model))
+    recipe = recipe_of(
+        method=method,
+        rounding=rounding,
+        activations=implied_activations(activations, act_bits, twin_ranges),
+        act_bits=act_bits,
+        twin_ranges=bool(twin_ranges),
+        opset=opset,
+    )
+    size_model = Quantizer(folder).size_model(recipe)
+    params = sum(layer.params for layer in folder.layers)
+    smallest, largest = feasible_kilobytes(size_model)
+    return Sizes(
+        len(folder.layers), params, folder.bytes, size_table(size_model), smallest, largest
+    )
+
+
+def plan(
+    model: PathLike,
+    *,
+    budget_kb: float | None,
+    recordings: Recordings = (),
+    output: PathLike | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    language: str | None = None,
+    method: str = "measured",
+    sensitivity: str | None = None,
+    seed: int = 0,
+    minmax: tuple[int, int] = (4, 8),
+    rounding: str | None = None,
+    activations: str | None = None,
+    act_bits: int | None = None,
+    twin_ranges: bool | None = None,
+    opset: int = 25,
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Choose bits for every layer so that the packed folder fills a budget to within 1 KB.
+
+    Example:
+        >>> plan = mqtool.plan(
+        ...     "model/", budget_kb=700, recordings="examples/clips", output="plan.json"
+        ... )
+        >>> 699 * 1024 < plan.planned_bytes <= 700 * 1024
+        True
+
+    Args:
+        model: folder made by `export`.
+        budget_kb: size of the packed folder, all files, in KB of 1024 bytes; None, for method
+            `minmax` only, for the size that its mapping gives.
+        recordings: one person's, without transcripts; none for methods that need none.
+        output: plan.json to write; None for none.
+        split: use rows of a manifest with this value of the column `split` only.
+        group: likewise of the column `group`.
+        language: spoken language, ISO code; rows of a manifest that name another are left out,
+            recordings that name none are taken as this one.
+        method: how bits are shared out (`mqtool.choices.METHODS`).
+        sensitivity: what methods that rank layers rank them by; None for the median.
+        seed: of `shuffled`.
+        minmax: lowest and highest width of `minmax`.
+        rounding: of weights (`mqtool.choices.ROUNDINGS`); None for the method's own.
+        activations: dynamic, static or float; None for dynamic, or for static where `act_bits` or
+            `twin_ranges` are given.
+        act_bits: width of static activations, 4 to 16, or 32 for float; None for 8.
+        twin_ranges: two ranges for static activations that follow a GELU or softmax.
+        opset: of the packed graphs: 25, or 18 to load in onnxruntime 1.20 as well.
+        threads: inside an operator of onnxruntime; 0 lets it choose.
+        progress: told how far the work has come.
+
+    Raises:
+        BudgetError: the budget is not feasible; raised before any recording is read.
+        ClipsError, AudioError: recordings are needed and there are none, or one cannot be used.
+        ModelError: the model cannot be used.
+        OptionError, PlanError: options that are unknown or do not go together.
+    """
+    folder = ModelFolder.open(Path(model))
+    recipe = recipe_of(
+        method=method,
+        sensitivity=sensitivity,
+        seed=seed,
+        minmax=minmax,
+        rounding=rounding,
+        activations=implied_activations(activations, act_bits, twin_ranges),
+        act_bits=act_bits,
+        twin_ranges=bool(twin_ranges),
+        opset=opset,
+    )
+    clips = calibration_clips(recordings, split=split, group=group, language=language)
+    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    budget = None if budget_kb is None else int(budget_kb * KB)
+    if output is None:
+        return quantizer.plan(recipe, budget)
+    with new_file(Path(output)) as path:
+        made = quantizer.plan(recipe, budget)
+        path.write_bytes(made.to_bytes())
+    return made
+
+
+def pack(
+    model: PathLike,
+    *,
+    plan: Plan | PathLike,
+    output: PathLike,
+    recordings: Recordings = (),
+    split: str | None = None,
+    group: str | None = None,
+    language: str | None = None,
+    activations: str | None = None,
+    act_bits: int | None = None,
+    twin_ranges: bool | None = None,
+    calibration: str | None = None,
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> PackedModel:
+    """Quantize a model as a plan says and write it to a folder of exactly the planned size.
+
+    Example:
+        >>> packed = mqtool.pack(
+        ...     "model/", plan="plan.json", recordings="examples/clips", output="packed/"
+        ... )
+        >>> packed.bytes == packed.plan.planned_bytes
+        True
+
+    Args:
+        model: folder made by `export`, the one that the plan was made for.
+        plan: a plan, or the path of a plan.json.
+        output: folder to write; an older model folder there is replaced.
+        recordings: those that the plan was made from, where it was made from any.
+        split: as of `plan`.
+        group: likewise.
+        language: likewise.
+        activations: another form than the plan's: a few rows then change their width so that the
+            budget holds, and the result's `plan` is another one. None for the plan's, or for
+            static where an option is given that only static activations have.
+        act_bits: width of static activations, as of `plan`.
+        twin_ranges: as of `plan`.
+        calibration: how ranges of static activations are chosen (`mqtool.choices.CALIBRATIONS`);
+            None for cosine.
+        threads: inside an operator of onnxruntime; 0 lets it choose.
+        progress: told how far the work has come.
+
+    Raises:
+        PlanError: the plan is malformed or for another model.
+        ClipsError, AudioError: recordings are needed and there are none, they are others than the
+            plan was made from, or one cannot be used.
+        OptionError: options that are unknown or do not go together.
+        PackError: what was written is not what was planned.
+    """
+    source = None if isinstance(plan, Plan) else Path(plan)
+    asked = plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    folder = ModelFolder.open(Path(model))
+    asked.check_model(
+        source or Path("the plan"),
+        with_packing_layout(folder, asked.rounding).layers,
+        folder.sha256,
+    )
+    if calibration is not None:
+        Recipe(calibration=calibration)
+    form = changed_form(asked, activations, act_bits, twin_ranges, calibration)
+    used = refit_plan(folder, asked, form)
+    clips = calibration_clips(recordings, split=split, group=group, language=language)
+    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    report = quantizer.pack(used, Path(output), calibration=calibration or "cosine")
+    return PackedModel(Path(output), report.bytes, report.float_bytes, used)
+
+
+def quantize(
+    model: PathLike,
+    *,
+    budget_kb: float,
+    recordings: Recordings,
+    output: PathLike,
+    validation_recordings: Recordings | None = None,
+    language: str | None = None,
+    method: str = "measured",
+    rounding: str | None = None,
+    activations: str | None = None,
+    act_bits: int | None = None,
+    twin_ranges: bool | None = None,
+    calibration: str | None = None,
+    opset: int = 25,
+    max_word_difference: float = 30.0,
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> PackedModel:
+    """Plan, pack and validate: a model of at most `budget_kb` for one person.
+
+    Example:
+        >>> packed = mqtool.quantize(
+        ...     "model/", budget_kb=700, recordings="examples/clips", output="packed/"
+        ... )
+        >>> packed.bytes <= 700 * 1024, packed.validation is not None
+        (True, True)
+
+    Args:
+        model: folder made by `export`, or what it returned.
+        budget_kb: size of the packed folder, all files, in KB of 1024 bytes.
+        recordings: one person's, without transcripts.
+        output: folder to write.
+        validation_recordings: others to validate on, which say more; None for `recordings`.
+        language: spoken language, as of `plan`.
+        method: as of `plan`.
+        rounding: as of `plan`.
+        activations: as of `plan`; a calibration implies static ones.
+        act_bits: as of `plan`.
+        twin_ranges: as of `plan`.
+        opset: as of `plan`.
+        calibration: as of `pack`.
+        max_word_difference: percent of words that may differ from the float model's.
+        threads: inside an operator of onnxruntime; 0 lets it choose.
+        progress: told how far the work has come.
+
+    Raises:
+        MqError: as `plan`, `pack` and `validate`; a model that fails its validation is no error,
+            see `PackedModel.validation`.
+    """
+    implied = "static" if calibration is not None and activations is None else activations
+    made = plan(
+        model,
+        budget_kb=budget_kb,
+        recordings=recordings,
+        language=language,
+        method=method,
+        rounding=rounding,
+        activations=implied,
+        act_bits=act_bits,
+        twin_ranges=twin_ranges,
+        opset=opset,
+        threads=threads,
+        progress=progress,
+    )
+    packed = pack(
+        model,
+        plan=made,
+        output=output,
+        recordings=recordings,
+        language=language,
+        calibration=calibration,
+        threads=threads,
+        progress=progress,
+    )
+    validation = validate(
+        packed,
+        reference=model,
+        recordings=recordings if validation_recordings is None else validation_recordings,
+        language=language,
+        plan=made,
+        max_word_difference=max_word_difference,
+        threads=threads,
+        progress=progress,
+    )
+    return replace(packed, validation=validation)

@@ -1,0 +1,40 @@
+"""What callers may give as recordings."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mqtool.recordings.clips import CALIBRATION_LIMIT, Clip, find_clips
+
+__all__ = ["PathLike", "Recordings", "calibration_clips", "paths_of", "test_clips"]
+
+PathLike = str | os.PathLike[str]
+
+Recordings = PathLike | Sequence[PathLike]
+"""A folder, a zip file, audio files or manifest CSVs, or several of these."""
+
+
+def paths_of(recordings: Recordings) -> list[Path]:
+    """As a list of paths."""
+    if isinstance(recordings, str | os.PathLike):
+        return [Path(recordings)]
+    return [Path(source) for source in recordings]
+
+
+def calibration_clips(
+    recordings: Recordings, *, split: str | None, group: str | None, language: str | None
+) -> list[Clip]:
+    """Clips to calibrate on; none for no recordings. Arguments as of `mqtool.plan`."""
+    sources = paths_of(recordings)
+    if not sources:
+        return []
+    return find_clips(
+        sources, split=split, group=group, language=language, longest=CALIBRATION_LIMIT
+    )
+
+
+def test_clips(
+    recordings: Recordings, *, split: str | None, group: str | None, language: str | None
+) -> list[Clip]:
+    """Clips to run a model on."""
+    return find_clips(paths_of(recordings), split=split, group=group, language=language)

@@ -1,0 +1,143 @@
+"""Calibration: the range of every layer's input, from recordings without transcripts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqtool.context import QUIET, RunContext
+from mqtool.errors import ClipsError
+from mqtool.model.folder import ModelFolder, layer_weight
+from mqtool.model.layers import Layer
+from mqtool.observe.gradients import capture_gradients
+from mqtool.observe.samples import InputSample, capture_inputs
+from mqtool.packing.plan_file import Plan, PlannedLayer
+from mqtool.packing.size import PackOptions
+from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.rounding import LayerInput, quantize_weight
+from mqtool.quantization.weights import QuantizedWeight
+from mqtool.recordings.clips import Clip
+
+__all__ = ["Calibration", "LayerEvidence", "calibrate"]
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """What a calibration may look at to choose the range of one layer's input.
+
+    Attributes:
+        spec: a range that is right in all but its values.
+        sample: of the input; None where the calibration needs no recordings.
+        gradients: of the model's output divergence by the layer's output at the sampled
+            positions, float32 [positions, rows]; None where they are not needed.
+        exact: gives the float weight, float32 [rows, columns].
+        quantized: gives the weight as it will be packed.
+    """
+
+    spec: ActivationRange
+    sample: InputSample | None
+    gradients: Float | None
+    exact: Callable[[], Float]
+    quantized: Callable[[], QuantizedWeight]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A way to choose ranges.
+
+    Attributes:
+        choose: the range of one layer's input.
+        needs_recordings: whether it looks at samples of the input.
+        needs_gradients: whether it looks at gradients; takes a backward pass a recording.
+    """
+
+    choose: Callable[[LayerEvidence], ActivationRange]
+    needs_recordings: bool = True
+    needs_gradients: bool = False
+
+
+def calibrate(
+    folder: ModelFolder,
+    plan: Plan,
+    clips: Sequence[Clip],
+    calibration: Calibration,
+    inputs: Mapping[str, LayerInput] | None = None,
+    context: RunContext = QUIET,
+) -> dict[str, ActivationRange]:
+    """Choose a range for the input of every Linear and Conv, by layer name; give them to `pack`.
+
+    `plan.activations` is "static"; `plan.act_bits` and `plan.twin_ranges` say what the ranges
+    are, and `plan.layers` the weights that the searches compare outputs with. Use
+    `mqtool.planning.refit.refit_plan` for a plan of another form.
+
+    Args:
+        folder: the float model.
+        plan: widths and form of the packed model.
+        clips: one person's recordings; `none` needs none.
+        calibration: one of `mqtool.choices.CALIBRATIONS`.
+        inputs: as of `mqtool.packing.write.pack`.
+        context: threads and progress.
+
+    Returns:
+        Ranges of the layers that `PackOptions.range_specs` names; none if inputs stay float.
+
+    Raises:
+        ClipsError: the calibration needs recordings and there are none.
+    """
+    specs = _specs(folder, PackOptions.of_plan(plan))
+    samples: Mapping[str, InputSample] = {}
+    gradients: Mapping[str, Float] = {}
+    if specs and calibration.needs_recordings:
+        if not clips:
+            raise ClipsError("this calibration needs recordings; give --calib CLIPS")
+        samples, gradients = _watched(folder, clips, calibration, context)
+    advance = context.progress("Choosing ranges", len(specs))
+    planned = {entry.name: entry for entry in plan.layers}
+    ranges = {}
+    for role in folder.manifest.graphs:
+        model = folder.load(role)
+        for layer in folder.layers:
+            if layer.graph != role or layer.name not in specs:
+                continue
+            known = (inputs or {}).get(layer.name)
+            evidence = LayerEvidence(
+                specs[layer.name],
+                samples.get(layer.name),
+                gradients.get(layer.name),
+                partial(layer_weight, model, layer),
+                partial(_quantized, model, layer, planned[layer.name], plan, known),
+            )
+            ranges[layer.name] = calibration.choose(evidence)
+            advance()
+    return ranges
+
+
+def _specs(folder: ModelFolder, options: PackOptions) -> dict[str, ActivationRange]:
+    specs: dict[str, ActivationRange] = {}
+    for role in folder.manifest.graphs:
+        layers = [layer for layer in folder.layers if layer.graph == role]
+        specs |= options.range_specs(folder.load(role), layers)
+    return specs
+
+
+def _watched(
+    folder: ModelFolder, clips: Sequence[Clip], calibration: Calibration, context: RunContext
+) -> tuple[dict[str, InputSample], dict[str, Float]]:
+    """Samples of inputs, and gradients where they are needed, by layer name."""
+    if not calibration.needs_gradients:
+        return capture_inputs(folder, clips, context), {}
+    found = capture_gradients(folder, clips, context)
+    samples = {name: sample for name, (sample, _) in found.items()}
+    return samples, {name: gradient for name, (_, gradient) in found.items()}
+
+
+def _quantized(
+    model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan, inputs: LayerInput | None
+) -> QuantizedWeight:
+    exact, lower = layer_weight(model, layer), entry.rows_at_lower_bits
+    return quantize_weight(layer, exact, entry.bits, lower, plan.rounding, inputs)
