@@ -2,7 +2,7 @@
 
     python tests/mutants.py
 
-writes tests/bundle/mutants.json.gz for readers in other languages: a gzip of {"pcm", "text",
+writes tests/bundles/mutants.json.gz for readers in other languages: a gzip of {"pcm", "text",
 "public_key", "mutants": [{"what", "bundle", "verdict", "verdict_with_key"}]}, bytes as hexadecimal
 digits. `pcm` is 16-bit mono at 16 kHz, and `text` what an unchanged bundle makes of it. Verdicts
 are "refused" and "text", when the bundle is opened without and with the public key (PEM).
@@ -42,7 +42,7 @@ from mqtool.bundles.keys import public_path, sign
 from mqtool.bundles.package import package, write_bundle
 
 TEXT = "hello world"
-VECTORS = Path(__file__).parent / "bundle" / "mutants.json.gz"
+VECTORS = Path(__file__).parent / "bundles" / "mutants.json.gz"
 
 
 @dataclass(frozen=True)

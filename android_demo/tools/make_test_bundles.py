@@ -100,7 +100,7 @@ def make(output: Path) -> None:
         "resampled": resampled(output / "clips", clips),
         "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
     }
-    shutil.copy(ROOT / "tests" / "bundle" / "mutants.json.gz", output)
+    shutil.copy(ROOT / "tests" / "bundles" / "mutants.json.gz", output)
     (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
 
 
@@ -148,7 +148,7 @@ def is_trained(name: str) -> bool:
 
 def random_whisper(folder: Path) -> Path:
     """A small multilingual Whisper with random weights, packed to about 4 bits."""
-    from export import random_sources
+    from exporters import random_sources
 
     random_sources.whisper_folder(folder / "source")
     return exported(folder / "source", folder, None)
@@ -343,8 +343,8 @@ def sources_key() -> str:
     """Hash of what the result depends on."""
     digest = hashlib.sha256()
     sources = [*ROOT.glob("toolchain/**/*.py"), *ROOT.glob("runtime_py/**/*.py")]
-    sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/export/*.py")]
-    sources += [Path(__file__), *ROOT.glob("tests/bundle/*.gz"), *ROOT.glob("examples/clips/*")]
+    sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/exporters/*.py")]
+    sources += [Path(__file__), *ROOT.glob("tests/bundles/*.gz"), *ROOT.glob("examples/clips/*")]
     for path in sorted(sources):
         digest.update(path.read_bytes())
     for path in [
