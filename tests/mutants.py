@@ -2,7 +2,7 @@
 
     python tests/mutants.py
 
-writes tests/bundle/mutants.json.gz for readers in other languages: a gzip of {"pcm", "text",
+writes tests/bundles/mutants.json.gz for readers in other languages: a gzip of {"pcm", "text",
 "public_key", "mutants": [{"what", "bundle", "verdict", "verdict_with_key"}]}, bytes as hexadecimal
 digits. `pcm` is 16-bit mono at 16 kHz, and `text` what an unchanged bundle makes of it. Verdicts
 are "refused" and "text", when the bundle is opened without and with the public key (PEM).
@@ -11,81 +11,36 @@ are "refused" and "text", when the bundle is opened without and with the public 
 import gzip
 import json
 import random
-import secrets
 import struct
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
-from fake_ctc import reader_folder, spell
-from mqruntime.bundle.file import Bundle
+from fake_ctc import spell
+from misspelled_manifests import misspelled_manifests
 from mqruntime.bundle.manifest import canonical_json
 from mqruntime.errors import ModelError
 from mqruntime.recognition import Recognizer
-from mqtool.bundles.keys import public_path, sign
-from mqtool.bundles.package import package, write_bundle
+from signed_bundle import (
+    Mutant,
+    Original,
+    model_fields,
+    original,
+    rebuilt,
+    with_files,
+    with_manifest,
+    with_model,
+)
 
 TEXT = "hello world"
-VECTORS = Path(__file__).parent / "bundle" / "mutants.json.gz"
-
-
-@dataclass(frozen=True)
-class Original:
-    """A signed bundle, what is in it, and the key."""
-
-    content: bytes
-    manifest: dict[str, Any]
-    files: dict[str, bytes]
-    private_key: Path
-    public_key: Path
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Mutant:
-    what: str
-    content: bytes
-
-
-def original(folder: Path) -> Original:
-    """The same every time: its key is no secret."""
-    key = Ed25519PrivateKey.from_private_bytes(b"mutants".ljust(32))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    public_path(folder / "key.pem").write_bytes(
-        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
-    model = reader_folder(folder / "model")
-    package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
-    bundle = Bundle.open(folder / "good.mqz")
-    files = {name: bytes(bundle.read(name)) for name in bundle.names}
-    manifest = json.loads(files.pop("manifest.json"))
-    del files["manifest.sig"]
-    return Original(
-        (folder / "good.mqz").read_bytes(),
-        manifest,
-        files,
-        folder / "key.pem",
-        public_path(folder / "key.pem"),
-        folder,
-    )
+VECTORS = Path(__file__).parent / "bundles" / "mutants.json.gz"
 
 
 def verdict(path: Path, public_key: Path | None = None) -> str:
@@ -95,23 +50,6 @@ def verdict(path: Path, public_key: Path | None = None) -> str:
             return recognizer.transcribe(spell(TEXT)).text
     except ModelError as error:
         return "refused" if "\n" not in str(error) else str(error)
-
-
-def rebuilt(
-    good: Original,
-    manifest: bytes | None = None,
-    files: dict[str, bytes] | None = None,
-    signature: bytes | None = None,
-) -> bytes:
-    """A zip that is right in itself around changed content, signed as before."""
-    if manifest is None:
-        manifest = canonical_json(good.manifest)
-    signature = sign(good.private_key, manifest) if signature is None else signature
-    made = good.folder / f"rebuilt-{secrets.token_hex(8)}.mqz"
-    write_bundle(made, manifest, signature or None, files or good.files)
-    content = made.read_bytes()
-    made.unlink()
-    return content
 
 
 def overwrite(path: Path, content: bytes) -> Path:
@@ -197,13 +135,7 @@ def _edited_manifest(good: Original, rng: random.Random) -> bytes:
         holder[f"new {rng.randrange(9)}"] = odd
     else:
         holder.append(odd)
-    return rebuilt(good, canonical_json(manifest), signature=good_signature(good))
-
-
-def good_signature(good: Original) -> bytes:
-    at = good.content.index(b"manifest.sig")
-    start = -(-(at + len("manifest.sig") + 6) // 64) * 64
-    return good.content[start : start + 64]
+    return with_manifest(good, canonical_json(manifest))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -233,19 +165,20 @@ def crafted_mutants(good: Original) -> Iterator[Mutant]:
     for name in _NAMES:
         files = {**good.files, name: b"content"}
         try:
-            yield Mutant(f"an entry named {name!r}", _listed(good, files))
+            yield Mutant(f"an entry named {name!r}", with_files(good, files))
         except UnicodeEncodeError:
             continue
     for what, fields in _MODELS.items():
-        yield Mutant(f"model.json with {what}", _with_model(good, {**_model(good), **fields}))
+        yield Mutant(f"model.json with {what}", with_model(good, {**model_fields(good), **fields}))
     for what, text in (("32 MB", b"[" + b" " * (1 << 25) + b"]"), ("one token", b'["a"]')):
         files = {**good.files, "vocabulary.json.gz": gzip.compress(text, mtime=0)}
-        yield Mutant(f"a vocabulary of {what}", _listed(good, files))
+        yield Mutant(f"a vocabulary of {what}", with_files(good, files))
     for location in ("model.onnx.data", "../outside", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", ""):
         files = {**good.files, "model.onnx": _external_graph(good, location)}
-        yield Mutant(f"a graph with data in {location!r}", _listed(good, files))
+        yield Mutant(f"a graph with data in {location!r}", with_files(good, files))
     yield from _zip_mutants(good)
     yield from _json_mutants(good)
+    yield from misspelled_manifests(good)
 
 
 _NAMES = [
@@ -278,28 +211,12 @@ _MODELS: dict[str, dict[str, Any]] = {
     "a huge padding": {"min_samples": 2**40},
     "no ctc": {"ctc": None},
     "a blank of -1": {"ctc": {"blank": -1, "word_delimiter": 1}},
+    "a blank of 2**31": {"ctc": {"blank": 2**31, "word_delimiter": 1}},
+    "a delimiter of 2**40": {"ctc": {"blank": 0, "word_delimiter": 2**40}},
     "no vocabulary": {"vocabulary": None},
     "labels": {"labels": ["yes"]},
     "an unknown field": {"run": "rm -rf"},
 }
-
-
-def _model(good: Original) -> dict[str, Any]:
-    return json.loads(good.files["model.json"])
-
-
-def _with_model(good: Original, model: dict[str, Any]) -> bytes:
-    return _listed(good, {**good.files, "model.json": canonical_json(model)}, model)
-
-
-def _listed(good: Original, files: dict[str, bytes], model: dict[str, Any] | None = None) -> bytes:
-    """A bundle of these files, all hashes as they should be, and an old signature."""
-    listed = [
-        {"length": len(files[name]), "name": name, "sha256": sha256(files[name]).hexdigest()}
-        for name in sorted(files)
-    ]
-    manifest = {**good.manifest, "files": listed, "model": model or _model(good)}
-    return rebuilt(good, canonical_json(manifest), files, good_signature(good))
 
 
 def _external_graph(good: Original, location: str) -> bytes:
@@ -371,12 +288,13 @@ def _json_mutants(good: Original) -> Iterator[Mutant]:
     }
     for what, changed in texts.items():
         content = changed.encode() or b"\xff" + text.encode()
-        yield Mutant(
-            f"a manifest with {what}", rebuilt(good, content, signature=good_signature(good))
-        )
+        yield Mutant(f"a manifest with {what}", with_manifest(good, content))
     content = canonical_json({**good.manifest, "tool": "another tool"})
-    yield Mutant("another tool's name", rebuilt(good, content, signature=good_signature(good)))
-    yield Mutant("no signature", rebuilt(good, signature=b""))
+    yield Mutant("another tool's name", with_manifest(good, content), passes=True)
+    graphs = {role: {**graph, "opset": 2**40} for role, graph in good.manifest["graphs"].items()}
+    content = canonical_json({**good.manifest, "graphs": graphs})
+    yield Mutant("an opset of 2**40", with_manifest(good, content), passes=True)
+    yield Mutant("no signature", rebuilt(good, signature=b""), passes=True)
 
 
 def write_vectors(target: Path, count: int = 200) -> None:

@@ -8,13 +8,14 @@ commands models (where they are); and three toys. Writes `clips/`, `mutants/`, t
 mutants.json.gz, and `expected.json`:
 
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
-              what mqruntime.Recognizer.transcribe hears, one thread; options are those that are
-              not the default, segments [{start, end, text, tokens, score}]
+              what Recognizer.transcribe hears, one thread; options are those of
+              DecodingOptions that are not the default, segments [{start, end, text, tokens, score}]
     draws     the first numbers of numpy's generator with the seed that recognition uses
-    utterances  {clip: [[start, samples]]}: what mqruntime.EnergyVad cuts from it
+    utterances  {clip: [[start, samples]]}: what EnergyVad cuts from it
     not_trained_yet  commands models that examples/commands does not hold
     resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.audio.load
-    reads mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
+              reads
+    mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
 
 Nothing is done again while the sources are the same.
 """
@@ -54,13 +55,13 @@ Heard = tuple[str, dict[str, Any]]
 DECODED: list[dict[str, Any]] = [
     {},
     {"timestamps": False},
-    {"timestamps": False, "beams": 4},
-    {"timestamps": False, "temperatures": [0.7]},
-    {"timestamps": False, "temperatures": [0.0, 0.5, 1.0]},
-    {"timestamps": True, "beams": 4},
-    {"timestamps": True, "beams": 16, "temperatures": [0.0]},
-    {"timestamps": True, "compression_ratio_limit": 0.9, "log_probability_limit": -3.0},
-    {"timestamps": True, "log_probability_limit": -1.2, "no_speech_limit": 1.0},
+    {"timestamps": False, "beam_size": 4},
+    {"timestamps": False, "temperature": [0.7]},
+    {"timestamps": False, "temperature": [0.0, 0.5, 1.0]},
+    {"timestamps": True, "beam_size": 4},
+    {"timestamps": True, "beam_size": 16, "temperature": [0.0]},
+    {"timestamps": True, "compression_ratio_threshold": 0.9, "logprob_threshold": -3.0},
+    {"timestamps": True, "logprob_threshold": -1.2, "no_speech_threshold": 1.0},
 ]
 """DecodingOptions for the toy Whisper: all ways to decode, and what makes it fall back or not."""
 
@@ -100,7 +101,7 @@ def make(output: Path) -> None:
         "resampled": resampled(output / "clips", clips),
         "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
     }
-    shutil.copy(ROOT / "tests" / "bundle" / "mutants.json.gz", output)
+    shutil.copy(ROOT / "tests" / "bundles" / "mutants.json.gz", output)
     (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
 
 
@@ -122,7 +123,7 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
         # Times follow the last bits of 8-bit activations, which differ between versions of
         # onnxruntime.
         packed = exported(weights, folder / WHISPER, WHISPER_BUDGET_KB, "float")
-        yield f"{WHISPER}-float", packed, [("long.wav", {}), ("long.wav", {"beams": 3})]
+        yield f"{WHISPER}-float", packed, [("long.wav", {}), ("long.wav", {"beam_size": 3})]
     else:
         say(f"{WHISPER}: no weights in {weights}; run `make weights`")
     for name in COMMANDS:
@@ -135,7 +136,7 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
 
 def spoken() -> list[Heard]:
     """Speech for the real Whisper: greedily and with beams."""
-    return [(f"{name}.wav", options) for name in SPEECH for options in ({}, {"beams": 5})]
+    return [(f"{name}.wav", options) for name in SPEECH for options in ({}, {"beam_size": 5})]
 
 
 def trained(name: str) -> Path:
@@ -148,7 +149,7 @@ def is_trained(name: str) -> bool:
 
 def random_whisper(folder: Path) -> Path:
     """A small multilingual Whisper with random weights, packed to about 4 bits."""
-    from export import random_sources
+    from exporters import random_sources
 
     random_sources.whisper_folder(folder / "source")
     return exported(folder / "source", folder, None)
@@ -202,8 +203,10 @@ def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) ->
     with Recognizer.open(bundle, threads=1) as recognizer:
         for clip, options in heard:
             pcm = load(clips / clip, recognizer.manifest.sample_rate)
-            temperatures = options.get("temperatures")
-            chosen = {**options, "temperatures": temperatures and tuple(temperatures)}
+            chosen = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in options.items()
+            }
             result = asdict(recognizer.transcribe(pcm, options=DecodingOptions(**chosen)))
             del result["seconds"], result["timings"]
             expected.append({"clip": clip, "options": options, **result})
@@ -344,8 +347,8 @@ def sources_key() -> str:
     """Hash of what the result depends on."""
     digest = hashlib.sha256()
     sources = [*ROOT.glob("toolchain/**/*.py"), *ROOT.glob("runtime_py/**/*.py")]
-    sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/export/*.py")]
-    sources += [Path(__file__), *ROOT.glob("tests/bundle/*.gz"), *ROOT.glob("examples/clips/*")]
+    sources += [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/exporters/*.py")]
+    sources += [Path(__file__), *ROOT.glob("tests/bundles/*.gz"), *ROOT.glob("examples/clips/*")]
     for path in sorted(sources):
         digest.update(path.read_bytes())
     for path in [

@@ -9,21 +9,30 @@ __all__ = ["parse_json", "read_fields"]
 
 T = TypeVar("T")
 
+_DEEPEST = 64
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse UTF-8 JSON more strictly than `json`: no key twice in an object, no NaN or Infinity.
+    """Parse UTF-8 JSON more strictly than `json`.
+
+    No key twice in an object, no NaN or Infinity, integers of 64 bits, lists and objects at most
+    64 deep in one another: what readers in other languages can hold.
 
     Raises:
         ValueError: it is not that.
     """
     try:
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_constant=_refuse_constant,
         )
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError(f"nested more than {_DEEPEST} deep") from None
+    _check_depth(value, _DEEPEST)
+    return value
 
 
 def read_fields(cls: type[T], value: object, name: str = "") -> T:
@@ -108,6 +117,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is given twice")
     return made
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError(f"{_short(text)} is too large an integer")
+    return int(text)
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if not left:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, left - 1)
 
 
 def _refuse_constant(name: str) -> None:

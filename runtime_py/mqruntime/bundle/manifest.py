@@ -56,9 +56,17 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 """Roles of a task's graphs, in the order in which values pass through them."""
 
+_TOKENS = 1 << 31
+"""Token ids are below, so that 32 bits hold them."""
+
 
 def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted keys, without spaces, in one line: one form for every value."""
+    r"""UTF-8 JSON with sorted keys, without spaces, in one line: one form for every value.
+
+    Keys are ordered by their code points. Strings escape `"`, `\` and what is below U+0020, by a
+    letter where JSON has one, else as \u001f. Numbers with a fraction or an exponent are spelled
+    as Python's `repr` does: the fewest digits that are read as that number again.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode() + b"\n"
 
@@ -114,8 +122,8 @@ class WhisperSettings:
             raise ValueError(f"whisper.window is {self.window}, not a multiple of 320")
         if not 1 <= self.max_tokens <= 1 << 16:
             raise ValueError(f"whisper.max_tokens is {self.max_tokens}, not 1 to {1 << 16}")
-        if min(self.tokens) < 0:
-            raise ValueError(f"whisper names the token {min(self.tokens)}")
+        if wrong := [token for token in self.tokens if not 0 <= token < _TOKENS]:
+            raise ValueError(f"whisper names the token {wrong[0]}")
         if self.languages and self.transcribe is None:
             raise ValueError("whisper.transcribe is null, but there are languages")
 
@@ -235,5 +243,7 @@ class Manifest:
             raise ValueError(f"task {self.task!r} and vocabulary {self.vocabulary!r} do not fit")
         if self.whisper is not None:
             self.whisper.check()
-        if self.ctc is not None and (self.ctc.blank < 0 or (self.ctc.word_delimiter or 0) < 0):
-            raise ValueError("ctc holds a negative token id")
+        if self.ctc is not None:
+            for token in (self.ctc.blank, self.ctc.word_delimiter or 0):
+                if not 0 <= token < _TOKENS:
+                    raise ValueError(f"ctc names the token {token}")

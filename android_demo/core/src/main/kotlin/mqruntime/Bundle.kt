@@ -29,8 +29,8 @@ data class ValueInterface(val name: String, val dtype: String, val shape: List<A
 
 /** What a graph takes and gives, and the versions a runtime must know to read it. */
 data class GraphInterface(
-    val opset: Int,
-    val irVersion: Int,
+    val opset: Long,
+    val irVersion: Long,
     val inputs: List<ValueInterface>,
     val outputs: List<ValueInterface>,
 )
@@ -53,16 +53,17 @@ data class BundleManifest(
         /**
          * Read and check the entry's bytes.
          *
-         * @throws IllegalArgumentException not JSON, another format, or a field that is missing,
-         *     unknown or wrong.
+         * @throws IllegalArgumentException not JSON, another format, a field that is missing, unknown
+         *     or wrong, or another spelling than [canonicalJson].
          */
         fun parse(content: ByteArray): BundleManifest {
             val value = parseJson(content)
             val format = (value as? Map<*, *>)?.get("format")
             require(format == Bundle.FORMAT) { "its format is $format, this version reads ${Bundle.FORMAT}" }
             val fields = Fields(value)
+            val model = fields.fields("model")
             val manifest = BundleManifest(
-                Manifest.of(fields.fields("model")),
+                Manifest.of(model),
                 fields.fieldsMap("graphs").mapValues { graphInterface(it.value) },
                 fields.fieldsList("files").map(::bundledFile),
                 fields.long("model_bytes"),
@@ -75,6 +76,9 @@ data class BundleManifest(
             )
             fields.long("format")
             fields.done()
+            require(model.lacking.isEmpty() && canonicalJson(value).contentEquals(content)) {
+                "it is not spelled as mqtool writes it"
+            }
             return manifest
         }
 
@@ -82,8 +86,8 @@ data class BundleManifest(
             BundledFile(fields.string("name"), fields.long("length"), fields.string("sha256")).also { fields.done() }
 
         private fun graphInterface(fields: Fields) = GraphInterface(
-            fields.int("opset"),
-            fields.int("ir_version"),
+            fields.long("opset"),
+            fields.long("ir_version"),
             fields.fieldsList("inputs").map(::valueInterface),
             fields.fieldsList("outputs").map(::valueInterface),
         ).also { fields.done() }
@@ -267,7 +271,7 @@ class Bundle private constructor(
             }
             val entry = byName.getValue(Manifest.NAME)
             require(entry.length <= MAX_MANIFEST) { "${Manifest.NAME} has ${entry.length} bytes" }
-            require(parseJson(readWithCrc(file, entry)) == manifest.modelJson) {
+            require(readWithCrc(file, entry).contentEquals(canonicalJson(manifest.modelJson))) {
                 "${Manifest.NAME} and the manifest's `model` differ"
             }
         }

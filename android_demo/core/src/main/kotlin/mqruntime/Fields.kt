@@ -9,10 +9,12 @@ import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 import java.nio.charset.CodingErrorAction
 
+private const val DEEPEST = 64
 private val INTEGER = Regex("-?(0|[1-9][0-9]*)")
 
 /**
- * Parse UTF-8 JSON strictly: no key twice in an object, no NaN or Infinity, nothing after the value.
+ * Parse UTF-8 JSON strictly: no key twice in an object, no NaN or Infinity, integers of 64 bits, lists
+ * and objects at most 64 deep in one another, nothing after the value.
  *
  * @return a String, Long, Double, Boolean or null, or a List or Map of these.
  * @throws IllegalArgumentException it is not that.
@@ -26,6 +28,7 @@ fun parseJson(content: ByteArray): Any? {
         require(!text.startsWith('\uFEFF')) { "it begins with a byte order mark" }
         val reader = JsonReader(StringReader(text))
         reader.strictness = Strictness.STRICT
+        reader.nestingLimit = DEEPEST
         val value = readValue(reader)
         require(reader.peek() == JsonToken.END_DOCUMENT) { "something follows the value" }
         return value
@@ -89,12 +92,16 @@ class Fields(value: Any?, private val name: String = "") {
     private val values: Map<*, *>
     private val taken = HashSet<String>()
 
+    /** Optional fields that were asked for and are not there. */
+    val lacking: Set<String> get() = missed
+    private val missed = HashSet<String>()
+
     init {
         require(value is Map<*, *>) { "${name.ifEmpty { "the content" }} is ${short(value)}, not an object" }
         values = value
     }
 
-    fun has(key: String): Boolean = values.containsKey(key)
+    fun has(key: String): Boolean = values.containsKey(key).also { if (!it) missed.add(key) }
 
     fun string(key: String): String = text(take(key), path(key))
 

@@ -5,7 +5,7 @@ import kotlin.math.exp
 /** One label for a whole recording, or labels wherever they are heard in one. */
 object Keywords {
     /** A label, the samples it was heard in, and the highest probability it had there. */
-    data class Found(val label: Int, val start: Int, val end: Int, val probability: Double)
+    data class Detection(val label: Int, val start: Int, val end: Int, val probability: Double)
 
     /** Softmax of logits [labels]. */
     fun probabilities(logits: FloatArray): DoubleArray {
@@ -38,19 +38,19 @@ object Keywords {
         hop: Int,
         threshold: Double,
         ignored: Set<Int> = emptySet(),
-    ): List<Found> {
-        val found = ArrayList<Found>()
-        var current: Found? = null
+    ): List<Detection> {
+        val found = ArrayList<Detection>()
+        var current: Detection? = null
         for (start in 0 until maxOf(pcm.size - window + hop, 1) step hop) {
             val end = minOf(start + window, pcm.size)
             val (label, probability) = bestLabel(run(pcm.copyOfRange(start, end).copyOf(window)))
             val counts = probability >= threshold && label !in ignored
             if (current != null && counts && label == current.label && start <= current.end) {
-                current = Found(label, current.start, end, maxOf(probability, current.probability))
+                current = Detection(label, current.start, end, maxOf(probability, current.probability))
                 continue
             }
             current?.let(found::add)
-            current = if (counts) Found(label, start, end, probability) else null
+            current = if (counts) Detection(label, start, end, probability) else null
         }
         current?.let(found::add)
         return found

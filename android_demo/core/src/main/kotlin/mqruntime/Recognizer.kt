@@ -46,7 +46,7 @@ class Recognizer(
     fun transcribe(
         pcm: FloatArray,
         language: String? = null,
-        options: Options = Options(),
+        options: DecodingOptions = DecodingOptions(),
         onText: (String) -> Unit = {},
     ): Result {
         check(pcm)
@@ -98,7 +98,7 @@ class Recognizer(
     /** Recognize live audio; arguments as of [Stream]. */
     fun stream(
         language: String? = null,
-        options: Options = Options(),
+        options: DecodingOptions = DecodingOptions(),
         vad: VadSettings = VadSettings(),
         partialSeconds: Double? = 1.0,
         onStep: () -> Unit = {},
@@ -113,7 +113,7 @@ class Recognizer(
         pcm: FloatArray,
         language: String?,
         seconds: Double,
-        options: Options,
+        options: DecodingOptions,
         onText: (String) -> Unit,
     ): Result {
         val settings = manifest.whisper ?: throw ManifestError("a transcribe model needs `whisper`")

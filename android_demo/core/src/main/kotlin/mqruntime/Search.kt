@@ -20,7 +20,7 @@ data class Decoded(val tokens: List<Int>, val logProbability: Double, val noSpee
  * @property timestamps whether the tokens have to follow the rules of timestamps.
  * @param onTokens called with the tokens so far before every step; may throw to end the search.
  */
-class Window(
+class DecodingContext(
     val decoder: Graph,
     val settings: WhisperSettings,
     val cross: Map<String, OnnxTensor>,
@@ -48,7 +48,7 @@ class Window(
 
     private fun allowed(logits: FloatArray, tokens: List<Int>): DoubleArray {
         val scores = Whisper.suppress(logits, settings, tokens)
-        if (timestamps) Timestamps.restrict(scores, settings, tokens)
+        if (timestamps) Timestamps.applyTimestampRules(scores, settings, tokens)
         return logSoftmax(scores)
     }
 }
@@ -56,19 +56,19 @@ class Window(
 /** Finding a likely text for one window: greedy, by drawing at random, or with several beams. */
 object Search {
     /** Token after token: the likeliest, or one drawn at random if `temperature` is above 0. */
-    fun sample(window: Window, temperature: Double): Decoded {
+    fun sample(context: DecodingContext, temperature: Double): Decoded {
         val draws = Draws()
         val tokens = ArrayList<Int>()
         var total = 0.0
-        var (scores, cache, noSpeech) = window.start()
+        var (scores, cache, noSpeech) = context.start()
         try {
             while (true) {
                 val token = draw(scores, temperature, draws)
                 total += scores[token]
-                if (token == window.settings.endOfText) break
+                if (token == context.settings.endOfText) break
                 tokens.add(token)
-                if (tokens.size >= window.mostTokens) break
-                val (next, grown) = window.step(tokens, cache)
+                if (tokens.size >= context.mostTokens) break
+                val (next, grown) = context.step(tokens, cache)
                 cache.close()
                 scores = next
                 cache = grown
@@ -84,33 +84,33 @@ object Search {
     private class Continuation(val total: Double, val beam: Beam, val token: Int)
 
     /**
-     * Follow the `beams` likeliest beginnings until as many have ended.
+     * Follow the `beamSize` likeliest beginnings until as many have ended.
      *
      * Each beam is a decoder run of its own: memory grows by a cache a beam, and no more. The result
      * has the highest mean log-probability of a token.
      */
-    fun beamSearch(window: Window, beams: Int): Decoded {
-        val (scores, cache, noSpeech) = window.start()
+    fun beamSearch(context: DecodingContext, beamSize: Int): Decoded {
+        val (scores, cache, noSpeech) = context.start()
         var active = listOf(Beam(emptyList(), 0.0, scores, cache))
         val ended = ArrayList<Pair<Double, List<Int>>>()
         try {
-            for (length in 1..window.mostTokens) {
+            for (length in 1..context.mostTokens) {
                 val grown = ArrayList<Continuation>()
-                for (next in continuations(active, beams)) {
-                    if (next.token == window.settings.endOfText) {
+                for (next in continuations(active, beamSize)) {
+                    if (next.token == context.settings.endOfText) {
                         ended.add(next.total / length to next.beam.tokens)
                     } else {
                         grown.add(next)
                     }
-                    if (grown.size == beams) break
+                    if (grown.size == beamSize) break
                 }
-                if (ended.size >= beams || grown.isEmpty()) break
-                active = grow(window, active, grown, length < window.mostTokens)
+                if (ended.size >= beamSize || grown.isEmpty()) break
+                active = grow(context, active, grown, length < context.mostTokens)
             }
         } finally {
             active.forEach { it.cache.close() }
         }
-        if (ended.size < beams) { // the room was used up
+        if (ended.size < beamSize) { // the room was used up
             active.mapTo(ended) { it.total / (it.tokens.size + 1) to it.tokens }
         }
         val (logProbability, tokens) = ended.maxBy { it.first }
@@ -118,13 +118,18 @@ object Search {
     }
 
     /** The next beams; the old ones' caches are closed. Without `step` there is no room for more. */
-    private fun grow(window: Window, active: List<Beam>, grown: List<Continuation>, step: Boolean): List<Beam> {
+    private fun grow(
+        context: DecodingContext,
+        active: List<Beam>,
+        grown: List<Continuation>,
+        step: Boolean,
+    ): List<Beam> {
         if (!step) return grown.map { Beam(it.beam.tokens + it.token, it.total, it.beam.scores, it.beam.cache) }
         val next = ArrayList<Beam>()
         try {
             for (found in grown) {
                 val tokens = found.beam.tokens + found.token
-                val (scores, cache) = window.step(tokens, found.beam.cache)
+                val (scores, cache) = context.step(tokens, found.beam.cache)
                 next.add(Beam(tokens, found.total, scores, cache))
             }
         } catch (error: Throwable) {
@@ -136,10 +141,10 @@ object Search {
     }
 
     /** Every beam with its likeliest next tokens, likeliest first. */
-    private fun continuations(active: List<Beam>, beams: Int): List<Continuation> {
+    private fun continuations(active: List<Beam>, beamSize: Int): List<Continuation> {
         val found = ArrayList<Continuation>()
         for (beam in active) {
-            for (token in likeliest(beam.scores, beams + 1)) {
+            for (token in likeliest(beam.scores, beamSize + 1)) {
                 if (beam.scores[token].isFinite()) found.add(Continuation(beam.total + beam.scores[token], beam, token))
             }
         }

@@ -10,7 +10,7 @@ package mqruntime
  * @property language ISO code, null where the model does not say.
  * @property score keyword models: probability of the label.
  */
-data class Heard(
+data class StreamResult(
     val text: String,
     val isFinal: Boolean,
     val start: Double,
@@ -36,7 +36,7 @@ data class Heard(
 class Stream internal constructor(
     private val recognizer: Recognizer,
     private val language: String?,
-    private val options: Options,
+    private val options: DecodingOptions,
     vad: VadSettings,
     partialSeconds: Double?,
     private val onStep: () -> Unit,
@@ -51,7 +51,7 @@ class Stream internal constructor(
      *
      * @return final texts of the utterances that ended in it, then at most one text so far.
      */
-    fun feed(chunk: FloatArray): List<Heard> {
+    fun feed(chunk: FloatArray): List<StreamResult> {
         val heard = vad.feed(chunk).mapTo(ArrayList()) { hear(it, isFinal = true) }
         val current = vad.current()
         if (current == null || partial == null) return heard
@@ -64,13 +64,13 @@ class Stream internal constructor(
     }
 
     /** End the stream; the final text of what was being said, if anything was. */
-    fun finish(): List<Heard> = vad.finish().map { hear(it, isFinal = true) }
+    fun finish(): List<StreamResult> = vad.finish().map { hear(it, isFinal = true) }
 
-    private fun hear(utterance: Utterance, isFinal: Boolean): Heard {
+    private fun hear(utterance: Utterance, isFinal: Boolean): StreamResult {
         onStep()
         val result = recognizer.transcribe(utterance.pcm, language, options) { onStep() }
         val start = utterance.start.toDouble() / rate
         val end = start + utterance.pcm.size.toDouble() / rate
-        return Heard(result.text, isFinal, start, end, result.language, result.score)
+        return StreamResult(result.text, isFinal, start, end, result.language, result.score)
     }
 }

@@ -27,7 +27,7 @@ object Timestamps {
      * @param scores logits [vocabulary], changed in place.
      * @param tokens so far, without the prompt.
      */
-    fun restrict(scores: FloatArray, settings: WhisperSettings, tokens: List<Int>) {
+    fun applyTimestampRules(scores: FloatArray, settings: WhisperSettings, tokens: List<Int>) {
         val begin = settings.timestampBegin
         val endOfText = settings.endOfText
         forbid(scores, endOfText + 1, begin) // languages, tasks, noTimestamps, ...

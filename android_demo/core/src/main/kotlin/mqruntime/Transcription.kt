@@ -24,7 +24,7 @@ class Transcription(
     private val vocabulary: Vocabulary,
     private val rate: Int,
     language: String?,
-    private val options: Options,
+    private val options: DecodingOptions,
     private val onText: (String) -> Unit,
 ) {
     private val encoder = graphs.getValue("encoder")
@@ -98,36 +98,38 @@ class Transcription(
             val spoken = language ?: Whisper.spokenLanguage(decoder, settings, cross)
             language = spoken
             val prompt = Whisper.promptTokens(settings, spoken, timed)
-            val window = Window(decoder, settings, cross, prompt, timed) { onText(joined(said, text(it).trim())) }
-            val decoded = withFallback(window)
+            val context = DecodingContext(decoder, settings, cross, prompt, timed) {
+                onText(joined(said, text(it).trim()))
+            }
+            val decoded = withFallback(context)
             timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
             decoded
         }
     }
 
     /** Decode at one temperature after the other until the text is good, or none is left. */
-    private fun withFallback(window: Window): Decoded {
-        val temperatures = options.temperatures
-            ?: if (window.timestamps) Options.FALLBACK_TEMPERATURES else listOf(0.0)
+    private fun withFallback(context: DecodingContext): Decoded {
+        val temperatures = options.temperature
+            ?: if (context.timestamps) DecodingOptions.FALLBACK_TEMPERATURES else listOf(0.0)
         var decoded: Decoded? = null
         for (temperature in temperatures) {
-            decoded = if (temperature == 0.0 && options.beams > 1) {
-                Search.beamSearch(window, options.beams)
+            decoded = if (temperature == 0.0 && options.beamSize > 1) {
+                Search.beamSearch(context, options.beamSize)
             } else {
-                Search.sample(window, temperature)
+                Search.sample(context, temperature)
             }
             if (isSilence(decoded)) break
             val ratio = compressionRatio(text(decoded.tokens))
-            val isLikely = decoded.logProbability >= options.logProbabilityLimit
-            if (isLikely && ratio <= options.compressionRatioLimit) break
+            val isLikely = decoded.logProbability >= options.logprobThreshold
+            if (isLikely && ratio <= options.compressionRatioThreshold) break
         }
-        return checkNotNull(decoded) // Options holds a temperature
+        return checkNotNull(decoded) // DecodingOptions holds a temperature
     }
 
     /** Whisper's rule: it doubts that there is speech, and doubts the text too. */
     private fun isSilence(decoded: Decoded): Boolean {
-        val isUnlikely = decoded.logProbability < options.logProbabilityLimit
-        return isUnlikely && decoded.noSpeech > options.noSpeechLimit
+        val isUnlikely = decoded.logProbability < options.logprobThreshold
+        return isUnlikely && decoded.noSpeech > options.noSpeechThreshold
     }
 
     companion object {

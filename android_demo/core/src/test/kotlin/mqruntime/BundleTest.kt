@@ -38,21 +38,22 @@ class BundleTest {
     @ValueSource(booleans = [false, true])
     fun sameVerdictAsPythonOnTheVectorsOfItsSuite(withKey: Boolean, @TempDir folder: File) {
         val vectors = TestData.vectors
-        var refused = 0
+        val key = if (withKey) vectors.publicKey else null
+        val others = ArrayList<String>()
         for (mutant in vectors.mutants) {
             val file = File(folder, "mutant.mqz").also { it.writeBytes(mutant.bundle) }
             val verdict = if (withKey) mutant.verdictWithKey else mutant.verdict
-            try {
-                val key = if (withKey) vectors.publicKey else null
-                val text = Recognizer.open(file, key, threads = 1).use { it.transcribe(vectors.pcm).text }
-                assertEquals("text", verdict, "${mutant.what} was opened, Python refuses it")
-                assertEquals(vectors.text, text, mutant.what)
+            val found = try {
+                Recognizer.open(file, key, threads = 1).use { it.transcribe(vectors.pcm).text }
             } catch (error: ModelError) {
-                assertEquals("refused", verdict, "${mutant.what}: ${error.message}; Python opens it")
                 assertFalse('\n' in error.message)
-                refused += 1
+                "refused: ${error.message}"
             }
+            val isSame = if (verdict == "text") found == vectors.text else found.startsWith("refused: ")
+            if (!isSame) others.add("${mutant.what}: $found; in Python: $verdict")
         }
+        assertEquals(emptyList<String>(), others)
+        val refused = vectors.mutants.count { (if (withKey) it.verdictWithKey else it.verdict) == "refused" }
         assertTrue(refused > 200 && refused < vectors.mutants.size, "$refused of ${vectors.mutants.size} refused")
     }
 
@@ -62,7 +63,7 @@ class BundleTest {
         assertEquals("whisper", bundle.manifest.model.family)
         assertEquals(setOf("encoder", "decoder"), bundle.manifest.graphs.keys)
         assertEquals("pcm", bundle.manifest.graphs.getValue("encoder").inputs.single().name)
-        assertEquals(25, bundle.manifest.graphs.getValue("encoder").opset)
+        assertEquals(25L, bundle.manifest.graphs.getValue("encoder").opset)
         assertTrue(bundle.manifest.modelBytes <= bundle.manifest.budgetBytes!!)
         assertFalse(bundle.signed)
         val error = assertThrows(BundleError::class.java) { bundle.read("absent.onnx") }

@@ -53,13 +53,27 @@ class DecodingTest {
         assertEquals(mapOf("a" to listOf(1L, 2.5, null, true, "é")), parseJson("{\"a\":[1,2.5,null,true,\"é\"]}".toByteArray()))
         val wrong = listOf(
             "", "{\"a\":1,\"a\":2}", "[1,]", "{a:1}", "NaN", "[Infinity]", "[1]1", "// c\n1", "[01]", "\"\u0001\"", "\uFEFF1",
-            "[123456789012345678901234567890]", "[".repeat(100_000),
+            "[123456789012345678901234567890]", "[9223372036854775808]", "[".repeat(100_000), nested(65),
         )
+        parseJson(nested(64).toByteArray())
         for (text in wrong) {
             assertThrows(IllegalArgumentException::class.java, { parseJson(text.toByteArray()) }, text.take(40))
         }
         assertThrows(IllegalArgumentException::class.java) { parseJson(byteArrayOf('"'.code.toByte(), -1, '"'.code.toByte())) }
     }
+
+    @Test
+    fun canonicalJsonIsPythons() {
+        val spelled = listOf(
+            "null", "true", "-7", "[]", "{}", "{\"a\":[1,2.0],\"é\":{\"\uFF5E\":1,\"\uD83D\uDE00\":2}}",
+            "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0000\\u001f\u007F\u2028\"", "-0.0", "0.1", "0.0001", "1e-05",
+            "1000000000000000.0", "1e+16", "1.5e+300", "5.684341886080802e-14", "5e-324", "1.7976931348623157e+308",
+        )
+        for (text in spelled) assertEquals(text + "\n", String(canonicalJson(parseJson(text.toByteArray()))))
+        assertThrows(IllegalArgumentException::class.java) { canonicalJson(parseJson("1e400".toByteArray())) }
+    }
+
+    private fun nested(levels: Int) = "[".repeat(levels) + "]".repeat(levels)
 
     private fun gzip(text: String): ByteArray {
         val bytes = ByteArrayOutputStream()

@@ -102,7 +102,7 @@ class RecognizerTest {
             val window = recognizer.manifest.whisper!!.window
             val once = FloatArray(window) { kotlin.math.sin(it * 0.05f) * 0.5f }
             val single = recognizer.transcribe(once)
-            val double = recognizer.transcribe(once + once, options = Options(timestamps = false))
+            val double = recognizer.transcribe(once + once, options = DecodingOptions(timestamps = false))
             assertEquals(single.tokens + single.tokens, double.tokens)
             assertEquals("${single.text} ${single.text}", double.text)
         }

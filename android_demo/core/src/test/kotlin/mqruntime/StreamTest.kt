@@ -43,9 +43,9 @@ class StreamTest {
     fun speechThatIsNotOverIsHeardAtTheEnd() {
         Recognizer.open(TestData.bundle("toy-ctc"), threads = 1).use { recognizer ->
             val stream = recognizer.stream(partialSeconds = null)
-            assertEquals(emptyList<Heard>(), stream.feed(silence + toy))
+            assertEquals(emptyList<StreamResult>(), stream.feed(silence + toy))
             assertEquals(listOf("hello phone"), stream.finish().map { it.text })
-            assertEquals(emptyList<Heard>(), stream.finish())
+            assertEquals(emptyList<StreamResult>(), stream.finish())
         }
     }
 

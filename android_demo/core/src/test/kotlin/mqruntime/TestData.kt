@@ -16,7 +16,7 @@ object TestData {
     ) as Map<*, *>
 
     /** What Python heard in a clip, with these options. */
-    class Heard(val clip: File, val options: Options, val result: Result)
+    class Heard(val clip: File, val options: DecodingOptions, val result: Result)
 
     class Mutant(val file: File, val refused: Boolean)
 
@@ -38,16 +38,23 @@ object TestData {
         number(fields["score"]),
     )
 
-    private fun options(fields: Map<*, *>): Options {
-        val default = Options()
-        return Options(
+    private fun options(fields: Map<*, *>): DecodingOptions {
+        val default = DecodingOptions()
+        return DecodingOptions(
             fields["timestamps"] as Boolean?,
-            (fields["beams"] as Long?)?.toInt() ?: default.beams,
-            (fields["temperatures"] as List<*>?)?.map { number(it)!! },
-            number(fields["compression_ratio_limit"]) ?: default.compressionRatioLimit,
-            number(fields["log_probability_limit"]) ?: default.logProbabilityLimit,
-            number(fields["no_speech_limit"]) ?: default.noSpeechLimit,
+            (fields["beam_size"] as Long?)?.toInt() ?: default.beamSize,
+            temperature(fields["temperature"]),
+            number(fields["compression_ratio_threshold"]) ?: default.compressionRatioThreshold,
+            number(fields["logprob_threshold"]) ?: default.logprobThreshold,
+            number(fields["no_speech_threshold"]) ?: default.noSpeechThreshold,
         )
+    }
+
+    /** One number or several: in Python a float or a tuple. */
+    private fun temperature(value: Any?): List<Double>? = when (value) {
+        null -> null
+        is List<*> -> value.map { number(it)!! }
+        else -> listOf(number(value)!!)
     }
 
     private fun ints(value: Any?): List<Int> = (value as List<*>).map { (it as Long).toInt() }

@@ -19,11 +19,11 @@ import kotlin.math.ln
 
 /** Long recordings, timestamps, fallback and beams: the tests of Python's test_transcription.py. */
 class TranscriptionTest {
-    private val timed = Options(timestamps = true)
+    private val timed = DecodingOptions(timestamps = true)
 
     private fun hear(
         pcm: FloatArray,
-        options: Options = Options(),
+        options: DecodingOptions = DecodingOptions(),
         prompt: Int = 1,
         say: (Float, List<Int>) -> FloatArray,
     ): Result {
@@ -98,7 +98,7 @@ class TranscriptionTest {
         val say = { _: Float, tokens: List<Int> ->
             if (tokens.isEmpty()) certain(at(0.0)) else if (1 in tokens) certain(END) else only(0 to 1f, 1 to 0.9f)
         }
-        val greedy = hear(pcm(3.0), timed.copy(temperatures = listOf(0.0)), say = say)
+        val greedy = hear(pcm(3.0), timed.copy(temperature = listOf(0.0)), say = say)
         assertEquals("a".repeat(38), greedy.text)
         val result = hear(pcm(3.0), timed, say = say)
         assertTrue(result.text.endsWith("b"))
@@ -116,8 +116,8 @@ class TranscriptionTest {
                 else -> only(END to 0f)
             }
         }
-        val greedy = Told.window(decoder) { Search.sample(it, 0.0) }
-        val best = Told.window(decoder) { Search.beamSearch(it, 3) }
+        val greedy = Told.search(decoder) { Search.sample(it, 0.0) }
+        val best = Told.search(decoder) { Search.beamSearch(it, 3) }
         assertEquals(0, greedy.tokens[0])
         assertEquals(listOf(1, 3), best.tokens)
         assertTrue(best.logProbability > greedy.logProbability)
@@ -127,16 +127,16 @@ class TranscriptionTest {
     @Test
     fun oneBeamIsGreedy() {
         val decoder = Told.Decoder(say = table(endBonus = 5f))
-        val greedy = Told.window(decoder) { Search.sample(it, 0.0) }
+        val greedy = Told.search(decoder) { Search.sample(it, 0.0) }
         assertTrue(greedy.tokens.isNotEmpty())
-        assertEquals(greedy, Told.window(decoder) { Search.beamSearch(it, 1) })
-        assertTrue(Told.window(decoder) { Search.beamSearch(it, 5) }.logProbability >= greedy.logProbability)
+        assertEquals(greedy, Told.search(decoder) { Search.beamSearch(it, 1) })
+        assertTrue(Told.search(decoder) { Search.beamSearch(it, 5) }.logProbability >= greedy.logProbability)
     }
 
     @Test
     fun memoryGrowsByACacheABeam() {
         val decoder = Told.Decoder(say = table(endBonus = -1000f))
-        val decoded = Told.window(decoder) { Search.beamSearch(it, 4) }
+        val decoded = Told.search(decoder) { Search.beamSearch(it, 4) }
         assertEquals(Told.settings.maxTokens - 1, decoded.tokens.size, "the room was used up")
         assertEquals(0, decoder.open)
         assertEquals(8, decoder.mostOpen) // while one generation makes the next
@@ -144,11 +144,11 @@ class TranscriptionTest {
 
     @Test
     fun stoppingLeavesNothingOpen() {
-        for (search in listOf<(Window) -> Decoded>({ Search.sample(it, 0.5) }, { Search.beamSearch(it, 4) })) {
+        for (search in listOf<(DecodingContext) -> Decoded>({ Search.sample(it, 0.5) }, { Search.beamSearch(it, 4) })) {
             val decoder = Told.Decoder(say = table(endBonus = -1000f))
             var calls = 0
             val stop = { _: List<Int> -> if (++calls == 12) throw InterruptedException("stop") }
-            assertThrows(InterruptedException::class.java) { Told.window(decoder, stop, search) }
+            assertThrows(InterruptedException::class.java) { Told.search(decoder, stop, search) }
             assertEquals(0, decoder.open)
         }
     }
@@ -163,7 +163,7 @@ class TranscriptionTest {
 
     private fun allowed(vararg tokens: Int): Set<Int> {
         val scores = FloatArray(VOCABULARY) { if (it <= END) 20f else 0f } // likelier than all timestamps together
-        Timestamps.restrict(scores, Told.settings, tokens.toList())
+        Timestamps.applyTimestampRules(scores, Told.settings, tokens.toList())
         return scores.indices.filter { scores[it].isFinite() }.toSet()
     }
 
@@ -180,7 +180,7 @@ class TranscriptionTest {
     @Test
     fun timestampsThatAreLikelierTogetherWin() {
         val scores = certain(2, 1f)
-        Timestamps.restrict(scores, Told.settings, listOf(at(0.2), 3))
+        Timestamps.applyTimestampRules(scores, Told.settings, listOf(at(0.2), 3))
         assertFalse((0 until BEGIN).any { scores[it].isFinite() })
     }
 
@@ -213,12 +213,15 @@ class TranscriptionTest {
 
     @Test
     fun optionsOutOfRangeAreRefused() {
-        for (make in listOf<() -> Options>(
-            { Options(beams = 0) }, { Options(beams = 17) }, { Options(temperatures = emptyList()) },
-            { Options(temperatures = listOf(-1.0)) }, { Options(temperatures = listOf(Double.NaN)) },
+        for (make in listOf<() -> DecodingOptions>(
+            { DecodingOptions(beamSize = 0) },
+            { DecodingOptions(beamSize = 17) },
+            { DecodingOptions(temperature = emptyList()) },
+            { DecodingOptions(temperature = listOf(-1.0)) },
+            { DecodingOptions(temperature = listOf(Double.NaN)) },
         )) {
             val error = assertThrows(ModelError::class.java) { make() }
-            assertTrue(Regex("(beams is|temperatures are) .*").matches(error.message), error.message)
+            assertTrue(Regex("(beamSize|temperature) is .*").matches(error.message), error.message)
         }
     }
 }

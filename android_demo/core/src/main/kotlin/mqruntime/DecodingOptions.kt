@@ -1,0 +1,38 @@
+package mqruntime
+
+/**
+ * Whisper's decoding choices; the defaults decode short clips greedily, once.
+ *
+ * Names, in camel case, and the thresholds' default values are those of Whisper's own `transcribe`.
+ *
+ * @property timestamps let the model say when things are said, and move on from there; null: in
+ *     recordings longer than the model's window only.
+ * @property beamSize hypotheses followed at temperature 0; 1 is greedy.
+ * @property temperature tried in turn until a text is neither too repetitive nor too unlikely; above
+ *     0 tokens are drawn at random, always with the same seed. null: 0 alone without timestamps,
+ *     [FALLBACK_TEMPERATURES] with them.
+ * @property compressionRatioThreshold text that zlib shrinks by more repeats itself.
+ * @property logprobThreshold a lower mean log-probability of the tokens is too unlikely.
+ * @property noSpeechThreshold a window whose probability of no speech is higher, and whose text is too
+ *     unlikely, holds none. Not used without timestamps.
+ * @throws ModelError `beamSize` or `temperature` is out of range.
+ */
+data class DecodingOptions(
+    val timestamps: Boolean? = null,
+    val beamSize: Int = 1,
+    val temperature: List<Double>? = null,
+    val compressionRatioThreshold: Double = 2.4,
+    val logprobThreshold: Double = -1.0,
+    val noSpeechThreshold: Double = 0.6,
+) {
+    init {
+        if (beamSize !in 1..16) throw ModelError("beamSize is $beamSize; 1 to 16 are possible")
+        if (temperature != null && (temperature.isEmpty() || temperature.any { it !in 0.0..2.0 })) {
+            throw ModelError("temperature is $temperature; give some from 0 to 2")
+        }
+    }
+
+    companion object {
+        val FALLBACK_TEMPERATURES = listOf(0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    }
+}

@@ -1,0 +1,128 @@
+"""A small signed bundle, and bundles made of changed parts of it."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from fake_ctc import reader_folder
+from mqruntime.bundle.file import Bundle
+from mqruntime.bundle.manifest import canonical_json
+from mqtool.bundles.keys import public_path, sign
+from mqtool.bundles.package import package, write_bundle
+
+
+@dataclass(frozen=True)
+class Original:
+    """A signed bundle, what is in it, and the key."""
+
+    content: bytes
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+    private_key: Path
+    public_key: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed bundle.
+
+    Attributes:
+        passes: whether it may be opened where no key is given: nothing that runs was changed.
+    """
+
+    what: str
+    content: bytes
+    passes: bool = False
+
+
+def original(folder: Path) -> Original:
+    """The same every time: its key is no secret."""
+    key = Ed25519PrivateKey.from_private_bytes(b"mutants".ljust(32))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    public_path(folder / "key.pem").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    model = reader_folder(folder / "model")
+    package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
+    bundle = Bundle.open(folder / "good.mqz")
+    files = {name: bytes(bundle.read(name)) for name in bundle.names}
+    manifest = json.loads(files.pop("manifest.json"))
+    del files["manifest.sig"]
+    return Original(
+        (folder / "good.mqz").read_bytes(),
+        manifest,
+        files,
+        folder / "key.pem",
+        public_path(folder / "key.pem"),
+        folder,
+    )
+
+
+def rebuilt(
+    good: Original,
+    manifest: bytes | None = None,
+    files: dict[str, bytes] | None = None,
+    signature: bytes | None = None,
+) -> bytes:
+    """A zip that is right in itself around changed content, signed as before."""
+    if manifest is None:
+        manifest = canonical_json(good.manifest)
+    signature = sign(good.private_key, manifest) if signature is None else signature
+    made = good.folder / f"rebuilt-{secrets.token_hex(8)}.mqz"
+    write_bundle(made, manifest, signature or None, files or good.files)
+    content = made.read_bytes()
+    made.unlink()
+    return content
+
+
+def good_signature(good: Original) -> bytes:
+    at = good.content.index(b"manifest.sig")
+    start = -(-(at + len("manifest.sig") + 6) // 64) * 64
+    return good.content[start : start + 64]
+
+
+def model_fields(good: Original) -> dict[str, Any]:
+    """What its model.json says."""
+    return json.loads(good.files["model.json"])
+
+
+def manifest_fields(
+    good: Original, files: dict[str, bytes], model: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the manifest.json of these files says; all hashes are as they should be."""
+    listed = [
+        {"length": len(files[name]), "name": name, "sha256": sha256(files[name]).hexdigest()}
+        for name in sorted(files)
+    ]
+    return {**good.manifest, "files": listed, "model": model or model_fields(good)}
+
+
+def with_manifest(good: Original, content: bytes, files: dict[str, bytes] | None = None) -> bytes:
+    """A bundle with another manifest.json and an old signature."""
+    return rebuilt(good, content, files, good_signature(good))
+
+
+def with_files(
+    good: Original, files: dict[str, bytes], model: dict[str, Any] | None = None
+) -> bytes:
+    """A bundle of these files with an old signature."""
+    return with_manifest(good, canonical_json(manifest_fields(good, files, model)), files)
+
+
+def with_model(good: Original, model: dict[str, Any]) -> bytes:
+    """A bundle with another model.json and an old signature."""
+    return with_files(good, {**good.files, "model.json": canonical_json(model)}, model)
