@@ -6,7 +6,9 @@ from typing import Any
 from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import PackOptions
+from mqtool.packing.size import PackOptions, SizeModel, Widths
+from mqtool.planning.methods.method import Allocation
+from mqtool.planning.plans import plan_of
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip
@@ -35,3 +37,8 @@ def make_plan(
 ) -> Plan:
     """A plan by a recipe of `fields`."""
     return Quantizer(folder, clips, context).plan(recipe(**fields), budget_bytes)
+
+
+def plan_of_widths(sizes: SizeModel, widths: Widths, budget_bytes: int, **fields: Any) -> Plan:
+    """A plan with given widths, as if method uniform had made it."""
+    return plan_of(sizes, recipe(method="uniform", **fields), Allocation([]), widths, budget_bytes)

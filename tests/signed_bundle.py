@@ -19,7 +19,7 @@ from fake_ctc import reader_folder
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import canonical_json
 from mqtool.bundles.keys import public_path, sign
-from mqtool.bundles.package import package, write_bundle
+from mqtool.bundles.package import write_bundle, write_package
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def original(folder: Path) -> Original:
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     model = reader_folder(folder / "model")
-    package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
+    write_package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
     bundle = Bundle.open(folder / "good.mqz")
     files = {name: bytes(bundle.read(name)) for name in bundle.names}
     manifest = json.loads(files.pop("manifest.json"))

@@ -13,7 +13,7 @@ from mqruntime.bundle.selftest import selftest
 from mqruntime.errors import BundleError, ModelError, SignatureError
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.keys import make_keys, public_path
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 from mqtool.errors import MqError
 from mqtool.model.graph_files import save_graph
 from tiny_graph import toy_folder, toy_graph
@@ -31,14 +31,14 @@ def key(tmp_path) -> Path:
 
 
 def test_a_bundle_hears_what_its_folder_hears(folder, tmp_path):
-    package(folder, tmp_path / "app.mqz")
+    write_package(folder, tmp_path / "app.mqz")
     with Recognizer.open(tmp_path / "app.mqz") as recognizer:
         assert recognizer.transcribe(spell("hello world")).text == "hello world"
 
 
 def test_the_same_folder_makes_the_same_bytes(folder, tmp_path, key):
-    first = package(folder, tmp_path / "a.mqz", private_key=key)
-    second = package(folder, tmp_path / "b.mqz", private_key=key)
+    first = write_package(folder, tmp_path / "a.mqz", private_key=key)
+    second = write_package(folder, tmp_path / "b.mqz", private_key=key)
     assert (tmp_path / "a.mqz").read_bytes() == (tmp_path / "b.mqz").read_bytes()
     assert first == second
     assert first.bytes == (tmp_path / "a.mqz").stat().st_size
@@ -46,7 +46,7 @@ def test_the_same_folder_makes_the_same_bytes(folder, tmp_path, key):
 
 
 def test_any_zip_library_reads_it_and_unzipped_it_is_the_folder(folder, tmp_path):
-    package(folder, tmp_path / "app.mqz")
+    write_package(folder, tmp_path / "app.mqz")
     with zipfile.ZipFile(tmp_path / "app.mqz") as archive:
         assert archive.testzip() is None
         infos = archive.infolist()
@@ -60,7 +60,7 @@ def test_any_zip_library_reads_it_and_unzipped_it_is_the_folder(folder, tmp_path
 
 
 def test_data_is_aligned_so_that_graphs_can_be_opened_in_place(folder, tmp_path):
-    package(folder, tmp_path / "app.mqz")
+    write_package(folder, tmp_path / "app.mqz")
     content = (tmp_path / "app.mqz").read_bytes()
     bundle = Bundle.open(tmp_path / "app.mqz")
     for name in bundle.names:
@@ -72,7 +72,7 @@ def test_data_is_aligned_so_that_graphs_can_be_opened_in_place(folder, tmp_path)
 
 
 def test_manifest_says_what_the_model_is(folder, tmp_path):
-    package(folder, tmp_path / "app.mqz")
+    write_package(folder, tmp_path / "app.mqz")
     with zipfile.ZipFile(tmp_path / "app.mqz") as archive:
         manifest = json.loads(archive.read("manifest.json"))
     assert manifest["model"] == json.loads((folder / "model.json").read_bytes())
@@ -87,7 +87,7 @@ def test_manifest_says_what_the_model_is(folder, tmp_path):
 
 
 def test_selftest_passes_and_a_model_that_hears_otherwise_fails(tmp_path):
-    package(loudness_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    write_package(loudness_folder(tmp_path / "model"), tmp_path / "app.mqz")
     bundle = Bundle.open(tmp_path / "app.mqz")
     with Recognizer.open_bundle(bundle) as recognizer:
         checks = list(selftest(bundle, recognizer))
@@ -104,7 +104,7 @@ def test_selftest_passes_and_a_model_that_hears_otherwise_fails(tmp_path):
 
 
 def test_without_golden_vectors_selftest_says_so(folder, tmp_path):
-    package(folder, tmp_path / "app.mqz", golden=False)
+    write_package(folder, tmp_path / "app.mqz", golden=False)
     bundle = Bundle.open(tmp_path / "app.mqz")
     assert not [name for name in bundle.names if name.startswith("golden/")]
     with (
@@ -116,8 +116,8 @@ def test_without_golden_vectors_selftest_says_so(folder, tmp_path):
 
 def test_signature_is_of_the_key_or_refused(folder, tmp_path, key):
     signed, plain = tmp_path / "signed.mqz", tmp_path / "plain.mqz"
-    package(folder, signed, private_key=key)
-    package(folder, plain)
+    write_package(folder, signed, private_key=key)
+    write_package(folder, plain)
     Bundle.open(signed)
     Bundle.open(signed, public_path(key))
     with pytest.raises(SignatureError, match="is not signed"):
@@ -138,7 +138,7 @@ def test_keys_are_private_and_never_overwritten(key):
 
 
 def test_without_cryptography_a_key_is_a_clear_error(folder, tmp_path, key, monkeypatch):
-    package(folder, tmp_path / "app.mqz", private_key=key)
+    write_package(folder, tmp_path / "app.mqz", private_key=key)
     monkeypatch.setitem(__import__("sys").modules, "cryptography.exceptions", None)
     with pytest.raises(SignatureError, match="without the package `cryptography`"):
         Bundle.open(tmp_path / "app.mqz", public_path(key))
@@ -148,7 +148,7 @@ def test_without_cryptography_a_key_is_a_clear_error(folder, tmp_path, key, monk
 def test_what_cannot_be_packaged_leaves_nothing(folder, tmp_path):
     (folder / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError):
-        package(folder, tmp_path / "app.mqz")
+        write_package(folder, tmp_path / "app.mqz")
     assert not list(tmp_path.glob("*.mqz*"))
 
 
@@ -156,7 +156,7 @@ def test_external_data_travels_inside(tmp_path):
     folder = toy_folder(tmp_path / "model", scale=4)
     save_graph(toy_graph(scale=4), folder / "model.onnx", external=True)
     assert (folder / "model.onnx.data").is_file()
-    package(folder, tmp_path / "app.mqz", golden=False)
+    write_package(folder, tmp_path / "app.mqz", golden=False)
     assert "model.onnx.data" in Bundle.open(tmp_path / "app.mqz").names
     pcm = np.random.default_rng(0).normal(0, 0.3, 400).astype(np.float32)
     with (

@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from fake_ctc import reader_folder
 from mqruntime.bundle.file import Bundle, BundleManifest
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
-from mqtool.planning.make import make_plan
 from mutants import VECTORS
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 SCHEMAS = Path(__file__).parents[2] / "toolchain"
@@ -25,7 +25,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def test_a_bundle_fits_its_schemas(tmp_path):
-    package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    write_package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
     bundle = Bundle.open(tmp_path / "app.mqz")
     for name, entry in (("manifest", "manifest.json"), ("golden", "golden/golden.json")):
         validator(name).validate(json.loads(bytes(bundle.read(entry))))

@@ -5,7 +5,7 @@ import pytest
 
 from fake_ctc import loudness_folder, manifest_csv, reader_folder, spell
 from mqtool.errors import ClipsError, ModelError
-from mqtool.evaluation.bench import bench, bench_against
+from mqtool.evaluation.bench import bench_against, bench_model
 from mqtool.evaluation.score import evaluate_model
 from mqtool.recordings.clips import find_clips
 
@@ -19,7 +19,7 @@ def test_word_and_character_errors_by_hand(tmp_path):
         {"transcript": "dogs here now", "group": "M"},  # delete no, insert now: 2 of 3 words
     ]
     manifest = manifest_csv(tmp_path / "clips", [spell(text) for text in spoken], rows)
-    result = evaluate_model(model, find_clips([manifest])).result()
+    result = evaluate_model(model, find_clips([manifest])).to_json()
     assert result["clips"] == 3
     assert result["wer"] == pytest.approx(100 * 3 / 6)
     # "no dogs here" against "dogs here now": three characters deleted, four inserted.
@@ -41,7 +41,7 @@ def test_keyword_accuracy_by_hand(tmp_path):
     clips = [np.full(1600, level) for level in (0.5, 0.01, 0.3, 0.02)]
     words = ["loud", "quiet", "quiet", "quiet"]
     manifest = manifest_csv(tmp_path / "clips", clips, [{"transcript": word} for word in words])
-    result = evaluate_model(model, find_clips([manifest])).result()
+    result = evaluate_model(model, find_clips([manifest])).to_json()
     assert result["accuracy"] == 75
     assert [row["correct"] for row in result["per_clip"]] == [True, True, False, True]
     assert result["groups"] == {}
@@ -58,7 +58,7 @@ def test_clips_without_transcripts_are_refused(tmp_path):
 def test_bench_measures_in_its_own_process(tmp_path):
     model = reader_folder(tmp_path / "model")
     ballast = np.ones(100_000_000, np.uint8)  # 100 MB here must not count there
-    result = bench(model, threads=1, runs=2)
+    result = bench_model(model, threads=1, runs=2)
     assert ballast.any()
     assert result["bytes"] == sum(path.stat().st_size for path in model.iterdir())
     assert 10 < result["rss_before_mb"] <= result["peak_rss_mb"] < 150
@@ -71,7 +71,7 @@ def test_bench_refuses_a_broken_model(tmp_path):
     model = reader_folder(tmp_path / "model")
     (model / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ModelError, match=r"model\.onnx: .* cannot open it"):
-        bench(model)
+        bench_model(model)
 
 
 def test_compare_alternates_and_refuses_another_task(tmp_path):

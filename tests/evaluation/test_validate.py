@@ -11,12 +11,13 @@ from fake_ctc import reader_folder
 from mqruntime.recognition import Recognizer, Result
 from mqtool.errors import ClipsError, ModelError, PlanError
 from mqtool.evaluation import validate as validation
-from mqtool.evaluation.validate import validate
+from mqtool.evaluation.validate import validate_folder
 from mqtool.model.folder import ModelFolder
+from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
-from mqtool.planning.make import make_plan
 from mqtool.recordings.clips import find_clips
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 CLIPS = 12
@@ -60,7 +61,9 @@ def _failed(result):
 
 
 def test_what_was_packed_as_planned_passes(toy, clips):
-    result = validate(toy / "packed8", toy / "model", clips, plan_path=toy / "plan8.json")
+    result = validate_folder(
+        toy / "packed8", toy / "model", clips, plan=Plan.read(toy / "plan8.json")
+    )
     assert _failed(result) == {}
     assert [check.name for check in result.checks] == [
         "size",
@@ -81,15 +84,24 @@ def test_what_was_packed_as_planned_passes(toy, clips):
 
 
 def test_a_model_that_forgot_how_to_listen_fails_with_the_figure(toy, clips):
-    result = validate(toy / "packed1", toy / "model", clips)
+    result = validate_folder(toy / "packed1", toy / "model", clips)
     assert set(_failed(result)) == {"transcripts"}
-    assert (result.wer, result.unoptimized_wer, result.logits_difference) == (100, None, None)
+    assert (
+        result.word_difference,
+        result.unoptimized_word_difference,
+        result.logits_difference,
+    ) == (100, None, None)
     assert _failed(result)["transcripts"] == "100.0 % of words unlike"
-    assert _failed(validate(toy / "packed1", toy / "model", clips, max_wer=100)) == {}
+    assert (
+        _failed(validate_folder(toy / "packed1", toy / "model", clips, max_word_difference=100))
+        == {}
+    )
 
 
 def test_another_plan_fails(toy, clips):
-    result = validate(toy / "packed8", toy / "model", clips, plan_path=toy / "plan1.json")
+    result = validate_folder(
+        toy / "packed8", toy / "model", clips, plan=Plan.read(toy / "plan1.json")
+    )
     assert set(_failed(result)) == {"plan", "widths"}
     assert "'front.conv'" in _failed(result)["widths"]
 
@@ -101,9 +113,9 @@ def test_one_byte_over_the_budget_fails(toy, clips, tmp_path):
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
     spare = manifest["packed"]["budget_bytes"] - size
     (tmp_path / "extra").write_bytes(bytes(spare))
-    assert _failed(validate(tmp_path, toy / "model", clips)) == {}
+    assert _failed(validate_folder(tmp_path, toy / "model", clips)) == {}
     (tmp_path / "extra").write_bytes(bytes(spare + 1))
-    assert _failed(validate(tmp_path, toy / "model", clips)) == {
+    assert _failed(validate_folder(tmp_path, toy / "model", clips)) == {
         "size": f"{size + spare + 1:,} bytes"
     }
 
@@ -114,11 +126,11 @@ def test_a_layer_at_an_impossible_width_or_left_out_fails(toy, clips, tmp_path):
     graph = onnx.load(tmp_path / "model.onnx")
     _rename(graph, "layer.k.weight/0/0:4", "layer.k.weight/0/0:40")
     onnx.save(graph, tmp_path / "model.onnx")
-    assert "'layer.k'" in _failed(validate(tmp_path, toy / "model", clips))["layers"]
+    assert "'layer.k'" in _failed(validate_folder(tmp_path, toy / "model", clips))["layers"]
     _rename(graph, "layer.k.weight/0/0:40", "something")
     _rename(graph, "layer.k.weight/0/1:2", "something else")
     onnx.save(graph, tmp_path / "model.onnx")
-    failed = _failed(validate(tmp_path, toy / "model", clips))
+    failed = _failed(validate_folder(tmp_path, toy / "model", clips))
     assert failed["layers"] == "layer 'layer.k' is missing"
 
 
@@ -137,7 +149,7 @@ def test_answers_that_depend_on_the_optimizer_fail(toy, clips, monkeypatch):
         return real(chosen, threads=threads, optimize=optimize)
 
     monkeypatch.setattr(Recognizer, "open", optimizer_breaks_it)
-    result = validate(toy / "packed8", toy / "model", clips)
+    result = validate_folder(toy / "packed8", toy / "model", clips)
     failed = _failed(result)
     assert set(failed) == {"transcripts without optimizer", "logits without optimizer"}
     assert failed["transcripts without optimizer"].endswith(f"0 of {CLIPS} as with it")
@@ -166,11 +178,11 @@ def test_roundings_that_fall_otherwise_pass_and_logits_that_all_move_fail(
 
     monkeypatch.setattr(Recognizer, "open", remember)
     monkeypatch.setattr(validation, "_logits", moved)
-    result = validate(toy / "packed8", toy / "model", clips)
+    result = validate_folder(toy / "packed8", toy / "model", clips)
     assert ("logits without optimizer" not in _failed(result)) == passes
 
     monkeypatch.setattr(validation, "products_saturate", lambda: True)
-    result = validate(toy / "packed8", toy / "model", clips)
+    result = validate_folder(toy / "packed8", toy / "model", clips)
     assert _failed(result) == {}
     assert result.checks[-1].wanted.endswith("int8 products saturate")
 
@@ -178,29 +190,29 @@ def test_roundings_that_fall_otherwise_pass_and_logits_that_all_move_fail(
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):
     model, packed = toy / "model", toy / "packed8"
     with pytest.raises(ModelError, match="swap them: mqtool validate"):
-        validate(model, packed, clips)
+        validate_folder(model, packed, clips)
     with pytest.raises(ModelError, match="was not made by mqtool pack"):
-        validate(model, model, clips)
+        validate_folder(model, model, clips)
     with pytest.raises(ModelError, match="give the float model as --reference"):
-        validate(packed, packed, clips)
+        validate_folder(packed, packed, clips)
     for other in (toy_folder(tmp_path / "small"), reader_folder(tmp_path / "reader")):
         with pytest.raises(ModelError, match="was packed from another model"):
-            validate(packed, other, clips)
+            validate_folder(packed, other, clips)
     with pytest.raises(ModelError, match=r"no model\.json here"):
-        validate(tmp_path / "absent", model, clips)
+        validate_folder(tmp_path / "absent", model, clips)
 
 
 def test_a_plan_for_another_model_is_refused(toy, clips, tmp_path):
     other = toy_folder(tmp_path / "other", seed=1, scale=2)
     with pytest.raises(PlanError, match="made for another model"):
-        validate(toy / "packed8", other, clips, plan_path=toy / "plan8.json")
+        validate_folder(toy / "packed8", other, clips, plan=Plan.read(toy / "plan8.json"))
 
 
 def test_clips_in_which_nothing_is_said_prove_nothing(toy, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "silence.wav", np.zeros(80), 16000)
     monkeypatch.setattr(Recognizer, "transcribe", lambda *_: Result("", [], None, 1.0))
     with pytest.raises(ClipsError, match="hears no words"):
-        validate(toy / "packed8", toy / "model", find_clips([tmp_path]))
+        validate_folder(toy / "packed8", toy / "model", find_clips([tmp_path]))
 
 
 @pytest.mark.weights
@@ -210,11 +222,11 @@ def test_whisper_passes_at_8_bits_and_fails_at_2(exported_tiny_en, demo_clips, t
     clips = find_clips([demo_clips], split="dev")[:3]
     for bits in (8, 2):
         _packed(model, tmp_path, bits)
-    good = validate(
-        tmp_path / "packed8", exported_tiny_en, clips, plan_path=tmp_path / "plan8.json"
+    good = validate_folder(
+        tmp_path / "packed8", exported_tiny_en, clips, plan=Plan.read(tmp_path / "plan8.json")
     )
     assert _failed(good) == {}
-    assert good.wer <= 10
-    bad = validate(tmp_path / "packed2", exported_tiny_en, clips[:1])
+    assert good.word_difference <= 10
+    bad = validate_folder(tmp_path / "packed2", exported_tiny_en, clips[:1])
     assert "transcripts" in _failed(bad)
-    assert bad.wer > 50
+    assert bad.word_difference > 50

@@ -11,6 +11,7 @@ import pytest
 
 from mqruntime.recognition import Recognizer
 from mqtool.cli.main import main
+from mqtool.context import RunContext
 from mqtool.evaluation.score import evaluate_model
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
@@ -85,7 +86,9 @@ def test_eight_bits_score_like_the_float_model(made, speech, tmp_path):
     run("evaluate", folder / "packed", *rows, "--json", result)
     packed = json.loads(result.read_text())
     assert len(packed["groups"]) == 10
-    expected = evaluate_model(model, find_clips([manifest], split="dev"), threads=1).result()
+    expected = evaluate_model(
+        model, find_clips([manifest], split="dev"), context=RunContext(threads=1)
+    ).to_json()
     assert packed["wer"] <= expected["wer"] + 2.0
 
 
@@ -101,7 +104,7 @@ def test_five_bits_for_one_speaker(exported_keywords, speech, tmp_path):
     run("pack", exported_keywords, "--plan", plan, *calib, "-o", packed)
     clips = find_clips([manifest], split="dev")
     expected, got = (
-        evaluate_model(folder, clips, threads=1).result()["accuracy"]
+        evaluate_model(folder, clips, context=RunContext(threads=1)).to_json()["accuracy"]
         for folder in (exported_keywords, packed)
     )
     assert got >= expected - 5.0

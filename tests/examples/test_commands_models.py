@@ -8,6 +8,7 @@ import pytest
 from conftest import COMMANDS_MODELS
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.session import Session
+from mqtool.context import RunContext
 from mqtool.evaluation.score import evaluate_model
 from mqtool.recordings.clips import find_clips
 
@@ -62,7 +63,9 @@ def test_dev_speakers_are_understood_as_the_card_says(name, exported, speech):
     assert (stated.metric_type, stated.dataset_split) == (METRICS[name], "dev")
     clips = find_clips([speech / "commands" / "manifest.csv"], split="dev")
     assert len(clips) == DEV_CLIPS
-    measured = evaluate_model(exported, clips, threads=1).result()[METRICS[name]]
+    measured = evaluate_model(exported, clips, context=RunContext(threads=1)).to_json()[
+        METRICS[name]
+    ]
     assert abs(measured - stated.metric_value) <= 1.0
 
 

@@ -7,13 +7,14 @@ from mqtool.errors import ClipsError
 from mqtool.evaluation.bootstrap import mean_interval
 from mqtool.evaluation.score import Scored
 from mqtool.evaluation.word_errors import Errors
-from mqtool.experiments.comparison import ACCURACY, WER, compare, mean_of, outcome_row, system_title
+from mqtool.experiments.comparison import ACCURACY, WER, compare, mean_of, outcome_row, recipe_title
 from mqtool.experiments.groups import ClipSet
-from mqtool.experiments.trials import Outcome, System, Trial
+from mqtool.experiments.trials import Outcome, Trial
+from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip
 
 
-def outcome(errors, words=None, *, correct=None, system=None, name="F") -> Outcome:
+def outcome(errors, words=None, *, correct=None, recipe=None, name="F") -> Outcome:
     """An outcome with these word errors, of ten words a clip unless told."""
     words = words or [10] * len(errors)
     right = correct or [None] * len(errors)
@@ -22,7 +23,7 @@ def outcome(errors, words=None, *, correct=None, system=None, name="F") -> Outco
         for i, (e, w, c) in enumerate(zip(errors, words, right, strict=True))
     ]
     clips = ClipSet(name, tuple(item.clip for item in scored))
-    return Outcome(Trial(system, None, 1000, clips), 990, 4.5, 800, scored)
+    return Outcome(Trial(recipe, None, 1000, clips), 990, 4.5, 800, scored)
 
 
 def test_means_by_hand():
@@ -92,19 +93,19 @@ def test_silence_has_no_word_error_rate():
 
 
 def test_a_row_says_how_it_came_about():
-    row = outcome_row(outcome([1, 2], system=System("minmax", minmax=(3, 6))))
+    row = outcome_row(outcome([1, 2], recipe=Recipe("minmax", minmax=(3, 6))))
     assert (row["method"], row["min_bits"], row["max_bits"]) == ("minmax", 3, 6)
     assert (row["sensitivity"], row["seed"], row["tested_on"]) == ("median", None, "F")
     assert (row["wer"], row["cer"], row["accuracy"]) == (15.0, 3.0, None)
     assert row["wer_low"] <= 15 <= row["wer_high"]
-    assert (row["bytes"], row["average_bits"], row["paper_bytes"]) == (990, 4.5, 800)
+    assert (row["bytes"], row["average_bits"], row["weight_bits_as_bytes"]) == (990, 4.5, 800)
     plain = outcome_row(outcome([1, 2]))
     assert plain.keys() == row.keys()
     assert plain["method"] is None
 
 
 def test_titles():
-    assert system_title(None) == "float"
-    assert system_title(System("myqasr")) == "myqasr"
-    assert system_title(System("myqasr", sensitivity="kl")) == "myqasr (kl)"
-    assert system_title(System("minmax", minmax=(3, 6))) == "min-max 3-6"
+    assert recipe_title(None) == "float"
+    assert recipe_title(Recipe("myqasr")) == "myqasr"
+    assert recipe_title(Recipe("myqasr", sensitivity="kl")) == "myqasr (kl)"
+    assert recipe_title(Recipe("minmax", minmax=(3, 6))) == "min-max 3-6"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mqtool.errors import ClipsError, MqError
-from mqtool.experiments.ablate import Settings, ablate
+from mqtool.experiments.ablate import Settings, ablation_report
 from mqtool.experiments.cache import Cache
 from mqtool.experiments.comparison import WER
+from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import find_groups
-from mqtool.experiments.matrix import matrix
+from mqtool.experiments.matrix import matrix_report
 from mqtool.experiments.report.page import (
     Cell,
     Finding,
@@ -24,9 +25,10 @@ from mqtool.experiments.report.page import (
     render,
     write_report,
 )
-from mqtool.experiments.sweep import sweep
-from mqtool.experiments.trials import Experiment, System, budgets_of_bits
+from mqtool.experiments.sweep import sweep_report
+from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
+from mqtool.planning.recipe import Recipe
 from tiny_graph import toy_folder, toy_manifest
 
 GROUPS = {"F": 0.1, "M": 0.3, "X": 0.2}
@@ -57,9 +59,9 @@ def rates(report, **wanted) -> list[float]:
 
 def test_sweep_has_a_row_for_every_model_and_test_set(experiment, model, groups, tmp_path):
     budgets = budgets_of_bits(model, [3.5, 4.5])
-    systems = [System("uniform"), System("myqasr"), System("reversed"), System("shuffled")]
-    report = sweep(experiment, systems, budgets, *groups, WER, {"Date": "2026-01-01"})
-    # Three calibration groups for two of the systems, none for the others; three test groups.
+    recipes = [Recipe("uniform"), Recipe("myqasr"), Recipe("reversed"), Recipe("shuffled")]
+    report = sweep_report(experiment, recipes, budgets, *groups, WER, {"Date": "2026-01-01"})
+    # Three calibration groups for two of the recipes, none for the others; three test groups.
     assert len(report.rows) == 3 + (1 + 3 + 3 + 1) * 2 * 3
     for row in report.rows:
         if row["budget_bytes"] is not None:
@@ -98,7 +100,7 @@ def test_sweep_has_a_row_for_every_model_and_test_set(experiment, model, groups,
 
 def test_matrix_means_are_those_of_its_cells(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [3.5])
-    report = matrix(experiment, [System("myqasr")], [budget], *groups, WER, {})
+    report = matrix_report(experiment, [Recipe("myqasr")], [budget], *groups, WER, {})
     own = [rates(report, method="myqasr", calibrated_on=g, tested_on=g)[0] for g in GROUPS]
     others = [
         rates(report, method="myqasr", calibrated_on=on, tested_on=g)[0]
@@ -131,7 +133,7 @@ def test_ablation_tables(experiment, model, groups):
         calibration="l2",
     )
     two = [{name: clips for name, clips in half.items() if name != "X"} for half in groups]
-    report = ablate(experiment, [1, 2, 3, 4, 5], settings, *two, WER, {})
+    report = ablation_report(experiment, [1, 2, 3, 4, 5], settings, *two, WER, {})
     count = 2
     tables = (None, 1, 2, 3, 4, 5)
     by_table = {n: [row for row in report.rows if row["table"] == n] for n in tables}
@@ -160,14 +162,16 @@ def test_ablation_tables(experiment, model, groups):
     assert [row["act_bits"] for row in by_table[5][::count]] == [4, 8, 32]
     few = Settings(budget, clip_counts=[5])
     with pytest.raises(ClipsError, match="has 4 calibration clips, the table of clip counts"):
-        ablate(experiment, [4], few, *two, WER, {})
+        ablation_report(experiment, [4], few, *two, WER, {})
 
 
 def test_a_page_is_one_file_the_same_every_time_and_safe(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [4.5])
     facts = {"Command": "mqtool <b>sweep</b>"}
-    systems = [System("uniform"), System("myqasr")]
-    pages = [render(sweep(experiment, systems, [budget], *groups, WER, facts).page) for _ in "12"]
+    recipes = [Recipe("uniform"), Recipe("myqasr")]
+    pages = [
+        render(sweep_report(experiment, recipes, [budget], *groups, WER, facts).page) for _ in "12"
+    ]
     assert pages[0] == pages[1]
     assert "&lt;b&gt;sweep" in pages[0]
     assert "<b>sweep" not in pages[0]

@@ -2,16 +2,19 @@
 
 import pytest
 
-import mqtool.experiments.trials as module
+from mqtool.experiments import experiment
+from mqtool.planning import quantizer
 from mqtool.errors import BudgetError
 from mqtool.evaluation.score import evaluate_model
 from mqtool.experiments.cache import Cache
+from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import find_groups
-from mqtool.experiments.trials import Experiment, System, Trial, budgets_of_bits
+from mqtool.experiments.trials import Trial, budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
-from mqtool.planning.calibration import calibrate
-from mqtool.planning.make import make_plan
+from mqtool.planning.calibrations.calibration import calibrate
+from mqtool.planning.recipe import Recipe
+from quantizers import make_plan
 from tiny_graph import toy_folder, toy_manifest
 
 
@@ -33,30 +36,30 @@ def groups(model, tmp_path_factory):
 def calls(monkeypatch):
     """What is really computed: a list of names."""
     made: list[str] = []
-    for name in ("measure_reductions", "measure_distances", "best_plan", "pack"):
-        real = getattr(module, name)
+    for name in ("measure_reductions", "measure_distances", "fit_plan", "pack"):
+        real = getattr(quantizer, name)
 
         def counted(*arguments, name=name, real=real, **options):
             made.append(name)
             return real(*arguments, **options)
 
-        monkeypatch.setattr(module, name, counted)
-    real_score = module.score_clips
+        monkeypatch.setattr(quantizer, name, counted)
+    real_score = experiment.score_clips
 
     def scored(recognizer, clips, **options):
         made.append("score")
         return real_score(recognizer, clips, **options)
 
-    monkeypatch.setattr(module, "score_clips", scored)
+    monkeypatch.setattr(experiment, "score_clips", scored)
     return made
 
 
-def trials_of(groups, budgets, systems):
+def trials_of(groups, budgets, recipes):
     calib, test = groups
     return [
-        Trial(system, calib[on] if system.needs_clips else None, budget, test[tested])
-        for system in systems
-        for on in (calib if system.needs_clips else [None])
+        Trial(recipe, calib[on] if recipe.needs_recordings else None, budget, test[tested])
+        for recipe in recipes
+        for on in (calib if recipe.needs_recordings else [None])
         for budget in budgets
         for tested in test
     ]
@@ -65,7 +68,7 @@ def trials_of(groups, budgets, systems):
 def test_figures_are_those_of_plan_pack_and_evaluate(model, groups, tmp_path):
     calib, test = groups
     (budget,) = budgets_of_bits(model, [4.5])
-    trial = Trial(System("myqasr"), calib["F"], budget, test["M"])
+    trial = Trial(Recipe("myqasr"), calib["F"], budget, test["M"])
     experiment = Experiment(model, Cache(tmp_path / "cache"))
     outcome, plain = experiment.run([trial, Trial(None, None, None, test["M"])])
     plan = make_plan(model, calib["F"].clips, budget, method="myqasr")
@@ -78,24 +81,24 @@ def test_figures_are_those_of_plan_pack_and_evaluate(model, groups, tmp_path):
     assert outcome.bytes == expected.bytes
     assert sum(item.errors.word_errors for item in plain.scored) == 0
     assert plain.bytes == model.bytes
-    assert experiment.plan(System("myqasr"), calib["F"], budget) == plan
+    assert experiment.plan(Recipe("myqasr"), calib["F"], budget) == plan
 
 
 def test_one_capture_serves_every_budget_and_reduction(model, groups, tmp_path, calls):
     budgets = budgets_of_bits(model, [3, 4.5])
-    systems = [System("myqasr", sensitivity=name) for name in ("median", "max", "std")]
-    systems += [System("reversed"), System("minmax")]
-    Experiment(model, Cache(tmp_path / "cache")).run(trials_of(groups, budgets, systems))
+    recipes = [Recipe("myqasr", sensitivity=name) for name in ("median", "max", "std")]
+    recipes += [Recipe("reversed"), Recipe("minmax")]
+    Experiment(model, Cache(tmp_path / "cache")).run(trials_of(groups, budgets, recipes))
     assert calls.count("measure_reductions") == 2
     Experiment(model, Cache(tmp_path / "cache")).run(
-        trials_of(groups, budgets, [System("myqasr", sensitivity=s) for s in ("l1", "kl")])
+        trials_of(groups, budgets, [Recipe("myqasr", sensitivity=s) for s in ("l1", "kl")])
     )
     assert calls.count("measure_distances") == 2
 
 
 def test_a_model_is_packed_once_for_all_test_sets(model, groups, tmp_path, calls):
     (budget,) = budgets_of_bits(model, [4])
-    trials = trials_of(groups, [budget], [System("uniform")])
+    trials = trials_of(groups, [budget], [Recipe("uniform")])
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials)
     assert calls.count("pack") == 1
     assert calls.count("score") == 8
@@ -104,9 +107,9 @@ def test_a_model_is_packed_once_for_all_test_sets(model, groups, tmp_path, calls
 
 def test_models_that_turn_out_equal_are_scored_once(model, groups, tmp_path, calls):
     """Between 4 and 4 bits there is one mapping, whatever the recordings."""
-    system = System("minmax", minmax=(4, 4))
-    outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials_of(groups, [None], [system]))
-    assert calls.count("best_plan") == 2
+    recipe = Recipe("minmax", minmax=(4, 4))
+    outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials_of(groups, [None], [recipe]))
+    assert calls.count("fit_plan") == 2
     assert calls.count("pack") == 1
     assert calls.count("score") == 8
     assert {outcome.average_bits for outcome in outcomes} == {4.0}
@@ -116,11 +119,11 @@ def test_nothing_is_computed_twice_after_an_interruption(
     model, groups, tmp_path, calls, monkeypatch
 ):
     budgets = budgets_of_bits(model, [3, 4.5])
-    trials = trials_of(groups, budgets, [System("uniform"), System("myqasr")])
+    trials = trials_of(groups, budgets, [Recipe("uniform"), Recipe("myqasr")])
     whole = Experiment(model, Cache(tmp_path / "whole")).run(trials)
     needed = sorted(calls)
     calls.clear()
-    real = module.pack
+    real = quantizer.pack
 
     def interrupted(*arguments, **options):
         if calls.count("pack") == 3:
@@ -128,7 +131,7 @@ def test_nothing_is_computed_twice_after_an_interruption(
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "pack", interrupted)
+        patch.setattr(quantizer, "pack", interrupted)
         with pytest.raises(KeyboardInterrupt):
             Experiment(model, Cache(tmp_path / "cache")).run(trials)
     done = list(calls)
@@ -146,13 +149,13 @@ def test_other_clips_options_or_models_are_not_taken_from_the_cache(model, group
     calib, test = groups
     (budget,) = budgets_of_bits(model, [4.5])
     cache = Cache(tmp_path / "cache")
-    base = Trial(System("myqasr"), calib["F"], budget, test["F"])
+    base = Trial(Recipe("myqasr"), calib["F"], budget, test["F"])
     Experiment(model, cache).run([base])
     for trial in (
-        Trial(System("myqasr"), calib["F"].first(2), budget, test["F"]),
-        Trial(System("myqasr"), calib["F"], budget, test["F"].first(2)),
-        Trial(System("myqasr", rounding="clipped"), calib["F"], budget, test["F"]),
-        Trial(System("myqasr"), calib["F"], budget - 3000, test["F"]),
+        Trial(Recipe("myqasr"), calib["F"].first(2), budget, test["F"]),
+        Trial(Recipe("myqasr"), calib["F"], budget, test["F"].first(2)),
+        Trial(Recipe("myqasr", rounding="clipped"), calib["F"], budget, test["F"]),
+        Trial(Recipe("myqasr"), calib["F"], budget - 3000, test["F"]),
     ):
         calls.clear()
         Experiment(model, cache).run([trial])
@@ -160,12 +163,12 @@ def test_other_clips_options_or_models_are_not_taken_from_the_cache(model, group
     other = toy_folder(tmp_path / "other", seed=1, scale=3, separator=" ")
     calls.clear()
     Experiment(ModelFolder.open(other), cache).run([base])
-    assert {"measure_reductions", "best_plan", "pack", "score"} <= set(calls)
+    assert {"measure_reductions", "fit_plan", "pack", "score"} <= set(calls)
 
 
 def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
     (budget,) = budgets_of_bits(model, [4.5])
-    trials = trials_of(groups, [budget], [System("myqasr")])
+    trials = trials_of(groups, [budget], [Recipe("myqasr")])
     cache = Cache(tmp_path / "cache")
     first = Experiment(model, cache).run(trials)
     for path in cache.folder.iterdir():
@@ -180,13 +183,13 @@ def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
 def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, calls):
     calib, test = groups
     (budget,) = budgets_of_bits(model, [6])
-    system = System("uniform", activations="static", act_bits=6)
-    assert system.needs_clips
-    assert not System("uniform", activations="static", calibration="none").needs_clips
-    trials = [Trial(system, calib[on], budget, test["M"]) for on in calib]
+    recipe = Recipe("uniform", activations="static", act_bits=6)
+    assert recipe.needs_recordings
+    assert not Recipe("uniform", activations="static", calibration="none").needs_recordings
+    trials = [Trial(recipe, calib[on], budget, test["M"]) for on in calib]
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run([trials[0], *trials])
     assert calls.count("pack") == 2
-    plan = fit_plan_of(model, system, budget)
+    plan = fit_plan_of(model, recipe, budget)
     ranges = calibrate(model, plan, calib["M"].clips, "minmax")
     pack(model, plan, tmp_path / "packed", ranges=ranges)
     expected = evaluate_model(tmp_path / "packed", test["M"].clips)
@@ -197,34 +200,34 @@ def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, call
     assert [i.text for i in outcomes[1].scored] != [i.text for i in outcomes[2].scored]
 
 
-def fit_plan_of(model, system, budget):
-    return make_plan(model, [], budget, method=system.method, options=system.options)
+def fit_plan_of(model, recipe, budget):
+    return make_plan(model, [], budget, method=recipe.method, options=recipe.options)
 
 
 def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monkeypatch):
     calib, test = groups
     heard = []
-    real = module.prepare
+    real = quantizer.collect_stats
 
-    def counted(folder, clips, **options):
+    def counted(folder, clips, context):
         heard.append(len(clips))
-        return real(folder, clips, **options)
+        return real(folder, clips, context)
 
-    monkeypatch.setattr(module, "prepare", counted)
+    monkeypatch.setattr(quantizer, "collect_stats", counted)
     budgets = budgets_of_bits(model, [3, 4.5])
-    system = System("measured")
-    trials = [Trial(system, calib["F"], budget, test[t]) for budget in budgets for t in test]
+    recipe = Recipe("measured")
+    trials = [Trial(recipe, calib["F"], budget, test[t]) for budget in budgets for t in test]
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials)
     assert heard == [3]
-    prepared = real(model, calib["F"].clips)
+    stats = real(model, calib["F"].clips)
     plan = make_plan(model, calib["F"].clips, budgets[0], method="measured")
-    pack(prepared.folder, plan, tmp_path / "packed", inputs=prepared.inputs)
+    pack(stats.folder, plan, tmp_path / "packed", inputs=stats.inputs)
     expected = evaluate_model(tmp_path / "packed", test["F"].clips)
     assert [item.text for item in outcomes[0].scored] == [item.text for item in expected.scored]
     assert outcomes[0].bytes == expected.bytes
     # The same widths rounded for other recordings are another model.
     uniform = [
-        Trial(System("uniform", rounding="compensated"), calib[on], budgets[0], test["F"])
+        Trial(Recipe("uniform", rounding="compensated"), calib[on], budgets[0], test["F"])
         for on in calib
     ]
     Experiment(model, Cache(tmp_path / "cache")).run(uniform)
@@ -232,7 +235,7 @@ def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monk
 
 
 def test_an_impossible_budget_is_refused_before_any_work(model, groups, tmp_path, calls):
-    trials = trials_of(groups, [5], [System("myqasr")])
+    trials = trials_of(groups, [5], [Recipe("myqasr")])
     with pytest.raises(BudgetError, match="below the smallest feasible size"):
         Experiment(model, Cache(tmp_path / "cache")).run(trials)
     assert calls == []

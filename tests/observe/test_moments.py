@@ -39,8 +39,8 @@ def test_moments_are_those_of_every_input_row(folder, clips):
         positions, columns = rows.shape[1:]
         diagonals = np.eye(columns, dtype=bool)[None]
         expected = np.where(diagonals, expected, expected * positions / (positions + columns))
-        np.testing.assert_allclose(found.second, expected, rtol=1e-4, atol=1e-6)
-        np.testing.assert_array_equal(found.largest, np.abs(samples[name].rows).max(axis=0))
+        np.testing.assert_allclose(found.gram, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(found.abs_max, np.abs(samples[name].rows).max(axis=0))
 
 
 def test_layers_of_one_input_share_one_object(folder, clips):
@@ -55,7 +55,7 @@ def test_large_matrices_keep_their_diagonals(folder, clips, monkeypatch):
     diagonal = capture_moments(folder, clips)["layer.q"]
     assert whole.is_matrix
     assert not diagonal.is_matrix
-    np.testing.assert_allclose(diagonal.second, whole.diagonal, rtol=1e-5)
+    np.testing.assert_allclose(diagonal.gram, whole.diagonal, rtol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -81,5 +81,5 @@ def test_divided_are_the_moments_of_divided_inputs():
         return InputMoments(rows.transpose(0, 2, 1) @ rows / 300, np.abs(rows).max(axis=1))
 
     divided, expected = moments(inputs).divided(factors), moments(inputs / factors)
-    np.testing.assert_allclose(divided.second, expected.second, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(divided.largest, expected.largest, rtol=1e-6)
+    np.testing.assert_allclose(divided.gram, expected.gram, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(divided.abs_max, expected.abs_max, rtol=1e-6)

@@ -8,9 +8,9 @@ import soundfile
 from mqruntime.engine.session import Session
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import save_graph
-from mqtool.observe.runs import capture_outputs
-from mqtool.planning.divergence import OutputDivergence
-from mqtool.planning.methods.measured import PROBE_BITS, Damage, measure_damage
+from mqtool.observe.runs import capture_outputs, open_graphs
+from mqtool.planning.divergence import OutputDivergence, ReferenceOutputs
+from mqtool.planning.probing import PROBE_BITS, SensitivityCurve, measure_curves
 from mqtool.recordings.clips import Clip
 from tiny_graph import toy_folder, toy_graph
 
@@ -51,23 +51,24 @@ def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):
         assert captured[layer].std == pytest.approx(values.std(), rel=1e-4)
 
 
-def test_damage_is_the_divergence_of_the_changed_model(folder, clips):
-    damage = measure_damage(folder, clips, "nearest")
-    assert damage.keys() == {layer.name for layer in folder.layers}
-    assert all(layer.probed[PROBE_BITS] > 0 for layer in damage.values())
-    for layer in damage.values():
+def test_a_curve_is_the_divergence_of_the_changed_model(folder, clips):
+    graphs = open_graphs(folder, lambda model, role: None)
+    curves = measure_curves(folder, ReferenceOutputs(folder, clips, graphs), "nearest")
+    assert curves.keys() == {layer.name for layer in folder.layers}
+    assert all(curve.probed[PROBE_BITS] > 0 for curve in curves.values())
+    for layer in curves.values():
         falling = [layer.at(bits) for bits in (2, 3, 4, 5, 6, 7, 8, 9, 16, 32)]
         assert falling == sorted(falling, reverse=True)
         assert falling[-1] == 0
 
 
-def test_damage_at_the_probed_width_is_what_was_measured():
-    damage = Damage(probed={4: 0.5}, error={3: 8.0, 4: 2.0, 5: 0.5, 8: 0.01})
-    assert damage.at(4) == 0.5
-    assert damage.at(5) == 0.125
-    assert damage.at(3) == 2.0
-    assert damage.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
-    twice = Damage(probed={3: 7.0, 4: 0.5}, error={2: 32.0, 3: 8.0, 4: 2.0, 5: 0.5})
+def test_a_curve_at_the_probed_width_is_what_was_measured():
+    curves = SensitivityCurve(probed={4: 0.5}, error={3: 8.0, 4: 2.0, 5: 0.5, 8: 0.01})
+    assert curves.at(4) == 0.5
+    assert curves.at(5) == 0.125
+    assert curves.at(3) == 2.0
+    assert curves.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
+    twice = SensitivityCurve(probed={3: 7.0, 4: 0.5}, error={2: 32.0, 3: 8.0, 4: 2.0, 5: 0.5})
     assert [twice.at(bits) for bits in (2, 3, 4, 5)] == [28.0, 7.0, 0.5, 0.125]
 
 

@@ -16,8 +16,8 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import load_graph
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
-from mqtool.planning.make import allocate, plan_of
 from mqtool.recordings.clips import find_clips, read_pcm
+from quantizers import plan_of_widths
 from tiny_graph import toy_folder
 
 RUNTIME = Path(mqruntime.__file__).parent.parent
@@ -66,10 +66,9 @@ def test_every_width_gives_the_same_tokens(old_python, tmp_path):
     expected, packed = [], []
     for activations in ("float", "dynamic"):
         sizes = SizeModel(folder, PackOptions(activations, opset, grouped=True))
-        allocation = allocate(folder, [], method="uniform", rounding="grouped")
         for bits in (*range(2, 17), 32):
             widths = {layer.name: (bits, 7) for layer in folder.layers}
-            plan = plan_of(sizes, allocation, widths, folder.bytes)
+            plan = plan_of_widths(sizes, widths, folder.bytes, rounding="grouped")
             target = tmp_path / f"{activations}{bits}"
             pack(folder, plan, target)
             packed.append(target)
@@ -85,10 +84,9 @@ def test_attention_as_one_operator_gives_the_same_tokens(
     version, python = old_python
     folder = ModelFolder.open(exported_ctc)
     sizes = SizeModel(folder, PackOptions(opset=18 if version == "1.20.1" else 25))
-    allocation = allocate(folder, [], method="uniform", rounding="nearest")
     widths = {layer.name: (8, 0) for layer in folder.layers}
     target = tmp_path / "packed"
-    pack(folder, plan_of(sizes, allocation, widths, folder.bytes), target)
+    pack(folder, plan_of_widths(sizes, widths, folder.bytes), target)
     operators = [node.op_type for node in load_graph(target / "model.onnx").graph]
     assert "MultiHeadAttention" in operators
     pcm = read_pcm(find_clips([demo_clips], split="dev")[0].path)

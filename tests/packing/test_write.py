@@ -13,11 +13,11 @@ from mqtool.model.folder import ModelFolder
 from mqtool.packing import write as pack_module
 from mqtool.packing.size import NO_RECORDINGS, PackOptions, SizeModel, size_model
 from mqtool.packing.write import pack
-from mqtool.planning.calibration import calibrate
-from mqtool.planning.fit import KB, feasible_bytes
-from mqtool.planning.make import make_plan
-from mqtool.quantization.calibration_stats import prepare
+from mqtool.planning.calibrations.calibration import calibrate
+from mqtool.planning.fit import KB
+from mqtool.quantization.calibration_stats import collect_stats
 from mqtool.recordings.clips import Clip
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 OPTIONS = [
@@ -44,7 +44,8 @@ def folder_bytes(path) -> int:
 )
 @pytest.mark.parametrize("seed", range(12))
 def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, seed, tmp_path):
-    smallest, largest = feasible_bytes(SizeModel(folder, options), 10**6)
+    sizes = SizeModel(folder, options)
+    smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     budget = int(np.random.default_rng(seed).integers(smallest, largest))
     plan = make_plan(folder, [], budget, method="uniform", options=options)
     ranges = calibrate(folder, plan, [], "none")
@@ -65,9 +66,9 @@ def test_compensated_plans_fill_random_budgets_too(
     monkeypatch.setattr(frequent, "FREQUENT_ROWS", frequent_rows)
     rng = np.random.default_rng(seed)
     soundfile.write(tmp_path / "clip.wav", rng.normal(0, 0.2, 400).clip(-1, 1), 16000)
-    prepared = prepare(folder, [Clip(tmp_path / "clip.wav")])
+    stats = collect_stats(folder, [Clip(tmp_path / "clip.wav")])
     sizes = size_model(folder, PackOptions(opset=opset), "compensated")
-    smallest, largest = feasible_bytes(sizes, 10**6)
+    smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     plan = make_plan(
         folder,
         [],
@@ -76,7 +77,7 @@ def test_compensated_plans_fill_random_budgets_too(
         options=PackOptions(opset=opset),
         rounding="compensated",
     )
-    report = pack(prepared.folder, plan, tmp_path / "packed", inputs=prepared.inputs)
+    report = pack(stats.folder, plan, tmp_path / "packed", inputs=stats.inputs)
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
     names = {entry.name for entry in plan.layers}

@@ -9,16 +9,17 @@ import pytest
 import soundfile
 
 from mqruntime.engine.session import Session
+from mqtool.choices import CALIBRATIONS
 from mqtool.errors import ClipsError
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import samples as inputs
 from mqtool.observe.samples import capture_inputs
 from mqtool.packing.size import PackOptions
 from mqtool.packing.write import pack
-from mqtool.planning.calibration import CALIBRATIONS, calibrate
+from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.fit import KB
-from mqtool.planning.make import make_plan
 from mqtool.recordings.clips import Clip
+from quantizers import make_plan
 from tiny_graph import toy_folder, toy_graph
 
 BUDGET = 60 * KB
@@ -129,9 +130,9 @@ import sys
 from pathlib import Path
 from mqtool.recordings.clips import find_clips
 from mqtool.model.folder import ModelFolder
-from mqtool.planning.make import make_plan
+from quantizers import make_plan
 from mqtool.packing.size import PackOptions
-from mqtool.planning.calibration import calibrate
+from mqtool.planning.calibrations.calibration import calibrate
 
 clips = find_clips([Path(sys.argv[2])])[: int(sys.argv[3])]
 folder = ModelFolder.open(Path(sys.argv[1]))

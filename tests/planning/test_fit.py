@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from mqtool.errors import BudgetError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel, size_table
-from mqtool.planning.allocate import algorithm_1, uniform_steps
-from mqtool.planning.fit import KB, check_budget, feasible_bytes, fit_budget
+from mqtool.planning.fit import KB, check_budget, feasible_kilobytes, fit_budget
+from mqtool.planning.methods.myqasr import algorithm_1
+from mqtool.planning.methods.uniform import uniform_steps
 from tiny_graph import toy_folder
 
 
@@ -21,7 +22,7 @@ def sizes(tmp_path_factory):
 @given(st.floats(0, 1), st.permutations(range(5)))
 @settings(max_examples=300, deadline=None)
 def test_any_feasible_budget_is_filled_to_within_1_kb(sizes, fraction, ranks):
-    smallest, largest = feasible_bytes(sizes, 10**6)
+    smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     budget = round(smallest + fraction * (largest - smallest))
     names = [layer.name for layer in sizes.folder.layers]
     steps = algorithm_1({name: float(rank) for name, rank in zip(names, ranks, strict=True)})
@@ -30,19 +31,19 @@ def test_any_feasible_budget_is_filled_to_within_1_kb(sizes, fraction, ranks):
 
 
 def test_infeasible_budgets_name_the_nearest_feasible_one(sizes):
-    smallest, largest = feasible_bytes(sizes, 10**5)
+    smallest, largest = feasible_kilobytes(sizes)
     steps = list(uniform_steps(sizes.folder.layers))
-    with pytest.raises(BudgetError, match=f"at least --budget-kb {-(-smallest // KB)}"):
-        check_budget(sizes, smallest - 10)
-    with pytest.raises(BudgetError, match=f"at most --budget-kb {-(-largest // KB)}"):
-        check_budget(sizes, largest + KB + 10)
-    for advised in (-(-smallest // KB) * KB, -(-largest // KB) * KB):
-        check_budget(sizes, advised)
-        assert fit_budget(sizes, steps, advised)
+    with pytest.raises(BudgetError, match=f"at least --budget-kb {smallest}"):
+        check_budget(sizes, (smallest - 1) * KB)
+    with pytest.raises(BudgetError, match=f"at most --budget-kb {largest}"):
+        check_budget(sizes, (largest + 1) * KB)
+    for advised in (smallest, largest):
+        check_budget(sizes, advised * KB)
+        assert fit_budget(sizes, steps, advised * KB)
 
 
 def test_slack_goes_into_one_layer_unless_rows_are_too_long(sizes):
-    smallest, largest = feasible_bytes(sizes, 10**6)
+    smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     for budget in np.linspace(smallest, largest, 40).astype(int):
         widths = fit_budget(sizes, uniform_steps(sizes.folder.layers), int(budget))
         assert sum(1 for _, lower in widths.values() if lower) <= 2

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import soundfile
 
+from mqtool.choices import METHODS, SENSITIVITIES
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
-from mqtool.planning.make import METHODS, RANKED, _powered, make_plan, needs_clips
-from mqtool.planning.methods.measured import Damage
-from mqtool.planning.methods.sensitivity import DISTANCES, REDUCTIONS
-from mqtool.quantization.calibration_stats import prepare
+from mqtool.planning.methods.measured import weighted_sensitivity
+from mqtool.planning.probing import SensitivityCurve
+from mqtool.planning.recipe import Recipe
+from mqtool.quantization.calibration_stats import collect_stats
 from mqtool.quantization.rounding import is_compensating
 from mqtool.recordings.clips import Clip
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 BUDGET = 60_000
@@ -35,21 +37,20 @@ def clips(tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fills_the_budget_and_packs(folder, clips, method, tmp_path):
-    plan = make_plan(folder, clips if needs_clips(method) else [], BUDGET, method=method)
+    sharing = Recipe(method).sharing
+    plan = make_plan(folder, clips if sharing.needs_recordings else [], BUDGET, method=method)
     model, inputs = folder, None
     if is_compensating(plan.rounding):
-        prepared = prepare(folder, clips)
-        model, inputs = prepared.folder, prepared.inputs
+        stats = collect_stats(folder, clips)
+        model, inputs = stats.folder, stats.inputs
     report = pack(model, plan, tmp_path / "packed", inputs=inputs)
     assert BUDGET - KB < report.bytes == plan.planned_bytes <= BUDGET
     assert plan.method == method
-    assert (plan.calib_sha256 is not None) == needs_clips(method)
-    assert plan.sensitivity == {"measured": "kl"}.get(
-        method, "median" if method in RANKED else None
-    )
+    assert (plan.calib_sha256 is not None) == sharing.needs_recordings
+    assert plan.sensitivity == {"measured": "kl"}.get(method, "median" if sharing.ranks else None)
 
 
-@pytest.mark.parametrize("sensitivity", REDUCTIONS + DISTANCES)
+@pytest.mark.parametrize("sensitivity", SENSITIVITIES)
 def test_algorithm_1_follows_the_sensitivity_that_was_asked_for(folder, clips, sensitivity):
     """Whole layers that lost a bit more are the least sensitive ones; one layer may be split."""
     plan = make_plan(folder, clips, BUDGET, method="myqasr", sensitivity=sensitivity)
@@ -99,9 +100,9 @@ def test_what_a_method_lacks_is_said(folder, clips):
 
 
 def test_rare_rows_weigh_more_the_fewer_recordings_there_are():
-    one = Damage(probed={4: 0.5}, error={4: 2.0})
-    damage = {"table": one, "table.frequent": one, "layer": one}
+    one = SensitivityCurve(probed={4: 0.5}, error={4: 2.0})
+    curves = {"table": one, "table.frequent": one, "layer": one}
     for clips, weight in ((16, 2.0), (160, 1.1)):
-        value = _powered(damage, 1.0, clips)
+        value = weighted_sensitivity(curves, 1.0, clips)
         assert value("table", 4) == pytest.approx(0.5 * weight)
         assert value("table.frequent", 4) == value("layer", 4) == 0.5

@@ -7,11 +7,11 @@ from mqruntime.recognition import Recognizer
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
-from mqtool.planning.allocate import algorithm_1
 from mqtool.planning.fit import KB
-from mqtool.planning.make import make_plan
+from mqtool.planning.methods.myqasr import algorithm_1
 from mqtool.recordings.clips import find_clips
-from planning.test_allocate import follow, paper_algorithm_1
+from planning.test_schedules import follow, paper_algorithm_1
+from quantizers import make_plan
 
 pytestmark = pytest.mark.weights
 

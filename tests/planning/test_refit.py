@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mqtool.planning.allocate import marginal_steps
-from mqtool.planning.make import Allocation, fit_plan, make_plan
 
 from mqtool.errors import PlanError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.planning.fit import KB, feasible_bytes
-from mqtool.planning.refit import plan_options, refit_plan
+from mqtool.planning.fit import KB
+from mqtool.planning.methods.method import Allocation
+from mqtool.planning.plans import fit_plan
+from mqtool.planning.recipe import Recipe
+from mqtool.planning.refit import refit_plan
+from mqtool.planning.schedules import marginal_steps
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 FORMS = [
@@ -31,12 +34,12 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("method", ["uniform", "measured"])
 def test_the_budget_is_kept_and_few_rows_change(folder, method, form):
     sizes = SizeModel(folder, PackOptions())
-    smallest, largest = feasible_bytes(sizes, 10**6)
+    smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     for budget in np.linspace(smallest + 3 * KB, largest - 3 * KB, 4).astype(int):
         plan = made(folder, sizes, method, int(budget))
         other = refit_plan(folder, plan, form)
         assert budget - KB < other.planned_bytes <= budget
-        assert plan_options(other) == replace(form, act_bits=form.input_bits)
+        assert PackOptions.of_plan(other) == replace(form, act_bits=form.input_bits)
         # The forms differ by less than 3 KB; more weights than that would be another plan.
         assert abs(other.weight_bits_as_bytes - plan.weight_bits_as_bytes) < 3 * KB
         widths = {entry.name: (entry.bits, entry.rows_at_lower_bits) for entry in plan.layers}
@@ -49,7 +52,7 @@ def made(folder, sizes, method, budget):
         return make_plan(folder, [], budget, method="uniform")
     harm = {layer.name: 0.1 * (1 + n) for n, layer in enumerate(folder.layers)}
     steps = list(marginal_steps(folder.layers, lambda name, bits: harm[name] * 4.0 ** (4 - bits)))
-    return fit_plan(sizes, Allocation("measured", "nearest", steps, harm, None), budget)
+    return fit_plan(sizes, Recipe(rounding="nearest"), Allocation(steps, harm), budget)
 
 
 def test_the_same_form_is_the_same_plan(folder):

@@ -4,17 +4,17 @@ import soundfile
 
 from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.observe.samples import capture_inputs
-from mqtool.planning.methods.sensitivity import (
+from mqtool.planning.sensitivity import (
     DISTANCE_BITS,
     DISTANCES,
     REDUCTIONS,
     measure_distances,
     measure_reductions,
-    measure_sensitivity,
     output_distances,
 )
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.recordings.clips import Clip
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 
@@ -102,7 +102,7 @@ def test_distances_of_a_model_are_those_of_its_layers_one_by_one(folder, clips):
 
 
 def test_reductions_are_magnitudes_and_come_from_one_pass(folder, clips, monkeypatch):
-    import mqtool.planning.methods.sensitivity as module
+    import mqtool.planning.sensitivity as module
 
     passes = []
     real = module.capture_outputs
@@ -124,16 +124,18 @@ def test_reductions_are_magnitudes_and_come_from_one_pass(folder, clips, monkeyp
         assert reductions["std"][layer] == values.std
 
 
-def test_one_measure_is_the_one_asked_for(folder, clips):
-    assert measure_sensitivity(folder, clips, "std") == measure_reductions(folder, clips)["std"]
+def test_a_plan_holds_the_measure_that_was_asked_for(folder, clips):
+    reductions = measure_reductions(folder, clips)
     distances = measure_distances(folder, clips, "nearest")
-    assert measure_sensitivity(folder, clips, "kl") == distances["kl"]
+    for name, wanted in (("std", reductions["std"]), ("kl", distances["kl"])):
+        plan = make_plan(folder, clips, 30_000, method="myqasr", sensitivity=name)
+        assert {layer.name: layer.sensitivity for layer in plan.layers} == wanted
 
 
 @pytest.mark.slow
 def test_time_is_linear_in_the_number_of_layers(folder, clips, monkeypatch):
     """Every layer is rounded once and multiplied twice, whatever the others are."""
-    import mqtool.planning.methods.sensitivity as module
+    import mqtool.planning.sensitivity as module
 
     rounded = []
     real = module.quantize_weight

@@ -38,7 +38,7 @@ def test_same_codes_as_the_slow_form(columns):
     rng = np.random.default_rng(1)
     weight = rng.normal(0, 1, (9, columns)).astype(np.float32)
     step = np.full(weight.shape, 0.3, np.float32)
-    second = correlated(columns).second[0]
+    second = correlated(columns).gram[0]
     low, high = np.full(9, -8), np.full(9, 7)
     codes = Compensator(second).round(weight, step, low, high)
     slow = optimal_brain_rounding(weight, step, second, -8, 7)
@@ -93,7 +93,7 @@ def test_grouped_convolutions_use_their_own_groups():
     whole = quantize_weight(layer, weight, 4, 0, "compensated", LayerInput(moments))
     for group in range(2):
         rows = slice(5 * group, 5 * group + 5)
-        alone = LayerInput(InputMoments(moments.second[[group]], moments.largest[[group]]))
+        alone = LayerInput(InputMoments(moments.gram[[group]], moments.abs_max[[group]]))
         half = Layer("conv", "conv", "model", "conv.weight", (5, 8, 3))
         expected = quantize_weight(half, weight[rows], 4, 0, "compensated", alone)
         np.testing.assert_array_equal(whole.codes[rows], expected.codes)
@@ -101,7 +101,7 @@ def test_grouped_convolutions_use_their_own_groups():
 
 def test_diagonals_alone_weigh_the_search_for_scales():
     moments = correlated(64)
-    diagonal = InputMoments(moments.diagonal, moments.largest)
+    diagonal = InputMoments(moments.diagonal, moments.abs_max)
     weight = np.random.default_rng(8).standard_t(3, (32, 64)).astype(np.float32)
     plain = quantize_weight(layer_of(32, 64), weight, 3, 0, "grouped").dequantize()
     weighed = quantize_weight(
@@ -120,7 +120,7 @@ def test_layers_of_one_input_share_it_and_a_tied_table_weighs_its_two_uses():
     inputs = layer_inputs(layers, dict.fromkeys(("embed", "q", "k"), moments))
     assert inputs.keys() == {"embed", "q", "k"}, "a table that is only looked up has no moments"
     assert inputs["q"] is inputs["k"]
-    added = inputs["embed"].moments.second[0] - moments.second[0]
+    added = inputs["embed"].moments.gram[0] - moments.gram[0]
     expected = LOOKUP_WEIGHT * moments.diagonal.mean() * np.eye(32)
     np.testing.assert_allclose(added, expected, atol=1e-4)
 

@@ -43,7 +43,7 @@ def test_a_row_of_zeros_stays_zero():
 
 
 def test_groups_by_hand():
-    """One group reaches to 64 above zero, one to -8: group scales -8 and 1, and both fit exactly."""
+    """One group reaches to 64 above zero, one to -8: group scales -8 and 1, both fit exactly."""
     weight = np.concatenate([np.tile([64.0, -40.0], 16), np.tile([-8.0, 5.0], 16)])
     quantized = quantize_weight(layer_of(1, 64), weight[None].astype(np.float32), 4, 0, "grouped")
     assert quantized.group_scales.tolist() == [[-8, 1]]

@@ -10,11 +10,11 @@ import pytest
 from mqruntime.__main__ import main
 from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.recognition import Recognizer
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
-from mqtool.planning.make import make_plan
+from quantizers import make_plan
 from tiny_graph import toy_folder
 
 PCM = np.random.default_rng(1).normal(0, 0.3, 300).astype(np.float32)
@@ -25,7 +25,7 @@ def packed(tmp_path_factory) -> Path:
     top = tmp_path_factory.mktemp("cache")
     folder = ModelFolder.open(toy_folder(top / "model", scale=8))
     pack(folder, make_plan(folder, [], 150 * KB, method="uniform"), top / "packed")
-    package(top / "packed", top / "app.mqz", golden=False)
+    write_package(top / "packed", top / "app.mqz", golden=False)
     return top
 
 

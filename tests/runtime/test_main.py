@@ -14,12 +14,12 @@ import mqruntime
 from fake_ctc import reader_folder, spell
 from mqruntime.__main__ import main
 from mqtool.bundles.keys import make_keys, public_path
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 
 
 @pytest.fixture
 def bundle(tmp_path) -> Path:
-    package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    write_package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
     return tmp_path / "app.mqz"
 
 
@@ -65,7 +65,7 @@ def test_verify(tmp_path, bundle, clip, capsys):
     key = str(public_path(tmp_path / "key.pem"))
     assert main([str(bundle), str(clip), "--verify", key]) == 1
     assert "is not signed" in capsys.readouterr().err
-    package(tmp_path / "model", bundle, private_key=tmp_path / "key.pem")
+    write_package(tmp_path / "model", bundle, private_key=tmp_path / "key.pem")
     assert main([str(bundle), str(clip), "--verify", key]) == 0
 
 

@@ -21,9 +21,9 @@ from mqtool.model.graph_files import save_graph
 from mqtool.model.layers import find_layers
 from mqtool.packing.size import PackOptions, SizeModel, packed_graph
 from mqtool.packing.write import pack
-from mqtool.planning.make import allocate, plan_of
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import encode_weight
+from quantizers import plan_of_widths
 from tiny_graph import toy_graph
 
 PCM = np.random.default_rng(1).normal(0, 0.3, (2, 208)).astype(np.float32)
@@ -317,10 +317,9 @@ def test_peak_memory(bits, opset, tmp_path):
 def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_path):
     folder = ModelFolder.open(exported_tiny_en)
     sizes = SizeModel(folder, PackOptions(grouped=rounding == "grouped"))
-    allocation = allocate(folder, [], method="uniform", rounding=rounding)
     widths = {layer.name: (bits, 0) for layer in folder.layers}
     target = 2 * folder.bytes
-    pack(folder, plan_of(sizes, allocation, widths, target), tmp_path / "packed")
+    pack(folder, plan_of_widths(sizes, widths, target, rounding=rounding), tmp_path / "packed")
     rng = np.random.default_rng(0)
     heard = {"pcm": rng.normal(0, 0.1, (1, 480_000)).astype(np.float32)}
     for role in ("encoder", "decoder"):

@@ -155,7 +155,7 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
         "budget_bytes": trial.budget_bytes,
         "bytes": outcome.bytes,
         "average_bits": outcome.average_bits,
-        "paper_bytes": outcome.weight_bits_as_bytes,
+        "weight_bits_as_bytes": outcome.weight_bits_as_bytes,
         "calibration_seconds": outcome.calibration_seconds,
     }
     for rate in ("wer", "cer", "accuracy"):

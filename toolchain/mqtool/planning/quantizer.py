@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mqtool.choices import CALIBRATIONS, REDUCTIONS, chosen
+from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError
 from mqtool.model.folder import ModelFolder
@@ -158,8 +158,7 @@ class Quantizer:
     def calibrate(self, plan: Plan, calibration: str) -> dict[str, ActivationRange]:
         """Ranges of the inputs of layers; none where the plan stores none. As `pack`."""
         folder, inputs = self._layout_of(plan)
-        choice = chosen("calibration", calibration, CALIBRATIONS)
-        return calibrate(folder, plan, self.clips, choice, inputs, self.context)
+        return calibrate(folder, plan, self.clips, calibration, inputs, self.context)
 
     def write(self, plan: Plan, output: Path, ranges: Mapping[str, ActivationRange]) -> PackReport:
         """Write a packed folder with ranges from `calibrate`. As `pack`."""

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.choices import CALIBRATIONS, chosen
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError
 from mqtool.model.folder import ModelFolder, layer_weight
@@ -65,7 +66,7 @@ def calibrate(
     folder: ModelFolder,
     plan: Plan,
     clips: Sequence[Clip],
-    calibration: Calibration,
+    name: str,
     inputs: Mapping[str, LayerInput] | None = None,
     context: RunContext = QUIET,
 ) -> dict[str, ActivationRange]:
@@ -79,7 +80,7 @@ def calibrate(
         folder: the float model.
         plan: widths and form of the packed model.
         clips: one person's recordings; `none` needs none.
-        calibration: one of `mqtool.choices.CALIBRATIONS`.
+        name: of the calibration (`mqtool.choices.CALIBRATIONS`).
         inputs: as of `mqtool.packing.write.pack`.
         context: threads and progress.
 
@@ -88,13 +89,15 @@ def calibrate(
 
     Raises:
         ClipsError: the calibration needs recordings and there are none.
+        OptionError: there is no such calibration.
     """
+    calibration: Calibration = chosen("calibration", name, CALIBRATIONS)
     specs = _specs(folder, PackOptions.of_plan(plan))
     samples: Mapping[str, InputSample] = {}
     gradients: Mapping[str, Float] = {}
     if specs and calibration.needs_recordings:
         if not clips:
-            raise ClipsError("this calibration needs recordings; give --calib CLIPS")
+            raise ClipsError(f"calibration {name} needs recordings; give --calib CLIPS")
         samples, gradients = _watched(folder, clips, calibration, context)
     advance = context.progress("Choosing ranges", len(specs))
     planned = {entry.name: entry for entry in plan.layers}

@@ -6,16 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtool.model.layers import Layer
-from mqtool.planning.allocate import (
-    algorithm_1,
-    marginal_steps,
-    minmax_steps,
-    minmax_targets,
-    minmax_widths,
-    reversed_algorithm_1,
-    shuffled_steps,
-    uniform_steps,
-)
+from mqtool.planning.methods.minmax import minmax_steps, minmax_targets, minmax_widths
+from mqtool.planning.methods.myqasr import algorithm_1
+from mqtool.planning.methods.reversed import reversed_algorithm_1
+from mqtool.planning.methods.shuffled import shuffled_steps
+from mqtool.planning.methods.uniform import uniform_steps
+from mqtool.planning.schedules import marginal_steps
 from mqtool.quantization.bits import WIDTHS
 
 
