@@ -84,8 +84,13 @@ def activations_option(default: str | None) -> Decorator:
 
 
 def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--split`, `--group` and `--language`, which select rows of a manifest CSV."""
-    for name in ("language", "group", "split"):
+    """Add `--split` and `--group`, which select rows of a manifest CSV, and `--language`."""
+    command = click.option(
+        "--language",
+        help="Spoken language (ISO code): rows that name another are left out, recordings that "
+        "name none are taken as it.",
+    )(command)
+    for name in ("group", "split"):
         help_text = f"Use manifest rows of this {name} only."
         command = click.option(f"--{name}", help=help_text)(command)
     return command

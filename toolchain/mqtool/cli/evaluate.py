@@ -50,8 +50,8 @@ def evaluate(
     """Score a model on recordings with transcripts.
 
     Prints word and character error rates (keyword models: accuracy) in percent with 95 % bootstrap
-    intervals, real-time factor and size. Texts are compared after Whisper's normalization. The
-    language comes from the manifest's column `language`.
+    intervals, real-time factor and size. Texts are compared after Whisper's normalization.
+    Multilingual models are told the language of --language or of the manifest's column `language`.
 
     \b
     Example:

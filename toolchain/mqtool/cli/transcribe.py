@@ -20,7 +20,11 @@ __all__ = ["transcribe"]
 @click.command()
 @model_argument
 @clips_argument
-@click.option("--language", help="Spoken language (ISO code); default: detected.")
+@click.option(
+    "--language",
+    help="Spoken language (ISO code): rows that name another are left out, recordings that name "
+    "none are taken as it. Default: the manifest's, else detected.",
+)
 @threads_option
 @json_option
 def transcribe(
@@ -41,9 +45,9 @@ def transcribe(
 
     rows: list[dict[str, Any]] = []
     with Recognizer.open(model, threads=threads) as recognizer:
-        found = find_clips(clips)
+        found = find_clips(clips, language=language)
         for clip in track(found, "transcribing"):
-            result = recognizer.transcribe(clip.pcm(), language)
+            result = recognizer.transcribe(clip.pcm(), clip.language)
             click.echo(result.text if len(found) == 1 else f"{clip.path}\t{result.text}")
             row: dict[str, Any] = {
                 "path": str(clip.path),
