@@ -17,7 +17,8 @@ from mqtool.model.graph_files import load_graph
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
 from mqtool.planning.make import allocate, plan_of
-from mqtool.recordings.clips import find_clips, read_pcm
+from mqtool.recordings.audio import read_pcm
+from mqtool.recordings.clips import find_clips
 from tiny_graph import toy_folder
 
 RUNTIME = Path(mqruntime.__file__).parent.parent

@@ -10,7 +10,8 @@ import soundfile
 
 from mqtool.errors import AudioError, ClipsError
 from mqtool.recordings import clips_zip
-from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips, pcm_sha256, read_pcm
+from mqtool.recordings.audio import read_pcm
+from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips, pcm_sha256
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def _zipped(folder, archive, compression=zipfile.ZIP_DEFLATED):
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zip_is_heard_as_its_folder_is(tmp_path, tone, compression):
+def test_zip_is_read_as_its_folder_is(tmp_path, tone, compression):
     folder = tmp_path / "clips"
     (folder / "more").mkdir(parents=True)
     soundfile.write(folder / "2.wav", tone, 16000)

@@ -7,33 +7,26 @@ or manifest CSVs (`mqtool.recordings.manifest_csv`).
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from mqtool.errors import AudioError, ClipsError
+from mqtool.recordings.audio import ENDINGS, audio_seconds, read_pcm
 from mqtool.recordings.clips_zip import entry_names, read_entry
 from mqtool.recordings.manifest_csv import read_rows, select_rows
 
 __all__ = [
     "CALIBRATION_LIMIT",
     "PROBE_CLIPS",
-    "SAMPLE_RATE",
     "Clip",
-    "audio_seconds",
     "find_clips",
     "pcm_sha256",
     "probe_clips",
-    "read_pcm",
 ]
 
-SAMPLE_RATE = 16000
 PROBE_CLIPS = 8
-CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are recordings nobody has listened to
-
-_LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"})
-_LOSSY = frozenset({".aac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma"})
+CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are whole recordings, not clips
 
 
 @dataclass(frozen=True)
@@ -119,51 +112,8 @@ def find_clips(
     return clips
 
 
-def read_pcm(path: Path, content: bytes | None = None) -> np.ndarray:
-    """Read any recording that libsndfile or librosa knows: float32 [samples], mono, 16 kHz.
-
-    Channels are averaged; other rates are resampled by soxr (high quality).
-
-    Args:
-        path: the recording.
-        content: its bytes, if it is not a file of its own; `path` then only names it in errors, and
-            librosa is not asked.
-
-    Raises:
-        AudioError: missing, not audio, empty, or with NaN or infinite samples.
-    """
-    samples, rate = _decode(Path(path), content)
-    if not samples.size:
-        raise AudioError(f"{path}: holds no samples; remove it or record it again")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; remove it or record it again")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        import soxr
-
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-        if not mono.size:
-            raise AudioError(f"{path}: holds no samples at 16 kHz; remove it or record it again")
-    return np.ascontiguousarray(mono, np.float32)
-
-
-def audio_seconds(path: Path, content: bytes | None = None) -> float:
-    """Length of a recording, from its header where the format has one; arguments as of `read_pcm`.
-
-    Raises:
-        AudioError: missing or not audio.
-    """
-    import soundfile
-
-    try:
-        return float(soundfile.info(_source(path, content)).duration)
-    except soundfile.LibsndfileError:
-        samples, rate = _decode(Path(path), content)
-        return len(samples) / rate
-
-
 def pcm_sha256(clips: Iterable[Clip]) -> str:
-    """SHA-256 over the decoded samples of all clips, in order: what calibration really heard.
+    """SHA-256 over the decoded samples of all clips, in order: what a model was calibrated on.
 
     Each clip adds its sample count (8 bytes, little endian) and its float32 samples (little
     endian); names and metadata do not count.
@@ -172,7 +122,7 @@ def pcm_sha256(clips: Iterable[Clip]) -> str:
     for clip in clips:
         pcm = clip.pcm()
         digest.update(len(pcm).to_bytes(8, "little"))
-        digest.update(pcm.astype("<f4", copy=False).tobytes())
+        digest.update(pcm.astype("<f4", copy=False).data)
     return digest.hexdigest()
 
 
@@ -218,7 +168,7 @@ def _zipped_clips(archive: Path) -> list[Clip]:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in _LOSSLESS | _LOSSY and not path.name.startswith(".")
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
 def _manifest_clips(
@@ -245,45 +195,3 @@ def _row_clip(folder: Path, row: Mapping[str, str]) -> Clip:
         language=row.get("language") or None,
         fields=dict(row),
     )
-
-
-def _source(path: Path, content: bytes | None) -> str | BytesIO:
-    return str(path) if content is None else BytesIO(content)
-
-
-def _decode(path: Path, content: bytes | None) -> tuple[np.ndarray, int]:
-    """Samples float32 [samples, channels] and rate."""
-    import soundfile
-
-    if content is None and not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    if not (path.stat().st_size if content is None else content):
-        raise AudioError(f"{path}: is an empty file; remove it or record it again")
-    try:
-        samples, rate = soundfile.read(_source(path, content), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        if content is None and path.suffix.lower() not in _LOSSLESS:
-            return _decode_with_librosa(path)
-        reason = error.error_string.removesuffix(".")
-        raise AudioError(
-            f"{path}: is not a readable recording ({reason}); remove it or convert it again"
-        ) from None
-    return samples, int(rate)
-
-
-def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int]:
-    """Formats libsndfile lacks (AAC, WMA, ...), by whatever decoder audioread finds, if any."""
-    import warnings
-
-    import librosa
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # librosa announces its fallback
-            samples, rate = librosa.load(str(path), sr=None, mono=False)
-    except Exception as error:  # audioread's decoders share no base class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise AudioError(
-            f"{path}: is not a readable recording ({reason}); convert it to WAV or FLAC"
-        ) from None
-    return np.atleast_2d(samples).T, int(rate)
