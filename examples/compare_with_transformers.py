@@ -17,7 +17,8 @@ from transformers import GenerationConfig, WhisperFeatureExtractor
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.recognition import Recognizer
 from mqtool.exporters.sources.find import load_model
-from mqtool.recordings.clips import SAMPLE_RATE, find_clips
+from mqtool.recordings.audio import SAMPLE_RATE
+from mqtool.recordings.clips import find_clips
 
 
 def generation_config(settings: WhisperSettings) -> GenerationConfig:

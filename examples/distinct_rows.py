@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from mqtool.recordings.clips import read_pcm
+from mqtool.recordings.audio import read_pcm
 
 
 def main() -> None:

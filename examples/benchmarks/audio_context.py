@@ -24,7 +24,8 @@ from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
 from mqtool.evaluation.bootstrap import interval, paired_interval
 from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
-from mqtool.recordings.clips import SAMPLE_RATE, Clip, find_clips
+from mqtool.recordings.audio import SAMPLE_RATE
+from mqtool.recordings.clips import Clip, find_clips
 
 WHOLE = "whole window"
 

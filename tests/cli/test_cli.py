@@ -41,7 +41,7 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 
 
 HEAVY = (
-    "numpy onnx onnx_ir onnxruntime torch transformers librosa soundfile jiwer rich "
+    "numpy onnx onnx_ir onnxruntime torch transformers av soundfile soxr jiwer rich "
     "matplotlib jinja2"
 )
 

@@ -2,16 +2,16 @@
 
 import pytest
 
-from mqtool.experiments import experiment
-from mqtool.planning import quantizer
 from mqtool.errors import BudgetError
 from mqtool.evaluation.score import evaluate_model
+from mqtool.experiments import experiment
 from mqtool.experiments.cache import Cache
 from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import find_groups
 from mqtool.experiments.trials import Trial, budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
+from mqtool.planning import quantizer
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.recipe import Recipe
 from quantizers import make_plan

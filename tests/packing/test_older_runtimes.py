@@ -16,7 +16,8 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import load_graph
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
-from mqtool.recordings.clips import find_clips, read_pcm
+from mqtool.recordings.audio import read_pcm
+from mqtool.recordings.clips import find_clips
 from quantizers import plan_of_widths
 from tiny_graph import toy_folder
 

@@ -10,7 +10,8 @@ import soundfile
 
 from mqtool.errors import AudioError, ClipsError
 from mqtool.recordings import clips_zip
-from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips, pcm_sha256, read_pcm
+from mqtool.recordings.audio import read_pcm
+from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips, pcm_sha256
 
 
 @pytest.fixture
@@ -139,10 +140,32 @@ def test_a_selection_of_nothing_names_what_there_is(tmp_path, tone):
         find_clips([manifest], split="test")
     with pytest.raises(ClipsError, match="no row with group 'M'; there is 'F'"):
         find_clips([manifest], split="dev", group="M")
-    with pytest.raises(ClipsError, match="no row with language 'en'; there is ''"):
-        find_clips([manifest], language="en")
     with pytest.raises(ClipsError, match="--split can select rows of a manifest CSV only"):
         find_clips([tmp_path], split="dev")
+
+
+def test_a_language_leaves_out_rows_that_name_another(tmp_path, tone):
+    soundfile.write(tmp_path / "a.wav", tone, 16000)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,language,speaker\na.wav,fr,1\na.wav,,2\na.wav,it,3\na.wav,fr,4\n")
+    clips = find_clips([manifest], language="fr")
+    assert [clip.speaker for clip in clips] == ["1", "2", "4"]
+    assert [(clip.language, clip.fields["language"]) for clip in clips] == [("fr", "fr")] * 3
+    assert [clip.language for clip in find_clips([manifest])] == ["fr", None, "it", "fr"]
+    manifest.write_text("path,language\na.wav,fr\na.wav,it\na.wav,fr\n")
+    with pytest.raises(ClipsError, match=r"csv: no row with language 'en'; there is 'fr', 'it'$"):
+        find_clips([manifest], language="en")
+    manifest.write_text("path\na.wav\n")
+    assert [clip.language for clip in find_clips([manifest], language="en")] == ["en"]
+
+
+def test_a_language_is_taken_for_what_names_none(tmp_path, tone):
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "a.wav", tone, 16000)
+    archive = _zipped(tmp_path / "clips", tmp_path / "clips.zip")
+    sources = [tmp_path / "clips", archive, tmp_path / "clips" / "a.wav"]
+    assert [clip.language for clip in find_clips(sources)] == [None] * 3
+    assert [clip.language for clip in find_clips(sources, language="fr")] == ["fr"] * 3
 
 
 def test_missing_and_empty_sources_are_refused(tmp_path):
@@ -192,7 +215,7 @@ def _zipped(folder, archive, compression=zipfile.ZIP_DEFLATED):
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zip_is_heard_as_its_folder_is(tmp_path, tone, compression):
+def test_zip_is_read_as_its_folder_is(tmp_path, tone, compression):
     folder = tmp_path / "clips"
     (folder / "more").mkdir(parents=True)
     soundfile.write(folder / "2.wav", tone, 16000)

@@ -189,7 +189,9 @@ def transcribe(
         clips = test_clips(recordings, split=split, group=group, language=language)
         advance = progress("Transcribing", len(clips))
         for clip in clips:
-            result = recognizer.transcribe(clip.pcm(), clip.language, options=options)
+            # A manifest's language is not for a model that cannot be told; a caller's is an error.
+            told = clip.language if recognizer.task.languages else language
+            result = recognizer.transcribe(clip.pcm(), told, options=options)
             yield Transcript(clip.path, result, len(clips))
             advance()
 

@@ -1,41 +1,32 @@
 """Recordings: what a user points at, as 16 kHz mono float32, one clip in memory at a time.
 
 CLIPS is a folder (searched recursively, files sorted by path), a zip file (likewise), audio files,
-or manifest CSVs. A manifest is UTF-8 CSV with a header; `path` is required and relative to the CSV,
-the others are optional: `split`, `group`, `transcript`, `speaker`, `language`; any more are kept in
-`fields`.
+or manifest CSVs (`mqtool.recordings.manifest_csv`).
 """
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from mqtool.errors import AudioError, ClipsError
+from mqtool.recordings.audio import ENDINGS, audio_seconds, read_pcm
 from mqtool.recordings.clips_zip import entry_names, read_entry
+from mqtool.recordings.manifest_csv import read_rows, select_rows
 
 __all__ = [
     "CALIBRATION_LIMIT",
     "PROBE_CLIPS",
-    "SAMPLE_RATE",
     "Clip",
-    "audio_seconds",
     "find_clips",
     "pcm_sha256",
     "probe_clips",
-    "read_pcm",
 ]
 
-SAMPLE_RATE = 16000
 PROBE_CLIPS = 8
-CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are recordings nobody has listened to
-
-_LOSSLESS = frozenset({".wav", ".flac", ".aif", ".aiff", ".au", ".caf", ".rf64", ".w64"})
-_LOSSY = frozenset({".aac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma"})
+CALIBRATION_LIMIT = 600.0  # seconds a clip; longer ones are whole recordings, not clips
 
 
 @dataclass(frozen=True)
@@ -46,8 +37,8 @@ class Clip:
         path: the audio file; of one in a zip file, its name there after the zip's path.
         transcript: what is said, None if the manifest does not tell.
         group: whatever the clips are grouped by (gender, language, speaker).
-        language: ISO code.
-        fields: the manifest's row; empty without a manifest.
+        language: ISO code of what is spoken, None if neither the manifest nor the caller tells.
+        fields: the manifest's row, with the caller's `language`; empty without a manifest.
         archive: the zip file that holds the recording; None for a file of its own.
     """
 
@@ -94,9 +85,10 @@ def find_clips(
 
     Args:
         sources: folders, zip files, audio files and manifest CSVs, in this order.
-        split: select manifest rows; so do `group` and `language`. Only for manifests.
+        split: value of this column of manifest rows; the sources must be manifests.
         group: see `split`.
-        language: see `split`.
+        language: ISO code of what is spoken. Manifest rows that name another are left out; every
+            other recording is taken as this one.
         longest: seconds; refuse longer clips now (calibration: `CALIBRATION_LIMIT`).
 
     Raises:
@@ -104,14 +96,9 @@ def find_clips(
         AudioError: a clip is longer than `longest`, or its header cannot be read (only checked
             with `longest`).
     """
-    wanted = {
-        name: value
-        for name, value in (("split", split), ("group", group), ("language", language))
-        if value is not None
-    }
     clips: list[Clip] = []
     for source in sources:
-        clips += _clips_of(Path(source), wanted)
+        clips += _clips_of(Path(source), split, group, language)
     if not clips:
         raise ClipsError("no clips given; name a folder, audio files or a manifest CSV")
     if longest is not None:
@@ -125,51 +112,8 @@ def find_clips(
     return clips
 
 
-def read_pcm(path: Path, content: bytes | None = None) -> np.ndarray:
-    """Read any recording that libsndfile or librosa knows: float32 [samples], mono, 16 kHz.
-
-    Channels are averaged; other rates are resampled by soxr (high quality).
-
-    Args:
-        path: the recording.
-        content: its bytes, if it is not a file of its own; `path` then only names it in errors, and
-            librosa is not asked.
-
-    Raises:
-        AudioError: missing, not audio, empty, or with NaN or infinite samples.
-    """
-    samples, rate = _decode(Path(path), content)
-    if not samples.size:
-        raise AudioError(f"{path}: holds no samples; remove it or record it again")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; remove it or record it again")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        import soxr
-
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-        if not mono.size:
-            raise AudioError(f"{path}: holds no samples at 16 kHz; remove it or record it again")
-    return np.ascontiguousarray(mono, np.float32)
-
-
-def audio_seconds(path: Path, content: bytes | None = None) -> float:
-    """Length of a recording, from its header where the format has one; arguments as of `read_pcm`.
-
-    Raises:
-        AudioError: missing or not audio.
-    """
-    import soundfile
-
-    try:
-        return float(soundfile.info(_source(path, content)).duration)
-    except soundfile.LibsndfileError:
-        samples, rate = _decode(Path(path), content)
-        return len(samples) / rate
-
-
 def pcm_sha256(clips: Iterable[Clip]) -> str:
-    """SHA-256 over the decoded samples of all clips, in order: what calibration really heard.
+    """SHA-256 over the decoded samples of all clips, in order: what a model was calibrated on.
 
     Each clip adds its sample count (8 bytes, little endian) and its float32 samples (little
     endian); names and metadata do not count.
@@ -178,7 +122,7 @@ def pcm_sha256(clips: Iterable[Clip]) -> str:
     for clip in clips:
         pcm = clip.pcm()
         digest.update(len(pcm).to_bytes(8, "little"))
-        digest.update(pcm.astype("<f4", copy=False).tobytes())
+        digest.update(pcm.astype("<f4", copy=False).data)
     return digest.hexdigest()
 
 
@@ -187,12 +131,19 @@ def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
     return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
 
 
-def _clips_of(source: Path, wanted: Mapping[str, str]) -> list[Clip]:
+def _clips_of(
+    source: Path, split: str | None, group: str | None, language: str | None
+) -> list[Clip]:
     if source.suffix.lower() == ".csv" and source.is_file():
-        return _manifest_clips(source, wanted)
-    if wanted:
-        options = " ".join(f"--{name}" for name in wanted)
-        raise ClipsError(f"{source}: {options} can select rows of a manifest CSV only")
+        return _manifest_clips(source, split, group, language)
+    given = [name for name, value in (("--split", split), ("--group", group)) if value is not None]
+    if given:
+        raise ClipsError(f"{source}: {' '.join(given)} can select rows of a manifest CSV only")
+    return [replace(clip, language=language) for clip in _unlisted_clips(source)]
+
+
+def _unlisted_clips(source: Path) -> list[Clip]:
+    """Clips that no manifest tells about: of a folder, a zip file, or one audio file."""
     if source.is_dir():
         paths = sorted(path for path in source.rglob("*") if _is_audio(path))
         if not paths:
@@ -217,18 +168,13 @@ def _zipped_clips(archive: Path) -> list[Clip]:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in _LOSSLESS | _LOSSY and not path.name.startswith(".")
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
-def _manifest_clips(manifest: Path, wanted: Mapping[str, str]) -> list[Clip]:
-    rows = _rows(manifest)
-    for name, value in wanted.items():
-        existing = sorted({row.get(name) or "" for row in rows})
-        rows = [row for row in rows if row.get(name) == value]
-        if not rows:
-            raise ClipsError(
-                f"{manifest}: no row with {name} {value!r}; there is {_some(existing)}"
-            )
+def _manifest_clips(
+    manifest: Path, split: str | None, group: str | None, language: str | None
+) -> list[Clip]:
+    rows = select_rows(manifest, read_rows(manifest), split=split, group=group, language=language)
     clips = [_row_clip(manifest.parent, row) for row in rows]
     missing = [clip.path for clip in clips if not clip.path.is_file()]
     if missing:
@@ -237,24 +183,6 @@ def _manifest_clips(manifest: Path, wanted: Mapping[str, str]) -> list[Clip]:
             f"the first is {missing[0]}; paths are relative to the CSV"
         )
     return clips
-
-
-def _rows(manifest: Path) -> list[dict[str, str]]:
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClipsError(f"{manifest}: not a readable UTF-8 CSV ({error})") from None
-    if "path" not in columns:
-        raise ClipsError(f"{manifest}: no column 'path'; there is {_some(columns)}")
-    if not rows:
-        raise ClipsError(f"{manifest}: has a header but no rows")
-    for number, row in enumerate(rows, start=2):
-        if not row["path"] or None in row or None in row.values():
-            raise ClipsError(f"{manifest}: row {number} has no path or not {len(columns)} fields")
-    return rows
 
 
 def _row_clip(folder: Path, row: Mapping[str, str]) -> Clip:
@@ -267,50 +195,3 @@ def _row_clip(folder: Path, row: Mapping[str, str]) -> Clip:
         language=row.get("language") or None,
         fields=dict(row),
     )
-
-
-def _some(values: Sequence[str], limit: int = 12) -> str:
-    shown = ", ".join(repr(value) for value in values[:limit])
-    return f"{shown}, ..." if len(values) > limit else shown or "none"
-
-
-def _source(path: Path, content: bytes | None) -> str | BytesIO:
-    return str(path) if content is None else BytesIO(content)
-
-
-def _decode(path: Path, content: bytes | None) -> tuple[np.ndarray, int]:
-    """Samples float32 [samples, channels] and rate."""
-    import soundfile
-
-    if content is None and not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    if not (path.stat().st_size if content is None else content):
-        raise AudioError(f"{path}: is an empty file; remove it or record it again")
-    try:
-        samples, rate = soundfile.read(_source(path, content), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        if content is None and path.suffix.lower() not in _LOSSLESS:
-            return _decode_with_librosa(path)
-        reason = error.error_string.removesuffix(".")
-        raise AudioError(
-            f"{path}: is not a readable recording ({reason}); remove it or convert it again"
-        ) from None
-    return samples, int(rate)
-
-
-def _decode_with_librosa(path: Path) -> tuple[np.ndarray, int]:
-    """Formats libsndfile lacks (AAC, WMA, ...), by whatever decoder audioread finds, if any."""
-    import warnings
-
-    import librosa
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # librosa announces its fallback
-            samples, rate = librosa.load(str(path), sr=None, mono=False)
-    except Exception as error:  # audioread's decoders share no base class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise AudioError(
-            f"{path}: is not a readable recording ({reason}); convert it to WAV or FLAC"
-        ) from None
-    return np.atleast_2d(samples).T, int(rate)
