@@ -258,13 +258,13 @@ def _transcribed(
     texts = []
     with Recognizer.open(reference, threads=context.threads) as recognizer:
         for clip in clips:
-            texts.append(recognizer.transcribe(clip.pcm(), clip.language).text)
+            texts.append(recognizer.transcribe(clip.pcm(), _told(recognizer, clip)).text)
             advance()
     advance = context.progress("Running the packed model", len(clips))
     results = []
     with Recognizer.open(packed, threads=context.threads) as recognizer:
         for clip in clips:
-            results.append(recognizer.transcribe(clip.pcm(), clip.language))
+            results.append(recognizer.transcribe(clip.pcm(), _told(recognizer, clip)))
             advance()
     return [
         ValidatedClip(clip.path, clip.language or result.language, text, result.text)
@@ -283,7 +283,7 @@ def _transcribed_without_optimizer(
     ):
         for clip, found in zip(clips, before, strict=True):
             pcm = clip.pcm()
-            result = plain.transcribe(pcm, clip.language)
+            result = plain.transcribe(pcm, _told(plain, clip))
             logits = _logits(optimized, pcm, result)
             difference = float(np.abs(_logits(plain, pcm, result) - logits).mean())
             relative = difference / max(float(np.ptp(logits)), 1e-30)
@@ -292,6 +292,11 @@ def _transcribed_without_optimizer(
             )
             advance()
     return completed
+
+
+def _told(recognizer: Recognizer, clip: Clip) -> str | None:
+    """The clip's language, for models that can be told."""
+    return clip.language if recognizer.task.languages else None
 
 
 def _logits(recognizer: Recognizer, pcm: np.ndarray, result: Result) -> np.ndarray:
