@@ -57,7 +57,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _test_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mqruntime selftest",
-        description="Compare what a bundle's model hears here with what it should hear.",
+        description="Compare what a bundle's model recognizes here with what it should.",
     )
     parser.add_argument("model", type=Path, help=".mqz file")
     _add_common(parser)
@@ -112,12 +112,12 @@ def _selftest(arguments: argparse.Namespace) -> int:
             failed += not check.passed
             print(
                 f"{'ok    ' if check.passed else 'FAILED'} {check.expected.pcm}: "
-                f"{check.heard.text!r}, outputs off by {check.worst:.3f} tolerances"
+                f"{check.found.text!r}, outputs off by {check.worst:.3f} tolerances"
             )
             if not check.passed:
                 print(f"       should be: {check.expected.text!r}")
     if failed:
-        message = "does not hear here what it heard where it was made; do not rely on it"
+        message = "does not recognize here what it did where it was made; do not rely on it"
         print(f"Error: {arguments.model}: {message}", file=sys.stderr)
     return int(failed > 0)
 

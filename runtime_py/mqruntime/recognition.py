@@ -199,7 +199,7 @@ class Recognizer:
         Args:
             pcm: as of `transcribe`.
             threshold: least probability.
-            window: seconds the model hears at once.
+            window: seconds the model gets at once.
             hop: seconds from one window to the next.
             ignored: labels that mean that no keyword was said.
             cancel: as of `transcribe`.

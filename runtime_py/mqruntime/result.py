@@ -28,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Result:
-    """What was heard.
+    """What was recognized.
 
     Attributes:
         text: the transcript, or the keyword.

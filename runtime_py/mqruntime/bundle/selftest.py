@@ -18,7 +18,15 @@ from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import BundleError
 from mqruntime.result import Result
 
-__all__ = ["Checked", "Golden", "GoldenClip", "OutputFigures", "hear", "read_golden", "selftest"]
+__all__ = [
+    "Checked",
+    "Golden",
+    "GoldenClip",
+    "OutputFigures",
+    "read_golden",
+    "recognized",
+    "selftest",
+]
 
 GOLDEN_FORMAT = 1
 TOLERANCE = 0.02
@@ -48,7 +56,7 @@ class OutputFigures:
 
 @dataclass(frozen=True)
 class GoldenClip:
-    """A clip and what was heard."""
+    """A clip and what the model made of it."""
 
     pcm: str
     language: str | None
@@ -72,21 +80,21 @@ class Golden:
 
 @dataclass(frozen=True)
 class Checked:
-    """A clip as it should be and as it was heard here.
+    """A clip as it should be recognized and as it was here.
 
     Attributes:
         worst: the output figure that is farthest off, in tolerances: above 1 is too far.
     """
 
     expected: GoldenClip
-    heard: GoldenClip
+    found: GoldenClip
     worst: float = field(default=0.0)
 
     @property
     def passed(self) -> bool:
         """Whether tokens and text are equal and all figures within the tolerance."""
         same = (self.expected.tokens, self.expected.text, self.expected.language)
-        return same == (self.heard.tokens, self.heard.text, self.heard.language) and self.worst <= 1
+        return same == (self.found.tokens, self.found.text, self.found.language) and self.worst <= 1
 
 
 def selftest(bundle: Bundle, recognizer: Tested) -> Iterator[Checked]:
@@ -103,8 +111,8 @@ def selftest(bundle: Bundle, recognizer: Tested) -> Iterator[Checked]:
     for clip in golden.clips:
         pcm, rate = audio.parse(bytes(bundle.read(clip.pcm)), f"{bundle.path}/{clip.pcm}")
         pcm = audio.resample(pcm[:, 0], rate, recognizer.manifest.sample_rate)
-        heard = hear(recognizer, pcm, clip.pcm)
-        yield Checked(clip, heard, _worst(clip, heard) / golden.tolerance)
+        found = recognized(recognizer, pcm, clip.pcm)
+        yield Checked(clip, found, _worst(clip, found) / golden.tolerance)
 
 
 def read_golden(bundle: Bundle) -> Golden:
@@ -125,7 +133,7 @@ def read_golden(bundle: Bundle) -> Golden:
     return golden
 
 
-def hear(recognizer: Tested, pcm: np.ndarray, name: str) -> GoldenClip:
+def recognized(recognizer: Tested, pcm: np.ndarray, name: str) -> GoldenClip:
     """What a model makes of PCM [samples]: text, and figures of the first graph's outputs."""
     outputs = recognizer.first_outputs(pcm)
     result = recognizer.transcribe(pcm)
@@ -140,14 +148,14 @@ def _figures(values: np.ndarray) -> OutputFigures:
     return OutputFigures(float(f"{mean:.4e}"), float(f"{mean_abs:.4e}"))
 
 
-def _worst(expected: GoldenClip, heard: GoldenClip) -> float:
+def _worst(expected: GoldenClip, found: GoldenClip) -> float:
     """The largest difference of a figure, relative to `mean_abs`."""
-    if expected.outputs.keys() != heard.outputs.keys():
+    if expected.outputs.keys() != found.outputs.keys():
         return float("inf")
     worst = 0.0
     for name, figures in expected.outputs.items():
         scale = max(abs(figures.mean_abs), 1e-30)
-        found = heard.outputs[name]
+        found = found.outputs[name]
         worst = max(worst, abs(found.mean - figures.mean) / scale)
         worst = max(worst, abs(found.mean_abs - figures.mean_abs) / scale)
     return worst

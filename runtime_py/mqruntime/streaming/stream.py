@@ -36,7 +36,7 @@ class Stream:
 
     Speech is told from silence by loudness (`mqruntime.streaming.energy_vad`). While somebody
     speaks, the utterance so far is recognized again whenever `partial_seconds` more of it were
-    heard, and once when it has ended. Memory holds one utterance.
+    fed, and once when it has ended. Memory holds one utterance.
 
     Args:
         recognizer: what recognizes; a `Recognizer`.

@@ -1,4 +1,4 @@
-"""One label for a whole recording, or labels wherever they are heard in one."""
+"""One label for a whole recording, or labels wherever they are said in one."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator

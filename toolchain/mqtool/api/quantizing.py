@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mqtool.api.forms import changed_form, implied_activations, recipe_of
 from mqtool.api.measuring import validate
+from mqtool.api.options import changed_options, implied_activations, recipe_of
 from mqtool.api.recordings import PathLike, Recordings, calibration_clips
 from mqtool.api.results import PackedModel, Sizes
 from mqtool.context import Progress, RunContext, no_progress
@@ -219,7 +219,7 @@ def pack(
         split: as of `plan`.
         group: likewise.
         language: likewise.
-        activations: another form than the plan's: a few rows then change their width so that the
+        activations: others than the plan's: a few rows then change their width so that the
             budget holds, and the result's `plan` is another one. None for the plan's, or for
             static where an option is given that only static activations have.
         act_bits: width of static activations, as of `plan`.
@@ -246,8 +246,8 @@ def pack(
     )
     if calibration is not None:
         Recipe(calibration=calibration)
-    form = changed_form(asked, activations, act_bits, twin_ranges, calibration)
-    used = refit_plan(folder, asked, form)
+    options = changed_options(asked, activations, act_bits, twin_ranges, calibration)
+    used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
     report = quantizer.pack(used, Path(output), calibration=calibration or "cosine")

@@ -53,7 +53,7 @@ def write_golden(
             listed[name] = target / name
             short = np.clip(audio.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
             soundfile.write(listed[name], short, rate, subtype="PCM_16")
-            expected.append(selftest.hear(recognizer, audio.load(listed[name], rate), name))
+            expected.append(selftest.recognized(recognizer, audio.load(listed[name], rate), name))
             advance()
     golden = selftest.Golden(expected)
     next(iter(listed.values())).write_bytes(canonical_json(golden.to_json()))

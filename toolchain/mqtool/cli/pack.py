@@ -39,7 +39,7 @@ __all__ = ["pack"]
 @click.option(
     "--used-plan",
     type=click.Path(path_type=Path),
-    help="Write the plan that was packed: another one if the form was changed here.",
+    help="Write the plan that was packed: another one if options were changed here.",
 )
 @threads_option
 @json_option
@@ -78,5 +78,5 @@ def pack(
         f"{packed.plan.activations} activations"
     )
     if packed.plan != plan and used_plan is None:
-        click.echo(f"widths differ from {plan_path}, made for another form; see --used-plan")
+        click.echo(f"widths differ from {plan_path}, made for other options; see --used-plan")
     write_json(json_path, packed.to_json())

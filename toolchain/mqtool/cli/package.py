@@ -45,8 +45,8 @@ def package(
 ) -> None:
     """Make one file of a model folder, which devices can check and run.
 
-    The file is an uncompressed zip with a manifest, hashes of everything, and what the model hears
-    in two short clips, so that every device can test itself.
+    The file is an uncompressed zip with a manifest, hashes of everything, and what the model
+    makes of two short clips, so that every device can test itself.
 
     \b
     Example:

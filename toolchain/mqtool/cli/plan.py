@@ -119,7 +119,7 @@ def plan(
       mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
       mqtool plan model/ --dry-run
     """
-    form: dict[str, Any] = {
+    options_of_size: dict[str, Any] = {
         "method": method,
         "rounding": rounding,
         "activations": activations,
@@ -128,7 +128,7 @@ def plan(
         "opset": int(opset_floor),
     }
     if dry_run:
-        sizes = mqtool.sizes(model, **form)
+        sizes = mqtool.sizes(model, **options_of_size)
         _print_sizes(model, sizes, budget_kb)
         write_json(json_path, sizes.to_json())
         return
@@ -145,7 +145,7 @@ def plan(
             output=output,
             minmax=(min_bits, max_bits),
             progress=progress,
-            **form,
+            **options_of_size,
             **options,
         )
     click.echo(

@@ -52,7 +52,7 @@ class Check:
 
 @dataclass(frozen=True)
 class ValidatedClip:
-    """A clip as three models heard it.
+    """A clip as three models transcribed it.
 
     Attributes:
         path: the recording.
@@ -144,7 +144,7 @@ def validate_folder(
     Raises:
         ModelError: the folders are swapped or unrelated, or one cannot be opened.
         PlanError: the plan is malformed or for another model.
-        ClipsError: the float model hears no words in the clips.
+        ClipsError: the float model finds no words in the clips.
         AudioError: a clip cannot be read.
     """
     manifest = _check_related(packed, reference)
@@ -155,28 +155,30 @@ def validate_folder(
     checks.append(_layers_check(packed, manifest, folder))
     if plan is not None:
         checks += _plan_checks(packed, manifest, folder, plan)
-    heard = _transcribed(packed, reference, clips, context)
+    transcribed = _transcribed(packed, reference, clips, context)
     keywords = task_of(manifest).classifies
     unit = "keywords" if keywords else "words"
     asked = f"at most {max_word_difference:g} % of {unit} unlike the float model's"
-    wer = _error_rate(heard, [clip.packed_text for clip in heard], keywords)
+    wer = _error_rate(transcribed, [clip.packed_text for clip in transcribed], keywords)
     checks.append(
         Check("transcripts", wer <= max_word_difference, f"{wer:.1f} % of {unit} unlike", asked)
     )
     if (
         wer > max_word_difference
     ):  # a model that is lost repeats itself without end: nothing to learn from it
-        return Validation(checks, heard, size, budget, wer, None, None)
-    heard = _transcribed_without_optimizer(packed, clips, heard, context)
-    plain_wer = _error_rate(heard, [clip.unoptimized_text or "" for clip in heard], keywords)
-    equal = sum(clip.packed_text == clip.unoptimized_text for clip in heard)
-    found = f"{plain_wer:.1f} % of {unit} unlike; {equal} of {len(heard)} as with it"
+        return Validation(checks, transcribed, size, budget, wer, None, None)
+    transcribed = _transcribed_without_optimizer(packed, clips, transcribed, context)
+    plain_wer = _error_rate(
+        transcribed, [clip.unoptimized_text or "" for clip in transcribed], keywords
+    )
+    equal = sum(clip.packed_text == clip.unoptimized_text for clip in transcribed)
+    found = f"{plain_wer:.1f} % of {unit} unlike; {equal} of {len(transcribed)} as with it"
     checks.append(
         Check("transcripts without optimizer", plain_wer <= max_word_difference, found, asked)
     )
-    difference = max(clip.logits_difference or 0.0 for clip in heard)
+    difference = max(clip.logits_difference or 0.0 for clip in transcribed)
     checks.append(_logits_check(difference, manifest))
-    return Validation(checks, heard, size, budget, wer, plain_wer, difference)
+    return Validation(checks, transcribed, size, budget, wer, plain_wer, difference)
 
 
 def _logits_check(difference: float, manifest: Manifest) -> Check:
@@ -306,16 +308,18 @@ def _logits(recognizer: Recognizer, pcm: np.ndarray, result: Result) -> np.ndarr
     )
 
 
-def _error_rate(heard: Sequence[ValidatedClip], texts: Sequence[str], keywords: bool) -> float:
+def _error_rate(
+    transcribed: Sequence[ValidatedClip], texts: Sequence[str], keywords: bool
+) -> float:
     """Percent of words (of keywords, as a whole) that are not the float model's."""
     if keywords:
-        wrong = sum(clip.float_text != text for clip, text in zip(heard, texts, strict=True))
-        return 100 * wrong / len(heard)
+        wrong = sum(clip.float_text != text for clip, text in zip(transcribed, texts, strict=True))
+        return 100 * wrong / len(transcribed)
     counted = []
-    for clip, text in zip(heard, texts, strict=True):
+    for clip, text in zip(transcribed, texts, strict=True):
         normalize = text_normalizer(clip.language)
         counted.append(count_errors(normalize(clip.float_text), normalize(text)))
     words = sum(errors.words for errors in counted)
     if not words:
-        raise ClipsError("the float model hears no words in these clips; give clips with speech")
+        raise ClipsError("the float model finds no words in these clips; give clips with speech")
     return 100 * sum(errors.word_errors for errors in counted) / words

@@ -8,7 +8,7 @@ One JSON file an entry, `{first 32 hex digits of the SHA-256 of the key}.json`:
     sha256   of the value as canonical JSON; an entry that does not match it is computed again
 
 An entry appears whole or not at all, so work that is interrupted goes on where it stopped. No
-recordings and no file names are stored, but the texts that models heard in test clips are.
+recordings and no file names are stored, but the models' transcripts of test clips are.
 """
 
 import hashlib

@@ -32,7 +32,7 @@ class ClipSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of what is heard and said: samples, languages and transcripts, in order."""
+        """Identity of the recordings and what is said: samples, languages and transcripts, in order."""
         said = [[clip.language, clip.transcript] for clip in self.clips]
         return fingerprint([self.digests, said])
 
@@ -112,16 +112,16 @@ def check_disjoint(calib: Sequence[ClipSet], test: Sequence[ClipSet]) -> None:
     Raises:
         ClipsError: naming the first one.
     """
-    heard = {
+    known = {
         digest: clip
         for group in calib
         for digest, clip in zip(group.digests, group.clips, strict=True)
     }
     for group in test:
         for digest, clip in zip(group.digests, group.clips, strict=True):
-            if digest in heard:
+            if digest in known:
                 raise ClipsError(
-                    f"{clip.path}: is the same recording as {heard[digest].path}, which is used "
+                    f"{clip.path}: is the same recording as {known[digest].path}, which is used "
                     f"for calibration; take it out of one of the splits"
                 )
 

@@ -231,13 +231,13 @@ class _Matrix:
 
         tested = max(self.groups, key=gain)
         other = next(name for name in self.groups if name != tested)
-        heard = {
+        shown = {
             "float": self.reference[tested],
             f"calibrated on {tested}": self.cells[tested, tested],
             f"calibrated on {other}": self.cells[other, tested],
             "uniform": self.uniform[tested],
         }
-        return transcripts(heard, self.metric)
+        return transcripts(shown, self.metric)
 
 
 def _mean_of_others(others: Mapping[str, Sequence[Outcome]], metric: Metric) -> Mean:

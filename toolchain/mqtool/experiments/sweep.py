@@ -300,11 +300,11 @@ class _Results:
             if (value < 50) == self.metric.lower_is_better:
                 budget = candidate
                 break
-        heard = {"float": self.reference[name]}
+        texts = {"float": self.reference[name]}
         others = [one for one in recipes if one != favourite]
         shown = [kind for kind in self.kinds if kind[0] in (favourite, *others[:1])]
         for recipe, on in sorted(shown, key=lambda kind: (kind[0] != favourite, kind[1] != name)):
             label = recipe_title(recipe) + ("" if on is None else f", calibrated on {on}")
-            if len(heard) < 4:
-                heard[f"{label}, {megabytes(budget)}"] = self.found[(recipe, on), budget, name]
-        return transcripts(heard, self.metric)
+            if len(texts) < 4:
+                texts[f"{label}, {megabytes(budget)}"] = self.found[(recipe, on), budget, name]
+        return transcripts(texts, self.metric)

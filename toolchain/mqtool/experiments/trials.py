@@ -85,12 +85,12 @@ class TrialModel:
         widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
         depends_on: list[Any] = [plan.rounding, asdict(recipe.options)]
         clips = self.trial.calibrated_on
-        heard = None if clips is None else clips.sha256
+        calibrated_on = None if clips is None else clips.sha256
         if recipe.options.has_ranges:
             needs_recordings = recipe.range_choice.needs_recordings
-            depends_on += [recipe.calibration, heard if needs_recordings else None]
+            depends_on += [recipe.calibration, calibrated_on if needs_recordings else None]
         if is_compensating(recipe.effective_rounding):
-            depends_on += [heard]
+            depends_on += [calibrated_on]
         return fingerprint([widths, depends_on])
 
 

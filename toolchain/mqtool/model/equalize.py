@@ -6,7 +6,7 @@ One scale for a whole activation is wasted on a tensor in which a few channels a
 larger than the others; whisper-base has several. Moving part of their range into the weights is
 the idea of Xiao et al., "SmoothQuant" (2023), section 4. Here only channels that stand out move:
 one that is small on the recordings must not be made large, or it sets the range of the whole
-tensor as soon as it hears something new.
+tensor as soon as its input is something new.
 
 Where x comes out of a layer norm that only these Linears read, the division goes into the norm's
 scale and bias and costs nothing; else it is a multiplication by 1 / s in front of them.

@@ -5,7 +5,7 @@
 
 The table of a large vocabulary is used for the words of one person: on recordings in five
 languages 1,024 of whisper-base's 51,865 rows hold 97 % of the probability, and an error in these
-is heard most. Rows are put in the order of their probability; the first `FREQUENT_ROWS` become a
+counts most. Rows are put in the order of their probability; the first `FREQUENT_ROWS` become a
 layer `{table}.frequent`, the rest stays `{table}`, and `{table}.rank` says where each row went.
 The graph computes the same with or without.
 """

@@ -1,4 +1,4 @@
-"""How probable each row of a table of tokens is while the float model hears recordings.
+"""How probable each row of a table of tokens is while the float model runs on recordings.
 
 The mean of the model's own output distribution, not counts of what was said: words that might have
 been said rank before those of other languages, without any transcript.

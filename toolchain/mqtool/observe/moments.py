@@ -1,4 +1,4 @@
-"""Second moments of what goes into every layer, summed up while the float model hears recordings.
+"""Second moments of what goes into every layer, summed up while the float model runs on recordings.
 
 The squared error that a changed weight row makes in a layer's output is (w - w') M (w - w')^T with
 M the mean of x x^T over the inputs x that the layer meets: all that rounding needs to know of the

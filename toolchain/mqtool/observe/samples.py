@@ -1,4 +1,4 @@
-"""A bounded random sample of what goes into every layer while the float model hears recordings.
+"""A bounded random sample of what goes into every layer while the float model runs on recordings.
 
 Every layer is a product of rows: a Linear multiplies input rows by its weight, a Conv the windows
 of its input. A few hundred of them, drawn evenly from all positions of all clips, show what

@@ -89,7 +89,7 @@ class PackOptions:
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Self:
-        """The form that a plan is for.
+        """The options that a plan is for.
 
         Raises:
             PlanError: its fields do not go together.
@@ -209,8 +209,8 @@ class SizeModel:
 
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
     """Sizes of a model's packed forms when its weights are rounded so."""
-    form = with_packing_layout(folder, rounding)
-    return SizeModel(form, replace(options, grouped=is_grouping(rounding)))
+    layout = with_packing_layout(folder, rounding)
+    return SizeModel(layout, replace(options, grouped=is_grouping(rounding)))
 
 
 def size_table(sizes: SizeModel) -> dict[int, int]:

@@ -59,9 +59,9 @@ class ReferenceOutputs:
     ) -> None:
         self._task = folder.task
         longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
-        heard = utterances(folder, clips, graphs, longest=longest)
+        found = utterances(folder, clips, graphs, longest=longest)
         self._utterances = [
-            folder.task.shortened(graphs, utterance, SILENCE) for utterance in heard
+            folder.task.shortened(graphs, utterance, SILENCE) for utterance in found
         ]
         self._divergences = [
             OutputDivergence(folder.task.output_logits(graphs, utterance))
@@ -77,8 +77,8 @@ class ReferenceOutputs:
         """
         found = []
         for utterance, divergence in zip(self._utterances, self._divergences, strict=True):
-            heard = self._task.shortened(graphs, utterance, SILENCE) if rerun_encoder else utterance
-            found.append(divergence(self._task.output_logits(graphs, heard)))
+            given = self._task.shortened(graphs, utterance, SILENCE) if rerun_encoder else utterance
+            found.append(divergence(self._task.output_logits(graphs, given)))
         return math.fsum(found) / len(found)
 
 

@@ -144,7 +144,7 @@ class Quantizer:
         """Quantize as planned and write a packed folder.
 
         Args:
-            plan: for this model, of any form (`mqtool.planning.refit`).
+            plan: for this model, with any pack options (`mqtool.planning.refit`).
             output: folder to write.
             calibration: how ranges of static activations are chosen.
 
@@ -185,11 +185,11 @@ class Quantizer:
 
     def _plan(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
         sizes, allocation = self.size_model(recipe), self.allocate(recipe)
-        heard = self.calib_sha256 if recipe.sharing.needs_recordings else None
+        calib_sha256 = self.calib_sha256 if recipe.sharing.needs_recordings else None
         plans: list[Plan] = []
         for steps in (allocation.steps, *allocation.alternatives):
             order = replace(allocation, steps=steps)
-            plan = fit_plan(sizes, recipe, order, budget_bytes, heard)
+            plan = fit_plan(sizes, recipe, order, budget_bytes, calib_sha256)
             if plan not in plans:
                 plans.append(plan)
         if len(plans) == 1:
@@ -199,12 +199,12 @@ class Quantizer:
         return plans[divergences.index(min(divergences))]
 
     def _allocate(self, recipe: Recipe) -> Allocation:
-        form = with_packing_layout(self.folder, recipe.effective_rounding)
+        layout = with_packing_layout(self.folder, recipe.effective_rounding)
         evidence = Evidence(
-            form.layers,
+            layout.layers,
             recipe,
             len(self.clips),
-            lambda: self._sensitivities(form, recipe),
+            lambda: self._sensitivities(layout, recipe),
             lambda: self._curves(recipe),
         )
         return recipe.sharing.allocate(evidence)
@@ -220,19 +220,19 @@ class Quantizer:
         folder, inputs = self._layout(rounding)
         return measure_curves(folder, self.reference, rounding, inputs, self.context)
 
-    def _sensitivities(self, form: ModelFolder, recipe: Recipe) -> dict[str, float]:
+    def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:
         """The wanted measure of those that one pass over the recordings gives."""
         clips, rounding = self.clips, recipe.effective_rounding
         if recipe.sensitivity in REDUCTIONS:
-            kind, depends_on = "reductions", {"layers": len(form.layers)}
+            kind, depends_on = "reductions", {"layers": len(layout.layers)}
             found = self._memory(
-                kind, depends_on, lambda: measure_reductions(form, clips, self.context)
+                kind, depends_on, lambda: measure_reductions(layout, clips, self.context)
             )
         else:
             found = self._memory(
                 "distances",
                 {"rounding": rounding},
-                lambda: measure_distances(form, clips, rounding, self.context),
+                lambda: measure_distances(layout, clips, rounding, self.context),
             )
         return dict(found[recipe.sensitivity])
 

@@ -1,7 +1,7 @@
-"""A plan for another form of the packed graphs, at the same budget.
+"""A plan for other pack options, at the same budget.
 
 Inputs quantized in stored ranges take a few bytes for every layer. When a plan is packed in
-another form than it was made for, the way down that its method takes is followed from its own
+other options than it was made for, the way down that its method takes is followed from its own
 widths, so that a few rows change and the budget is met to the kilobyte again.
 """
 
@@ -23,15 +23,15 @@ __all__ = ["refit_plan"]
 
 
 def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
-    """The plan whose widths are nearest among those that fill the budget in another form.
+    """The plan whose widths are nearest among those that fill the budget with other pack options.
 
     Args:
         folder: the float model that `plan` was made for.
         plan: any plan.
-        options: form of the packed graphs; `grouped` is the plan's.
+        options: of the packed graphs; `grouped` is the plan's.
 
     Raises:
-        BudgetError: the budget is not feasible in that form.
+        BudgetError: the budget is not feasible with these options.
     """
     if replace(options, grouped=is_grouping(plan.rounding)) == PackOptions.of_plan(plan):
         return plan

@@ -16,7 +16,7 @@ Float = NDArray[np.float32]
 Codes = NDArray[np.int32]
 
 DAMPING = 0.01
-"""Of the mean square, added to every column's: inputs not heard must not be free."""
+"""Of the mean square, added to every column's: inputs that the recordings lack must not be free."""
 
 BLOCK = 64
 """Columns after which the rest of the matrix learns of their errors."""

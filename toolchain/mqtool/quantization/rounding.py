@@ -84,7 +84,8 @@ LOOKUP_WEIGHT = 3.0
 """What an error counts where a table is looked up, in mean squares of what its head multiplies.
 
 A third to three times as much gives nearly the same divergence on recordings of the speaker that
-were not heard; with less, tokens of a language that was not heard suffer as they are looked up."""
+were not among them; with less, tokens of a language that was not among them suffer as they are
+looked up."""
 
 
 def layer_inputs(

@@ -120,15 +120,17 @@ def tally(comparisons: Sequence[Comparison], sizes: Mapping[int | None, str]) ->
 LONGEST_TEXT = 180
 
 
-def transcripts(heard: Mapping[str, Outcome], metric: Metric, count: int = 6) -> Section:
+def transcripts(
+    outcomes_by_title: Mapping[str, Outcome], metric: Metric, count: int = 6
+) -> Section:
     """What some models made of the same clips: those on which they differ most.
 
     Args:
-        heard: column title -> outcome, all of one test set.
+        outcomes_by_title: column title -> outcome, all of one test set.
         metric: tells how far two models are apart on a clip.
         count: clips to show.
     """
-    outcomes = list(heard.values())
+    outcomes = list(outcomes_by_title.values())
 
     def spread(index: int) -> float:
         errors = [metric.counts(outcome.scored[index])[0] for outcome in outcomes]
@@ -136,7 +138,7 @@ def transcripts(heard: Mapping[str, Outcome], metric: Metric, count: int = 6) ->
 
     clips = range(len(outcomes[0].scored))
     chosen = [i for i in sorted(clips, key=spread, reverse=True) if spread(i) > 0][:count]
-    headings = ["what was said", *heard]
+    headings = ["what was said", *outcomes_by_title]
     rows = [
         [
             Cell(_cut(outcomes[0].scored[index].clip.transcript or ""), "wide muted"),
@@ -147,8 +149,8 @@ def transcripts(heard: Mapping[str, Outcome], metric: Metric, count: int = 6) ->
     tested = outcomes[0].trial.tested_on.name
     text = f"The clips of {tested} on which these models differ most, so not a fair sample."
     if not rows:
-        return Section("What the models hear", f"On the clips of {tested} they all hear the same.")
-    return Section("What the models hear", text, tables=[Table(headings, rows, texts=headings)])
+        return Section("What the models say", f"On the clips of {tested} they all say the same.")
+    return Section("What the models say", text, tables=[Table(headings, rows, texts=headings)])
 
 
 def _cut(text: str) -> str:

@@ -74,11 +74,11 @@ def calibrate(
 
     `plan.activations` is "static"; `plan.act_bits` and `plan.twin_ranges` say what the ranges
     are, and `plan.layers` the weights that the searches compare outputs with. Use
-    `mqtool.planning.refit.refit_plan` for a plan of another form.
+    `mqtool.planning.refit.refit_plan` for a plan with other pack options.
 
     Args:
         folder: the float model.
-        plan: widths and form of the packed model.
+        plan: widths and options of the packed model.
         clips: one person's recordings; `none` needs none.
         name: of the calibration (`mqtool.choices.CALIBRATIONS`).
         inputs: as of `mqtool.packing.write.pack`.

@@ -1,4 +1,4 @@
-"""Which form of packed graphs a caller's options mean.
+"""What a caller's options mean together.
 
 Options that only static activations have (their width, two ranges, a calibration) imply these
 where the caller does not name activations.
@@ -12,7 +12,7 @@ from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import PackOptions
 from mqtool.planning.recipe import Recipe
 
-__all__ = ["changed_form", "implied_activations", "recipe_of"]
+__all__ = ["changed_options", "implied_activations", "recipe_of"]
 
 
 def recipe_of(*, sensitivity: str | None = None, **fields: Any) -> Recipe:
@@ -42,21 +42,21 @@ def implied_activations(
     return "static" if act_bits is not None or twin_ranges else default
 
 
-def changed_form(
+def changed_options(
     plan: Plan,
     activations: str | None,
     act_bits: int | None,
     twin_ranges: bool | None,
     calibration: str | None,
 ) -> PackOptions:
-    """The plan's form with what the caller says of it.
+    """The plan's options with what the caller says of them.
 
     Raises:
         OptionError: a calibration for activations that are not static.
         PlanError: options that do not go together.
     """
-    form = PackOptions.of_plan(plan)
-    wanted = implied_activations(activations, act_bits, twin_ranges, form.activations)
+    planned = PackOptions.of_plan(plan)
+    wanted = implied_activations(activations, act_bits, twin_ranges, planned.activations)
     if activations is None and calibration is not None:
         wanted = "static"
     if calibration is not None and wanted != "static":
@@ -64,8 +64,8 @@ def changed_form(
             f"calibration {calibration!r} chooses ranges of static activations; "
             f"activations are {wanted}: leave one of them out"
         )
-    changed: dict[str, Any] = asdict(form)
-    if wanted != form.activations:
+    changed: dict[str, Any] = asdict(planned)
+    if wanted != planned.activations:
         changed |= {"activations": wanted, "act_bits": act_bits, "twin_ranges": bool(twin_ranges)}
     if act_bits is not None:
         changed["act_bits"] = act_bits
