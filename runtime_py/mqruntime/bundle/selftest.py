@@ -153,9 +153,8 @@ def _worst(expected: GoldenClip, found: GoldenClip) -> float:
     if expected.outputs.keys() != found.outputs.keys():
         return float("inf")
     worst = 0.0
-    for name, figures in expected.outputs.items():
-        scale = max(abs(figures.mean_abs), 1e-30)
-        found = found.outputs[name]
-        worst = max(worst, abs(found.mean - figures.mean) / scale)
-        worst = max(worst, abs(found.mean_abs - figures.mean_abs) / scale)
+    for name, wanted in expected.outputs.items():
+        scale, got = max(abs(wanted.mean_abs), 1e-30), found.outputs[name]
+        worst = max(worst, abs(got.mean - wanted.mean) / scale)
+        worst = max(worst, abs(got.mean_abs - wanted.mean_abs) / scale)
     return worst

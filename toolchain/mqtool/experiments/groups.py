@@ -32,7 +32,7 @@ class ClipSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the recordings and what is said: samples, languages and transcripts, in order."""
+        """Identity of all that counts: samples, languages and transcripts, in order."""
         said = [[clip.language, clip.transcript] for clip in self.clips]
         return fingerprint([self.digests, said])
 
