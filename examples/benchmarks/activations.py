@@ -15,22 +15,20 @@ from pathlib import Path
 
 from mqtool.evaluation.bench import bench_against
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.packing.write import pack
-from mqtool.planning.calibration import calibrate
-from mqtool.planning.make import allocate, plan_of
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 
-FORMS = {
-    "dynamic": PackOptions("dynamic"),
-    "static, 8 bits": PackOptions("static"),
-    "static, 6 bits": PackOptions("static", act_bits=6),
-    "static, 8 bits, twin ranges": PackOptions("static", twin_ranges=True),
-    "static, 12 bits": PackOptions("static", act_bits=12),
+ACTIVATIONS = {
+    "dynamic": {"activations": "dynamic"},
+    "static, 8 bits": {"activations": "static"},
+    "static, 6 bits": {"activations": "static", "act_bits": 6},
+    "static, 8 bits, twin ranges": {"activations": "static", "twin_ranges": True},
+    "static, 12 bits": {"activations": "static", "act_bits": 12},
 }
 
 
 def main() -> None:
-    """Pack in every form, compare, print and write."""
+    """Pack with all kinds of activations, compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
@@ -38,18 +36,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
-    allocation = allocate(folder, [], method="uniform", rounding="nearest")
-    widths = {layer.name: (8, 0) for layer in folder.layers}
+    quantizer = Quantizer(folder)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for number, (name, form) in enumerate(FORMS.items()):
-            plan = plan_of(SizeModel(folder, form), allocation, widths, 2 * folder.bytes)
+        for number, (name, options_of_row) in enumerate(ACTIVATIONS.items()):
+            recipe = Recipe("uniform", **options_of_row)
             packed = Path(scratch) / str(number)
-            pack(folder, plan, packed, ranges=calibrate(folder, plan, [], "none"))
+            quantizer.pack(quantizer.plan_of_width(recipe, 8), packed, calibration="none")
             run = {"threads": options.threads, "runs": options.runs}
-            row = {"name": name, "float": bench_against(packed, options.model, **run)}
+            row = {"name": name, "float": bench_against(packed, options.model, **run).to_json()}
             if number:
-                row["dynamic"] = bench_against(packed, Path(scratch) / "0", **run)
+                row["dynamic"] = bench_against(packed, Path(scratch) / "0", **run).to_json()
             rows.append(row)
             print(json.dumps(row), flush=True)
     if options.json:

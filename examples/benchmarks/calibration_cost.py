@@ -48,19 +48,17 @@ import json, resource, sys, time
 from pathlib import Path
 from mqtool.recordings.clips import find_clips
 from mqtool.model.folder import ModelFolder
-from mqtool.planning.make import allocate, plan_of
-from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.planning.calibration import calibrate
+from mqtool.context import RunContext
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 
 model, clips, method, twin, threads = sys.argv[1:]
 folder = ModelFolder.open(Path(model))
-options = PackOptions("static", act_bits=8, twin_ranges=twin == "twin")
-allocation = allocate(folder, [], method="uniform", rounding="nearest")
-widths = {layer.name: (8, 0) for layer in folder.layers}
-plan = plan_of(SizeModel(folder, options), allocation, widths, 2 * folder.bytes)
-heard = find_clips([Path(clips)])
+recipe = Recipe("uniform", activations="static", act_bits=8, twin_ranges=twin == "twin")
+quantizer = Quantizer(folder, find_clips([Path(clips)]), RunContext(int(threads)))
+plan = quantizer.plan_of_width(recipe, 8)
 start, cpu = time.perf_counter(), time.process_time()
-ranges = calibrate(folder, plan, heard, method, threads=int(threads))
+ranges = quantizer.calibrate(plan, method)
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1),

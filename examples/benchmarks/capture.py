@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from mqruntime.recognition import Recognizer
+from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.moments import capture_moments
 from mqtool.observe.runs import capture_outputs
@@ -47,7 +48,7 @@ def main() -> None:
     folder = ModelFolder.open(options.model)
     if options.peak:
         name, count = options.peak
-        CAPTURES[name](folder, clips[: int(count)], threads=options.threads)
+        CAPTURES[name](folder, clips[: int(count)], RunContext(options.threads))
         print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
         return
     result: dict[str, object] = {"command": " ".join(sys.argv), "date": date.today().isoformat()}
@@ -79,7 +80,7 @@ def in_turn(
             for clip in clips:
                 recognizer.transcribe(clip.pcm())
         middle = time.perf_counter()
-        CAPTURES[name](folder, clips, threads=options.threads)
+        CAPTURES[name](folder, clips, RunContext(options.threads))
         seconds["inference"].append(middle - start)
         seconds["capture"].append(time.perf_counter() - middle)
     capture, inference = (median(seconds[part]) for part in ("capture", "inference"))

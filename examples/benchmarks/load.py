@@ -16,12 +16,11 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.packing.write import pack
-from mqtool.planning.make import allocate, plan_of
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 
 OPEN = """
 import json, sys, time
@@ -52,11 +51,8 @@ print(json.dumps({
 
 def pack_uniformly(model: Path, bits: int, target: Path) -> None:
     """Write the model with every layer at `bits`."""
-    folder = ModelFolder.open(model)
-    widths = {layer.name: (bits, 0) for layer in folder.layers}
-    allocation = allocate(folder, [], method="uniform", rounding="nearest")
-    sizes = SizeModel(folder, PackOptions())
-    pack(folder, plan_of(sizes, allocation, widths, 2 * folder.bytes), target)
+    quantizer = Quantizer(ModelFolder.open(model))
+    quantizer.pack(quantizer.plan_of_width(Recipe("uniform"), bits), target)
 
 
 def opened(*arguments: Path) -> dict[str, float]:
@@ -78,7 +74,7 @@ def main() -> None:
         top = Path(name)
         quantize_with_onnxruntime(arguments.model, top / "int8")
         pack_uniformly(arguments.model, arguments.bits, top / "packed")
-        package(top / "packed", top / "app.mqz", golden=False)
+        write_package(top / "packed", top / "app.mqz", golden=False)
         sides = {
             "onnxruntime int8": [top / "int8"],
             "packed folder": [top / "packed"],

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.model.layers import Layer
 from mqtool.observe.moments import capture_moments
@@ -74,7 +75,7 @@ def main() -> None:
     tables = [layer for layer in folder.layers if layer.op == "embedding"]
     layer = max(tables, key=lambda layer: layer.params)
     weight = layer_weight(folder.load(layer.graph), layer)
-    moments = capture_moments(folder, clips[::2], threads=1)[layer.name]
+    moments = capture_moments(folder, clips[::2], RunContext(threads=1))[layer.name]
     uses = Uses(folder, layer, clips[1::2])
     rows = []
     for bits in map(int, options.bits.split(",")):

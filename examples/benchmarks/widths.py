@@ -16,9 +16,8 @@ from pathlib import Path
 from mqtool.evaluation.bench import bench_against
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.packing.write import pack
-from mqtool.planning.make import allocate, plan_of
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 
 LOAD = """
 import sys
@@ -56,8 +55,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
-    sizes = SizeModel(folder, PackOptions(grouped=options.rounding == "grouped"))
-    allocation = allocate(folder, [], method="uniform", rounding=options.rounding)
+    quantizer = Quantizer(folder)
+    recipe = Recipe("uniform", rounding=options.rounding)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         int8 = Path(scratch) / "int8"
@@ -66,18 +65,17 @@ def main() -> None:
         rows[0]["bytes"] = sum(file.stat().st_size for file in int8.iterdir())
         rows[0]["float"] = bench_against(
             int8, options.model, threads=options.threads, runs=options.runs
-        )
+        ).to_json()
         for bits in map(int, options.widths.split(",")):
-            widths = {layer.name: (bits, 0) for layer in folder.layers}
-            size = sizes.exact(widths, 2 * folder.bytes)
-            plan = plan_of(sizes, allocation, widths, 2 * folder.bytes)
             packed = Path(scratch) / f"packed{bits}"
-            pack(folder, plan, packed)
-            row = {"name": f"{bits} bits", "bytes": size, "load_peak": load_peak(packed)}
+            report = quantizer.pack(quantizer.plan_of_width(recipe, bits), packed)
+            row = {"name": f"{bits} bits", "bytes": report.bytes, "load_peak": load_peak(packed)}
             row["float"] = bench_against(
                 packed, options.model, threads=options.threads, runs=options.runs
-            )
-            row["int8"] = bench_against(packed, int8, threads=options.threads, runs=options.runs)
+            ).to_json()
+            row["int8"] = bench_against(
+                packed, int8, threads=options.threads, runs=options.runs
+            ).to_json()
             rows.append(row)
             print(row, file=sys.stderr)
     if options.json:

@@ -25,9 +25,11 @@ from data import DATA
 from numpy.typing import NDArray
 from scipy import stats
 
+from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.runs import capture_outputs
-from mqtool.planning.methods.measured import PROBE_BITS, measure_damage
+from mqtool.observe.runs import capture_outputs, open_graphs
+from mqtool.planning.divergence import ReferenceOutputs
+from mqtool.planning.probing import PROBE_BITS, measure_curves
 from mqtool.recordings.clips import Clip, find_clips
 
 LEVEL = 0.05
@@ -36,17 +38,19 @@ SHOWN = 5
 
 def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Absolute median output of each layer on one clip."""
-    statistics = capture_outputs(folder, [clip], threads=1)
+    statistics = capture_outputs(folder, [clip], RunContext(threads=1))
     return {name: abs(values.median) for name, values in statistics.items()}
 
 
-def damages(folder: ModelFolder, clip: Clip) -> dict[str, float]:
+def divergences(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Divergence of the output with each layer at 4 bits, on one clip."""
-    damage = measure_damage(folder, [clip], "grouped", threads=1)
-    return {name: layer.probed[PROBE_BITS] for name, layer in damage.items()}
+    graphs = open_graphs(folder, lambda model, role: None, threads=1)
+    reference = ReferenceOutputs(folder, [clip], graphs)
+    curves = measure_curves(folder, reference, "grouped", context=RunContext(threads=1))
+    return {name: curve.probed[PROBE_BITS] for name, curve in curves.items()}
 
 
-MEASURES = {"median (myqasr)": medians, "damage (measured)": damages}
+MEASURES = {"median (myqasr)": medians, "divergence (measured)": divergences}
 
 
 def components(values: NDArray[np.float64], speakers: NDArray[np.str_]) -> dict:

@@ -29,17 +29,15 @@ from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph
 from mqruntime.recognition import Recognizer
+from mqtool.context import RunContext
 from mqtool.evaluation.bootstrap import interval, paired_interval
 from mqtool.evaluation.score import score_clips
 from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import PackOptions, size_model
-from mqtool.packing.write import pack
 from mqtool.planning.divergence import OutputDivergence
-from mqtool.planning.make import allocate, default_rounding, fit_plan
-from mqtool.quantization.calibration_stats import Prepared, prepare
-from mqtool.quantization.rounding import Rounding, is_compensating
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip, find_clips
 
 FIGURES = {"error": 100.0, "divergence": 1000.0}  # to percent; to millinats
@@ -88,18 +86,14 @@ class Bench:
     """Packs plans of one float model and hears `dev` clips with them."""
 
     def __init__(self, folder: ModelFolder, dev: list[Clip], threads: int) -> None:
-        self._folder, self._dev, self._threads = folder, dev, threads
+        self._dev, self._threads = dev, threads
         self.float = listen(folder.path, dev, threads)
         self._divergences = [OutputDivergence(logits) for logits in self.float.logits]
 
-    def figures(self, plan: Plan, prepared: Prepared | None) -> NDArray[np.float64]:
+    def figures(self, quantizer: Quantizer, plan: Plan) -> NDArray[np.float64]:
         """Of each clip: words misunderstood and divergence from the float model, [2, clips]."""
         with tempfile.TemporaryDirectory() as scratch:
-            if prepared is None:
-                pack(self._folder, plan, Path(scratch) / "packed")
-            else:
-                inputs = prepared.inputs
-                pack(prepared.folder, plan, Path(scratch) / "packed", inputs=inputs)
+            quantizer.pack(plan, Path(scratch) / "packed")
             heard = listen(Path(scratch) / "packed", self._dev, self._threads)
         divergences = [
             divergence(logits)
@@ -168,36 +162,6 @@ def plans_apart(plans: list[Plan]) -> dict:
             for layer, column in zip(plans[0].layers, bits.T, strict=True)
         },
     }
-
-
-class Calibrated:
-    """One speaker's calibration, good for any budget.
-
-    Args:
-        folder: the float model.
-        clips: of the speaker; none for `UNIFORM`.
-        name: `UNIFORM` or one of `METHODS`.
-        threads: of onnxruntime.
-    """
-
-    def __init__(self, folder: ModelFolder, clips: list[Clip], name: str, threads: int) -> None:
-        method, _, given = name.partition(" ")
-        rounding: Rounding = given or default_rounding(method)
-        compensating = is_compensating(rounding)
-        self.prepared = prepare(folder, clips, threads=threads) if compensating else None
-        self._sizes = size_model(folder, PackOptions(), rounding)
-        self._allocation = allocate(
-            folder,
-            clips,
-            method=method,
-            rounding=rounding,
-            prepared=self.prepared,
-            threads=threads,
-        )
-
-    def plan(self, budget: int) -> Plan:
-        """The plan at a budget in bytes."""
-        return fit_plan(self._sizes, self._allocation, budget)
 
 
 def write(path: Path, result: dict) -> None:
@@ -275,14 +239,14 @@ def main() -> None:
     for method in (UNIFORM, *options.methods.split(",")):
         own_clips = [[clip for clip in calib if clip.speaker == speaker] for speaker in speakers]
         heard = [[]] if method == UNIFORM else own_clips
-        calibrated = [Calibrated(folder, clips, method, options.threads) for clips in heard]
+        sharing, _, rounding = method.partition(" ")
+        recipe = Recipe(sharing, rounding=rounding or None)
+        context = RunContext(options.threads)
+        calibrated = [Quantizer(folder, clips, context) for clips in heard]
         for bits, budget in zip(widths, budgets, strict=True):
-            plans = [one.plan(budget) for one in calibrated]
+            plans = [one.plan(recipe, budget) for one in calibrated]
             figures = np.stack(
-                [
-                    bench.figures(plan, one.prepared)
-                    for plan, one in zip(plans, calibrated, strict=True)
-                ],
+                [bench.figures(one, plan) for plan, one in zip(plans, calibrated, strict=True)],
                 axis=1,
             )
             row = {"method": method, "bits": bits, "bytes": plans[0].planned_bytes}

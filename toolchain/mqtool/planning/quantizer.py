@@ -3,6 +3,7 @@
 The order of these steps is written here and nowhere else.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from mqtool.planning.choose import plan_divergences
 from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.planning.fit import check_budget
 from mqtool.planning.methods.method import Allocation, Evidence
-from mqtool.planning.plans import fit_plan
+from mqtool.planning.plans import fit_plan, plan_of
 from mqtool.planning.probing import SensitivityCurve, measure_curves
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.sensitivity import measure_distances, measure_reductions
@@ -35,15 +36,23 @@ from mqtool.quantization.calibration_stats import (
 from mqtool.quantization.rounding import LayerInput, Rounding, is_compensating
 from mqtool.recordings.clips import Clip, pcm_sha256, probe_clips
 
-__all__ = ["Memory", "Quantizer", "forgetful"]
+__all__ = ["Memory", "Quantizer", "in_process"]
 
 Memory = Callable[[str, Mapping[str, Any], Callable[[], Any]], Any]
 """Given what is computed, what it depends on, and how, gives JSON values back, old or new."""
 
 
-def forgetful(what: str, depends_on: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """A `Memory` that computes."""
-    return compute()
+def in_process() -> Memory:
+    """A `Memory` that lasts as long as it is referred to."""
+    known: dict[str, Any] = {}
+
+    def remember(what: str, depends_on: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        key = json.dumps([what, dict(depends_on)], sort_keys=True)
+        if key not in known:
+            known[key] = compute()
+        return known[key]
+
+    return remember
 
 
 class Quantizer:
@@ -55,7 +64,7 @@ class Quantizer:
         folder: the float model.
         clips: recordings; none for recipes that need none.
         context: threads and progress.
-        memory: keeps what takes time for the next process.
+        memory: keeps what takes time; None for as long as this object lives.
     """
 
     def __init__(
@@ -64,10 +73,10 @@ class Quantizer:
         clips: Sequence[Clip] = (),
         context: RunContext = QUIET,
         *,
-        memory: Memory = forgetful,
+        memory: Memory | None = None,
     ) -> None:
         self.folder, self.clips, self.context = folder, clips, context
-        self._memory = memory
+        self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
 
     @cached_property
@@ -139,6 +148,12 @@ class Quantizer:
         depends_on = {**_but(recipe, "calibration"), "budget_bytes": budget_bytes}
         found = self._memory("plan", depends_on, lambda: self._plan(recipe, budget_bytes).to_json())
         return Plan.from_json(found)
+
+    def plan_of_width(self, recipe: Recipe, bits: int) -> Plan:
+        """The plan with every layer at `bits`, whatever its size."""
+        sizes = self.size_model(recipe)
+        widths = {layer.name: (bits, 0) for layer in sizes.folder.layers}
+        return plan_of(sizes, recipe, Allocation([]), widths, 2 * self.folder.bytes)
 
     def pack(self, plan: Plan, output: Path, *, calibration: str = "cosine") -> PackReport:
         """Quantize as planned and write a packed folder.
