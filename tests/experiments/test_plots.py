@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from figure_texts import overlapping, texts
 from mqtool.experiments.report.limits import Limits, difference_limits, rate_limits
 from mqtool.experiments.report.palette import LIGHT
 from mqtool.experiments.report.plots import (
@@ -23,34 +23,6 @@ TICKS = [(size, f"{size:g}\n{3 + 0.5 * n:.1f}") for n, size in enumerate(SIZES)]
 
 def exact(values):
     return [(value, value, value) for value in values]
-
-
-def texts(figure) -> list[tuple[str, object]]:
-    """Every text that can be seen, with its box in pixels."""
-    FigureCanvasAgg(figure).draw()
-    renderer = figure.canvas.get_renderer()
-    found = []
-    for text in figure.findobj(Text):
-        shown = text.get_visible() and text.get_text().strip()
-        if shown and (text.axes is None or text.axes.get_visible()):
-            found.append((text.get_text(), text.get_window_extent(renderer)))
-    # Ticks beyond the ends of an axis are kept by matplotlib, but not drawn.
-    size = figure.bbox
-    return [(text, box) for text, box in found if size.overlaps(box)]
-
-
-def overlapping(figure) -> list[tuple[str, str]]:
-    found = texts(figure)
-    assert len(found) > 5
-    return [
-        (text, other)
-        for index, (text, box) in enumerate(found)
-        for other, another in found[:index]
-        if box.x0 < another.x1 - 0.5
-        and box.x1 > another.x0 + 0.5
-        and box.y0 < another.y1 - 0.5
-        and box.y1 > another.y0 + 0.5
-    ]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +88,7 @@ EXPLODING = [
 ]
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3, 5])
+@pytest.mark.parametrize("groups", [1, 2, 5])
 def test_curves_that_explode(groups):
     names = ["measured, own group", "myqasr, another group", "uniform", "reversed", "shuffled"]
     panels = [
@@ -152,7 +124,7 @@ def test_sizes_that_differ_by_little_do_not_write_over_each_other():
     assert len([text for text, _ in texts(figure) if text.startswith("1")]) > 5
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [1, 2, 4])
 def test_differences_that_explode(count):
     points = [(2345, 1000, 4000), (-1234, -2000, -50), (999, -3, 1500)]
     points += [(0, 0, 0), (-2, -5, 1), (1, -2, 3), (3, 1, 6), (-1, -3, 2), (-1999, -2000, -1998)]
@@ -168,7 +140,7 @@ def test_differences_that_explode(count):
     assert values.count("-1234") == count
 
 
-@pytest.mark.parametrize("sets", [1, 2, 6])
+@pytest.mark.parametrize("sets", [1, 6])
 def test_dots_that_explode(sets):
     points = [(2353.0, 1800.0, 3000.0), (26.4, 18.0, 33.0), None, (30.7, 18.0, 450.0)]
     dots = [

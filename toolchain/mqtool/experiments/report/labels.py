@@ -1,7 +1,7 @@
 """Texts of figures, none over another: values beyond an axis, ticks and titles.
 
-How wide a text is only its figure knows, once it is laid out: `stack`, `make_room` and `thin_ticks`
-lay it out.
+How wide a text is only its figure knows, once it is laid out: call `draw_without_rendering` of it
+before `stack`, `make_room` and `thin_ticks`.
 """
 
 import textwrap
@@ -68,26 +68,36 @@ def make_room(
     over: float = 0.0,
     under: float = 0.0,
     right: float = 0.0,
+    rows: int = 1,
+    columns: int = 1,
 ) -> None:
-    """Prolong an axis beyond its limits by so many points, for values that stand there.
+    """Prolong an axis beyond its limits for values that stand there; the figure grows as much.
 
-    For plots with one y axis it is enough to do so for one of them.
+    Args:
+        figure: all of it.
+        plot: one of those that share the axis.
+        limits: of the axis.
+        over: points beyond the upper end of the y axis.
+        under: points beyond its lower end.
+        right: points beyond the end of the x axis.
+        rows: of plots in the figure.
+        columns: of plots in the figure.
     """
-    figure.draw_without_rendering()
     size, point = plot.get_window_extent(), figure.dpi / 72
     span = limits.high - limits.low
     if over or under:
-        each = span / (size.height / point - over - under)
+        each = span * point / size.height
         plot.set_ylim(limits.low - under * each, limits.high + over * each)
+        figure.set_figheight(figure.get_figheight() + rows * (over + under) / 72)
     if right:
-        plot.set_xlim(limits.low, limits.high + right * span / (size.width / point - right))
+        plot.set_xlim(limits.low, limits.high + right * span * point / size.width)
+        figure.set_figwidth(figure.get_figwidth() + columns * right / 72)
 
 
-def stack(figure: "Figure", groups: Sequence[Sequence["Annotation"]]) -> float:
+def stack(groups: Sequence[Sequence["Annotation"]]) -> float:
     """Move values away from the end of an axis line by line until none lies over another.
 
     Args:
-        figure: to lay out.
         groups: values of each plot, all over or all under the end; the first ones given stay there.
 
     Returns:
@@ -95,7 +105,6 @@ def stack(figure: "Figure", groups: Sequence[Sequence["Annotation"]]) -> float:
     """
     if not any(groups):
         return 0.0
-    figure.draw_without_rendering()
     highest = 0
     for group in groups:
         lines: list[list[Bbox]] = []
@@ -112,9 +121,8 @@ def stack(figure: "Figure", groups: Sequence[Sequence["Annotation"]]) -> float:
     return _AWAY + highest * _LINE * _FONT
 
 
-def thin_ticks(figure: "Figure", plots: Sequence["Axes"]) -> None:
+def thin_ticks(plots: Sequence["Axes"]) -> None:
     """Hide labels of x axes that would lie over the one before; their ticks stay."""
-    figure.draw_without_rendering()
     for plot in plots:
         shown: list[Bbox] = []
         for label in plot.get_xticklabels():

@@ -135,10 +135,9 @@ def lines_figure(
     for plot in axes[::columns]:
         plot.set_ylabel(y_label, color=palette.text)
     legend(figure, handles, palette)
-    if room := stack(figure, beyond):
-        figure.set_figheight(figure.get_figheight() + rows * room / 72)
-        make_room(figure, axes[0], limits, over=room)
-    thin_ticks(figure, axes[: len(panels)])
+    figure.draw_without_rendering()
+    thin_ticks(axes[: len(panels)])
+    make_room(figure, axes[0], limits, over=stack(beyond), rows=rows)
     return figure
 
 
@@ -200,8 +199,9 @@ def differences_figure(
         plot.set_visible(False)
     figure.supxlabel(x_label, color=palette.muted, fontsize=9)
     figure.supylabel(y_label, color=palette.muted, fontsize=9)
-    make_room(figure, axes[0], limits, over=stack(figure, over), under=stack(figure, under))
-    thin_ticks(figure, axes[: len(panels)])
+    figure.draw_without_rendering()
+    thin_ticks(axes[: len(panels)])
+    make_room(figure, axes[0], limits, over=stack(over), under=stack(under), rows=rows)
     return figure
 
 
