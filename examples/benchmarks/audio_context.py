@@ -156,7 +156,8 @@ def _rows(
             figures = _figures([found[i] for i in chosen], [whole[i] for i in chosen])
             row: dict[str, Any] = {"margin": margin, "language": code, **figures}
             row["most_tokens"] = tokens
-            for part, values in times.get(margin, {}).items():
+            of_all = times.get(margin, {}) if code == "all" else {}
+            for part, values in of_all.items():
                 pairs = zip(values, times[WHOLE][part], strict=True)
                 row[f"{part}_ms"] = 1000 * median(values)
                 row[f"{part}_ratio"] = median(mine / base for mine, base in pairs)
