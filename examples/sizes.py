@@ -3,34 +3,30 @@
 Sensitivities are measured once, on the manifest's `calib` rows; every packed folder is then scored
 on its `dev` rows, which calibration never sees. With --each-language every language has a model of
 its own, calibrated on its own rows. The size for an average width is the one that the per-channel,
-uniform model of that width has. The table is written anew after every score, as JSON and as
+uniform model of that width has. The table is written anew after every score, as CSV and as
 Markdown, widest first. --keep leaves the packed folders there, for other comparisons.
 
-    python examples/sizes.py MODEL/ --manifest M.csv [--language en | --each-language] -o OUT.json
+    python examples/sizes.py MODEL/ --manifest M.csv [--language en | --each-language] -o OUT.csv
         [--keep FOLDER/]
 """
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
+from result_files import csv_path, markdown_table, write_result
 
 from mqruntime.recognition import Recognizer
+from mqtool.context import RunContext
 from mqtool.evaluation.bootstrap import paired_interval
 from mqtool.evaluation.score import Scored, score_clips, summary
 from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import PackOptions, size_model
-from mqtool.packing.write import pack
-from mqtool.planning.make import Method, allocate, best_plan, default_rounding
-from mqtool.quantization.calibration_stats import prepare
-from mqtool.quantization.rounding import is_compensating
+from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip, find_clips
 
 
@@ -55,89 +51,77 @@ class Table:
 
     def _write(self) -> None:
         reference = next(iter(self._rows.values()))["scored"]
-        rows = [
-            {
-                "name": name,
+        rows = []
+        for name, row in sorted(
+            self._rows.items(), key=lambda item: -float(np.mean(item[1]["average_bits"]))
+        ):
+            facts = {
+                "model": name,
                 "bytes": max(row["bytes"]),
                 "average_bits": float(np.mean(row["average_bits"])),
-                **_columns(row["scored"], reference),
             }
-            for name, row in self._rows.items()
-        ]
-        rows.sort(key=lambda row: -row["average_bits"])
-        command = "python " + " ".join(sys.argv)
-        result = {"command": command, "date": date.today().isoformat(), "rows": rows}
-        self._path.write_text(json.dumps(result, indent=1) + "\n")
-        self._path.with_suffix(".md").write_text("\n".join(_markdown(rows)) + "\n")
+            rows += [facts | figures for figures in _by_group(row["scored"], reference)]
+        write_result(self._path, rows, markdown(rows))
 
 
-def _columns(scored: list[Scored], reference: list[Scored]) -> dict[str, dict]:
+def _by_group(scored: list[Scored], reference: list[Scored]) -> Iterator[dict]:
     """Figures over all clips, and over each group's where there are several."""
     floats = {item.clip.path: item for item in reference}
-    groups = sorted({item.clip.group or "all" for item in scored})
-    columns = {"all": _figures(scored, floats)}
+    groups = sorted({item.clip.group or "" for item in scored})
+    yield {"group": "all", **_figures(scored, floats)}
     for group in groups if len(groups) > 1 else []:
-        columns[group] = _figures([item for item in scored if item.clip.group == group], floats)
-    return columns
+        some = [item for item in scored if (item.clip.group or "") == group]
+        yield {"group": group, **_figures(some, floats)}
 
 
 def _figures(scored: list[Scored], floats: dict[Path, Scored]) -> dict:
-    pairs = [(item.errors, floats[item.clip.path].errors) for item in scored]
+    before = [floats[item.clip.path] for item in scored]
     low, high = paired_interval(
-        [item.word_errors for item, _ in pairs],
-        [before.word_errors for _, before in pairs],
-        [item.words for item, _ in pairs],
+        [item.errors.word_errors for item in scored],
+        [item.errors.word_errors for item in before],
+        [item.errors.words for item in scored],
     )
     figures = summary(scored)
-    wanted = ("clips", "wer", "wer_interval", "cer")
-    return {name: figures[name] for name in wanted} | {
-        "wer_above_float_interval": [100 * low, 100 * high]
+    return {
+        "clips": figures["clips"],
+        "wer": figures["wer"],
+        **dict(zip(("wer_low", "wer_high"), figures["wer_interval"], strict=True)),
+        "cer": figures["cer"],
+        "wer_above_float": figures["wer"] - summary(before)["wer"],
+        **{"wer_above_float_low": 100 * low, "wer_above_float_high": 100 * high},
     }
 
 
-def _markdown(rows: list[dict]) -> list[str]:
-    facts = ("name", "bytes", "average_bits")
-    columns = [name for name in rows[0] if name not in facts]
-    lines = [
-        "| model | bytes | bits | " + " | ".join(f"WER {name}" for name in columns) + " |",
-        "|---" * (3 + len(columns)) + "|",
-    ]
-    for row in rows:
-        cells = [row["name"], f"{row['bytes']:,}", f"{row['average_bits']:.2f}"]
-        for name in columns:
-            figures = row.get(name)
-            if figures is None:
-                cells.append("")
-                continue
-            low, high = figures["wer_interval"]
-            cells.append(f"{figures['wer']:.1f} ({low:.1f} to {high:.1f})")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def markdown(rows: list[dict]) -> list[str]:
+    """One line a model, one column a group; empty where a model has not been scored yet."""
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    columns = [f"WER {group}" for group in groups]
+    columns.insert(1, "above float, paired")
+    lines = []
+    for whole in (row for row in rows if row["group"] == "all"):
+        found = {row["group"]: row for row in rows if row["model"] == whole["model"]}
+        cells = [_rate(found[group]) if group in found else "" for group in groups]
+        low, high = whole["wer_above_float_low"], whole["wer_above_float_high"]
+        cells.insert(1, f"{whole['wer_above_float']:+.1f} ({low:+.1f} to {high:+.1f})")
+        facts = [whole["model"], f"{whole['bytes']:,.0f}", f"{whole['average_bits']:.2f}"]
+        lines.append(facts + cells)
+    return markdown_table(["model", "bytes", "bits", *columns], lines)
+
+
+def _rate(row: dict) -> str:
+    return f"{row['wer']:.1f} ({row['wer_low']:.1f} to {row['wer_high']:.1f})"
 
 
 def packed(
-    folder: ModelFolder,
-    clips: list[Clip],
-    method: Method,
-    widths: list[float],
-    threads: int,
-    keep: Path | None,
+    quantizer: Quantizer, method: str, widths: list[float], keep: Path | None
 ) -> Iterator[tuple[float, Plan, Path]]:
     """Packed folders at the sizes of average widths; those not kept are there until the next is."""
-    rounding = default_rounding(method)
-    prepared = prepare(folder, clips, threads=threads) if is_compensating(rounding) else None
-    allocation = allocate(
-        folder, clips, method=method, rounding=rounding, prepared=prepared, threads=threads
-    )
-    sizes = size_model(folder, PackOptions(), rounding)
-    for bits, budget in zip(widths, budgets_of_bits(folder, widths), strict=True):
-        plan = best_plan(sizes, allocation, budget, clips, prepared, threads=threads)
+    budgets = budgets_of_bits(quantizer.folder, widths)
+    for bits, budget in zip(widths, budgets, strict=True):
+        plan = quantizer.plan(Recipe(method), budget)
         with tempfile.TemporaryDirectory() as scratch:
             path = (keep or Path(scratch)) / f"{method}-{bits:g}"
-            if prepared is None:
-                pack(folder, plan, path)
-            else:
-                pack(prepared.folder, plan, path, inputs=prepared.inputs)
+            quantizer.pack(plan, path)
             yield bits, plan, path
 
 
@@ -152,7 +136,7 @@ def main() -> None:
     parser.add_argument("--methods", default="measured")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=csv_path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     table = Table(options.output, options.threads)
@@ -165,11 +149,12 @@ def main() -> None:
         calibration = find_clips([options.manifest], split="calib", language=language)
         clips = find_clips([options.manifest], split="dev", language=language)
         table.add("float", folder.path, clips, bytes=folder.bytes, average_bits=32)
+        quantizer = Quantizer(folder, calibration, RunContext(options.threads))
         keep = options.keep and options.keep / (language or "")
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
         for method in options.methods.split(","):
-            made = packed(folder, calibration, method, widths, options.threads, keep)
+            made = packed(quantizer, method, widths, keep)
             for bits, plan, path in made:
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}
                 table.add(f"{method} {bits:g}", path, clips, **facts)

@@ -3,15 +3,18 @@
 Weights have 8 bits and ranges are not calibrated: neither changes the time. Both sides run in turn
 in one process and ratios of medians are printed.
 
-    python examples/benchmarks/activations.py MODEL/ --json examples/results/activations-NAME.json
+    python examples/benchmarks/activations.py MODEL/ -o examples/results/activations-NAME.csv
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, part_rows, write_result
 
 from mqtool.evaluation.bench import bench_against
 from mqtool.model.folder import ModelFolder
@@ -33,26 +36,24 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     quantizer = Quantizer(folder)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for number, (name, options_of_row) in enumerate(ACTIVATIONS.items()):
-            recipe = Recipe("uniform", **options_of_row)
+        for number, (name, activations) in enumerate(ACTIVATIONS.items()):
+            recipe = Recipe("uniform", **activations)
             packed = Path(scratch) / str(number)
             quantizer.pack(quantizer.plan_of_width(recipe, 8), packed, calibration="none")
             run = {"threads": options.threads, "runs": options.runs}
-            row = {"name": name, "float": bench_against(packed, options.model, **run).to_json()}
-            if number:
-                row["dynamic"] = bench_against(packed, Path(scratch) / "0", **run).to_json()
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    if options.json:
-        command = "python " + " ".join(sys.argv)
-        result = {"command": command, "date": date.today().isoformat(), "rows": rows}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+            others = {"float": options.model} | ({"dynamic": Path(scratch) / "0"} if number else {})
+            for against, other in others.items():
+                facts = {"activations": name, "against": against}
+                rows += part_rows(facts, bench_against(packed, other, **run))
+                print(json.dumps(rows[-1]), flush=True)
+    if options.output:
+        write_result(options.output, rows)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Whisper was trained on windows of 30 s; a shorter recording is padded with silen
 sees the recording and a margin of silence only. Errors at every margin are compared, clip by clip,
 with those at the whole window; times are measured in turn, clip by clip, in one process.
 
-    python examples/benchmarks/audio_context.py MODEL/ --manifest M.csv -o NAME.json
+    python examples/benchmarks/audio_context.py MODEL/ --manifest M.csv -o NAME.csv
 
 Transcripts are kept below --work; a run that stops goes on where it was. Times are taken last:
 `--no-times` leaves them out (they need an idle machine).
@@ -15,10 +15,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, markdown_table, write_result
 
 from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
@@ -44,10 +47,7 @@ def main() -> None:
         )
         times = {} if options.no_times else _times(recognizer, clips, margins, options.rounds)
     rows = _rows(clips, texts, times, list(margins))
-    facts = {"command": "python " + " ".join(sys.argv), "date": date.today().isoformat()}
-    facts |= {"threads": options.threads, "clips": len(clips)}
-    options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
-    options.output.with_suffix(".md").write_text(_markdown(rows))
+    write_result(options.output, rows, markdown(rows), threads=options.threads, clips=len(clips))
 
 
 def _options() -> argparse.Namespace:
@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="timings of each clip")
     parser.add_argument("--no-times", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("work/audio_context"))
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=csv_path, required=True)
     return parser.parse_args()
 
 
@@ -151,47 +151,52 @@ def _rows(
     rows = []
     for margin in margins:
         found = errors(margin)
-        row: dict[str, Any] = {"margin": margin, "all": _figures(found, whole)}
-        for code in sorted({str(clip.language) for clip in clips}):
-            chosen = [index for index, clip in enumerate(clips) if clip.language == code]
-            row[code] = _figures([found[i] for i in chosen], [whole[i] for i in chosen])
-        lengths = [texts[_name(clip), margin] for clip in clips]
-        row["most_tokens"] = max(length["tokens"] for length in lengths)
-        for part, values in times.get(margin, {}).items():
-            pairs = zip(values, times[WHOLE][part], strict=True)
-            row[f"{part}_ms"] = 1000 * median(values)
-            row[f"{part}_ratio"] = median(mine / base for mine, base in pairs)
-        rows.append(row)
+        tokens = max(texts[_name(clip), margin]["tokens"] for clip in clips)
+        for code in ("all", *sorted({str(clip.language) for clip in clips})):
+            chosen = [i for i, clip in enumerate(clips) if code in ("all", clip.language)]
+            figures = _figures([found[i] for i in chosen], [whole[i] for i in chosen])
+            row: dict[str, Any] = {"margin": margin, "language": code, **figures}
+            row["most_tokens"] = tokens
+            of_all = times.get(margin, {}) if code == "all" else {}
+            for part, values in of_all.items():
+                pairs = zip(values, times[WHOLE][part], strict=True)
+                row[f"{part}_ms"] = 1000 * median(values)
+                row[f"{part}_ratio"] = median(mine / base for mine, base in pairs)
+            rows.append(row)
     return rows
 
 
 def _figures(found: list[Errors], whole: list[Errors]) -> dict[str, Any]:
     words = [one.words for one in found]
     wrong, before = ([one.word_errors for one in some] for some in (found, whole))
-    return {
-        "wer": 100 * sum(wrong) / sum(words),
-        "wer_interval": [100 * end for end in interval(wrong, words)],
-        "wer_above_whole": 100 * (sum(wrong) - sum(before)) / sum(words),
-        "wer_above_whole_interval": [100 * e for e in paired_interval(wrong, before, words)],
+    low, high = interval(wrong, words)
+    low_above, high_above = paired_interval(wrong, before, words)
+    shares = {
+        "wer": sum(wrong) / sum(words),
+        **{"wer_low": low, "wer_high": high},
+        "wer_above_whole": (sum(wrong) - sum(before)) / sum(words),
+        **{"wer_above_whole_low": low_above, "wer_above_whole_high": high_above},
     }
+    return {name: 100 * share for name, share in shares.items()}
 
 
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    codes = [name for name in rows[0] if len(name) == 2]
+def markdown(rows: list[dict[str, Any]]) -> list[str]:
+    codes = list(dict.fromkeys(row["language"] for row in rows))[1:]
     head = ["silence after the clip", "WER (95 %)", "above the whole window (95 %)"]
     head += [*(f"WER {code}" for code in codes), "most tokens", "encoder time", "all time"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    table = []
     for row in rows:
-        low, high = row["all"]["wer_interval"]
-        cells = [row["margin"], f"{row['all']['wer']:.1f} ({low:.1f} to {high:.1f})"]
-        low, high = row["all"]["wer_above_whole_interval"]
-        cells.append(f"{row['all']['wer_above_whole']:+.1f} ({low:+.1f} to {high:+.1f})")
-        cells += [f"{row[code]['wer']:.1f}" for code in codes]
-        cells.append(str(row["most_tokens"]))
-        for part in ("encoder", "all"):
-            cells.append(f"{row[f'{part}_ratio']:.2f}" if f"{part}_ratio" in row else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        if row["language"] != "all":
+            table[-1].insert(-3, f"{row['wer']:.1f}")
+            continue
+        cells = [row["margin"], f"{row['wer']:.1f} ({row['wer_low']:.1f} to {row['wer_high']:.1f})"]
+        low, high = row["wer_above_whole_low"], row["wer_above_whole_high"]
+        cells.append(f"{row['wer_above_whole']:+.1f} ({low:+.1f} to {high:+.1f})")
+        cells.append(f"{row['most_tokens']:.0f}")
+        ratios = (row.get(f"{part}_ratio") for part in ("encoder", "all"))
+        cells += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        table.append(cells)
+    return markdown_table(head, table)
 
 
 if __name__ == "__main__":

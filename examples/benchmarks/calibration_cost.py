@@ -5,7 +5,7 @@ of its own, so that its peak memory is its own. The paper's Table 3 gives 7 s fo
 for cosine on an RTX 3090.
 
     python examples/benchmarks/calibration_cost.py
-        --json examples/results/calibration-cost-wav2vec2-base.json
+        -o examples/results/calibration-cost-wav2vec2-base.csv
 """
 
 import argparse
@@ -15,11 +15,14 @@ import platform
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, write_result
 
 CLIPS, SECONDS, RATE = 32, 4, 16000
 PAPER_SECONDS = {"minmax": 7, "hess": 161, "cosine": 172, "l1": 158, "l2": 155}
@@ -90,7 +93,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="Folder of an exported model to use, or to make")
     parser.add_argument("--methods", default="minmax,cosine,cosine-twin,hess")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -110,16 +113,9 @@ def main() -> None:
             row["load_average_before"] = round(before, 1)
             rows.append(row)
             print(json.dumps(row), flush=True)
-    if options.json:
-        result = {
-            "command": "python " + " ".join(sys.argv),
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "clips": CLIPS,
-            "seconds_a_clip": SECONDS,
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.output:
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        write_result(options.output, rows, machine=machine, clips=CLIPS, seconds_a_clip=SECONDS)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,20 @@ is printed. Memory: the peak of a process that captures 8 clips, and of one that
 needs.
 
     python examples/benchmarks/capture.py MODEL/ --manifest M.csv
-        --json examples/results/capture-whisper-tiny.en.json
+        -o examples/results/capture-whisper-tiny.en.csv
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, write_result
 
 from mqruntime.recognition import Recognizer
 from mqtool.context import RunContext
@@ -41,7 +43,7 @@ def main() -> None:
     parser.add_argument("--timed-clips", type=int, default=8)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # capture and number of clips
     options = parser.parse_args()
     clips = find_clips([options.manifest], split=options.split)
@@ -51,15 +53,15 @@ def main() -> None:
         CAPTURES[name](folder, clips[: int(count)], RunContext(options.threads))
         print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
         return
-    result: dict[str, object] = {"command": " ".join(sys.argv), "date": date.today().isoformat()}
+    rows = []
     for name in CAPTURES:
         few, many = (peak_mb(name, count) for count in (FEW, min(MANY, len(clips))))
         timed = in_turn(folder, name, clips[: options.timed_clips], options)
-        result[name] = {f"peak_mb_{FEW}_clips": few, f"peak_mb_{len(clips[:MANY])}_clips": many}
-        result[name] |= {"peak_ratio": many / few, **timed}
-        print(name, result[name], flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        peaks = {f"peak_mb_{FEW}_clips": few, f"peak_mb_{len(clips[:MANY])}_clips": many}
+        rows.append({"capture": name, **peaks, "peak_ratio": many / few, **timed})
+        print(rows[-1], flush=True)
+    if options.output:
+        write_result(options.output, rows)
 
 
 def peak_mb(name: str, count: int) -> float:

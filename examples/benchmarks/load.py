@@ -4,7 +4,7 @@ Memory and time of processes that open the model, and then hear 10 s with it: th
 the same as a bundle, and both opened again from a cache. Sides run in turn; medians and their
 ratios to int8 are printed. Processor time is what the process itself used, whatever else runs.
 
-    python examples/benchmarks/load.py MODEL/ --json examples/results/load-whisper-base.json
+    python examples/benchmarks/load.py MODEL/ -o examples/results/load-whisper-base.csv
 """
 
 import argparse
@@ -12,9 +12,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, write_result
 
 from mqtool.bundles.package import write_package
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
@@ -67,7 +70,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="float model folder")
     parser.add_argument("--bits", type=int, default=6)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
@@ -100,14 +103,9 @@ def main() -> None:
                 print(f"  {key:<26}{figures[key]:>9.0f}  {figures[key] / int8[key]:.2f} x int8")
         if figures["cache_bytes"]:
             print(f"  {'cache_bytes':<26}{figures['cache_bytes']:>13,.0f}")
-    if arguments.json:
-        content = {
-            "command": " ".join(sys.argv),
-            "date": date.today().isoformat(),
-            "bits": arguments.bits,
-            "runs": arguments.runs,
-        }
-        arguments.json.write_text(json.dumps({**content, "medians": result}, indent=1) + "\n")
+    if arguments.output:
+        rows = [{"opened": side, **figures} for side, figures in result.items()]
+        write_result(arguments.output, rows, bits=arguments.bits, medians_of_runs=arguments.runs)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,22 @@
 
 Medians of runs in turn, in one process; a ratio above 1 is a form that takes longer.
 
-    python examples/benchmarks/operators.py -o examples/results/operators.json
+    python examples/benchmarks/operators.py -o examples/results/operators.csv
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
 import numpy as np
 import onnx_ir as ir
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, write_result
 
 from mqruntime.engine.session import Session, StoredGraph
 from mqtool.evaluation.bench import time_interleaved
@@ -101,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=25)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
     rows = []
     for threads in options.threads:
@@ -119,9 +121,7 @@ def main() -> None:
                 rows.append({"model": model, "threads": threads, "part": part, "ratio": ratio})
                 print(f"{model}, {threads} threads: {part}: {ratio:.2f}", flush=True)
     if options.output:
-        facts = {"command": "python " + " ".join(sys.argv), "date": date.today().isoformat()}
-        facts["onnxruntime"] = version("onnxruntime")
-        options.output.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+        write_result(options.output, rows, onnxruntime=version("onnxruntime"))
 
 
 def fused_attentions(

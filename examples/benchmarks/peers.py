@@ -3,7 +3,7 @@
     python examples/benchmarks/peers.py --manifest prompts/manifest.csv [--ours PACKED ...]
 
 Steps: `make` builds every peer with the peer's own tools, `score` transcribes, `time` measures
-speed and memory (run it on an idle machine), `report` writes the table and the plot to
+speed and memory (run it on an idle machine), `report` writes the table and the picture to
 examples/results/peers-MODEL[SUFFIX].*. What is made and measured is kept below --work and not done
 again. Every peer decodes greedily, without timestamps, and is told the language. Weights come from
 `python examples/get_weights.py`.

@@ -3,15 +3,18 @@
 All layers get one width. Both sides run in turn in one process and the ratios of their medians are
 printed; load memory is the peak of a process that only opens the model.
 
-    python examples/benchmarks/widths.py MODEL/ --json examples/results/widths-whisper-tiny.en.json
+    python examples/benchmarks/widths.py MODEL/ -o examples/results/widths-whisper-tiny.en.csv
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, part_rows, write_result
 
 from mqtool.evaluation.bench import bench_against
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rounding", default="grouped")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     quantizer = Quantizer(folder)
@@ -61,25 +64,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         int8 = Path(scratch) / "int8"
         quantize_with_onnxruntime(options.model, int8)
-        rows.append({"name": "onnxruntime int8", "load_peak": load_peak(int8)})
-        rows[0]["bytes"] = sum(file.stat().st_size for file in int8.iterdir())
-        rows[0]["float"] = bench_against(
-            int8, options.model, threads=options.threads, runs=options.runs
-        ).to_json()
+        run = {"threads": options.threads, "runs": options.runs}
+        facts = {"weights": "onnxruntime int8", "load_peak_bytes": load_peak(int8)}
+        facts["against"] = "float"
+        rows += part_rows(facts, bench_against(int8, options.model, **run))
         for bits in map(int, options.widths.split(",")):
             packed = Path(scratch) / f"packed{bits}"
-            report = quantizer.pack(quantizer.plan_of_width(recipe, bits), packed)
-            row = {"name": f"{bits} bits", "bytes": report.bytes, "load_peak": load_peak(packed)}
-            row["float"] = bench_against(
-                packed, options.model, threads=options.threads, runs=options.runs
-            ).to_json()
-            row["int8"] = bench_against(
-                packed, int8, threads=options.threads, runs=options.runs
-            ).to_json()
-            rows.append(row)
-            print(row, file=sys.stderr)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+            quantizer.pack(quantizer.plan_of_width(recipe, bits), packed)
+            facts = {"weights": f"{bits} bits", "load_peak_bytes": load_peak(packed)}
+            for against, other in {"float": options.model, "onnxruntime int8": int8}.items():
+                rows += part_rows(facts | {"against": against}, bench_against(packed, other, **run))
+                print(rows[-1], file=sys.stderr)
+    if options.output:
+        write_result(options.output, rows)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,22 @@ a factor common to all layers changes no order, are split by one-way analysis of
   Casella and McCulloch, "Variance Components", 1992, section 3.6), root mean over layers;
 - `layers that differ`: those whose F test over speakers stays below 0.05 after Bonferroni.
 
-    python examples/commands/speaker_effect.py keywords/ -o examples/results/NAME.json
+    python examples/commands/speaker_effect.py keywords/ -o examples/results/NAME.csv
 """
 
 import argparse
 import json
 import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 from data import DATA
 from numpy.typing import NDArray
 from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, markdown_table, write_result
 
 from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder
@@ -82,62 +85,49 @@ def summary(values: NDArray[np.float64], speakers: NDArray[np.str_], names: list
     largest = np.argsort(-share)[:SHOWN]
     return {
         "layers": len(kept),
-        "left_out_at_zero": [name for name in names if name not in kept],
+        "layers_left_out_at_zero": len(names) - len(kept),
         "deviation_between_layers": float(logs.mean(0).std(ddof=1)),
         "deviation_between_speakers": float(np.sqrt(parts["speakers"].mean())),
         "deviation_between_clips": float(np.sqrt(parts["clips"].mean())),
         "layers_that_differ": int((parts["p"] < LEVEL / len(kept)).sum()),
         "median_share_of_speaker": float(np.median(share)),
-        "largest_share_of_speaker": {kept[i]: round(float(share[i]), 3) for i in largest},
+        "largest_shares_of_speaker": "; ".join(f"{kept[i]} {share[i]:.3f}" for i in largest),
     }
 
 
-def markdown(result: dict) -> list[str]:
+def markdown(rows: list[dict]) -> list[str]:
     """Lines of the table."""
-    lines = [
-        f"`{result['command']}`, {result['date']}",
-        "",
-        f"{result['clips']} clips of {result['speakers']} speakers. Standard deviations of natural",
-        "logarithms, so that 0.1 is about 10 %.",
-        "",
-        "| statistic | between layers | between speakers | between clips of a speaker "
-        "| layers that differ by speaker |",
-        "|---|---|---|---|---|",
-    ]
-    for name, row in result["measures"].items():
+    head = ["statistic", "between layers", "between speakers", "between clips of a speaker"]
+    lines = []
+    for row in rows:
         deviations = (row[f"deviation_between_{of}"] for of in ("layers", "speakers", "clips"))
-        cells = [name, *(f"{value:.2f}" for value in deviations)]
-        lines.append(
-            "| " + " | ".join(cells) + f" | {row['layers_that_differ']} of {row['layers']} |"
-        )
-    return lines
+        cells = [row["statistic"], *(f"{value:.2f}" for value in deviations)]
+        lines.append([*cells, f"{row['layers_that_differ']:.0f} of {row['layers']:.0f}"])
+    return [
+        "Standard deviations of natural logarithms, so that 0.1 is about 10 %.",
+        "",
+        *markdown_table([*head, "layers that differ by speaker"], lines),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="float model folder")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with manifest.csv")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=csv_path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     clips = find_clips([options.data / "manifest.csv"], split="calib")
     speakers = np.array([clip.speaker for clip in clips])
     names = [layer.name for layer in folder.layers]
-    measures = {}
+    found = []
     for measure, of in MEASURES.items():
         rows = [of(folder, clip) for clip in clips]
         values = np.array([[row[name] for name in names] for row in rows])
-        measures[measure] = summary(values, speakers, names)
-        print(measure, json.dumps(measures[measure], indent=1), flush=True)
-    result = {
-        "command": "python " + " ".join(sys.argv),
-        "date": date.today().isoformat(),
-        "clips": len(clips),
-        "speakers": len(np.unique(speakers)),
-        "measures": measures,
-    }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
-    options.output.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n")
+        found.append({"statistic": measure, **summary(values, speakers, names)})
+        print(json.dumps(found[-1], indent=1), flush=True)
+    count = len(np.unique(speakers))
+    write_result(options.output, found, markdown(found), clips=len(clips), speakers=count)
 
 
 if __name__ == "__main__":

@@ -7,25 +7,27 @@ model's (mean Kullback-Leibler divergence in millinats), which moves long before
 
 `own` is each clip heard by its speaker's model, `others` the mean over the other speakers' models
 on the same clip. Intervals are 95 % bootstrap intervals over clips, those of the differences
-paired. JSON has all matrices (row: calibrated on, column: tested on). `uniform compensated`
+paired. The CSV has every speaker's model on every speaker too. `uniform compensated`
 shares no bits out by speaker but rounds for the speaker; `measured` does both, `myqasr` the first.
 
     mqtool export examples/commands/keywords -o keywords/
-    python examples/commands/speaker_matrix.py keywords/ -o examples/results/speakers-keywords.json
+    python examples/commands/speaker_matrix.py keywords/ -o examples/results/speakers-keywords.csv
 """
 
 import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 from data import DATA
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from result_files import csv_path, markdown_table, write_result
 
 from mqruntime.engine.session import Graph
 from mqruntime.recognition import Recognizer
@@ -43,6 +45,8 @@ from mqtool.recordings.clips import Clip, find_clips
 FIGURES = {"error": 100.0, "divergence": 1000.0}  # to percent; to millinats
 UNIFORM = "uniform"  # hears nobody; what the others are compared with
 METHODS = ("uniform compensated", "measured", "myqasr")
+
+Estimate = tuple[float, float, float]  # a mean and the ends of its interval
 
 
 class Watched:
@@ -102,50 +106,84 @@ class Bench:
         return np.stack([heard.errors, divergences])
 
 
-def mean_of(values: NDArray[np.float64], scale: float) -> dict:
+def mean_of(values: NDArray[np.float64], scale: float) -> Estimate:
     """Mean over clips with its interval."""
     low, high = interval(values.tolist(), [1.0] * len(values))
-    return {"mean": scale * float(values.mean()), "interval": [scale * low, scale * high]}
+    return scale * float(values.mean()), scale * low, scale * high
 
 
-def difference_of(values: NDArray[np.float64], others: NDArray[np.float64], scale: float) -> dict:
+def difference_of(
+    values: NDArray[np.float64], others: NDArray[np.float64], scale: float
+) -> Estimate:
     """Mean of a difference over clips with its paired interval."""
     low, high = paired_interval(values.tolist(), others.tolist(), [1.0] * len(values))
-    mean = float((values - others).mean())
-    return {"mean": scale * mean, "interval": [scale * low, scale * high]}
+    return scale * float((values - others).mean()), scale * low, scale * high
 
 
-def compare(
+def estimates(
     table: NDArray[np.float64],
     uniform: NDArray[np.float64],
     tested: NDArray[np.str_],
     speakers: list[str],
     scale: float,
-) -> dict:
+) -> dict[str, Estimate]:
     """Own against other speakers' models, and against the uniform one.
 
     Args:
-        table: a figure of each clip with each speaker's model, [speakers, clips].
+        table: a figure of each clip with each speaker's model, [speakers, clips]; [1, clips] of
+            the uniform model itself.
         uniform: the same of each clip with the uniform model.
         tested: speaker of each clip.
         speakers: in the order of the table's rows.
         scale: to the figure's unit.
     """
+    if len(table) == 1:
+        return {"own": mean_of(table[0], scale)}
     is_own = np.array(speakers)[:, None] == tested
     own = table[is_own.argmax(0), np.arange(len(tested))]
     others = (table.sum(0) - own) / (len(speakers) - 1)
-    matrix = [[scale * row[tested == speaker].mean() for speaker in speakers] for row in table]
     return {
         "own": mean_of(own, scale),
         "others": mean_of(others, scale),
-        "own_minus_others": difference_of(own, others, scale),
-        "own_minus_uniform": difference_of(own, uniform, scale),
-        "matrix": [[round(float(value), 4) for value in row] for row in matrix],
+        "own - others": difference_of(own, others, scale),
+        "own - uniform": difference_of(own, uniform, scale),
     }
 
 
-def plans_apart(plans: list[Plan]) -> dict:
-    """How much the speakers' plans differ: over pairs, weights with another width."""
+def rows_of(
+    tables: Mapping[str, NDArray[np.float64]],
+    uniform: Mapping[str, NDArray[np.float64]],
+    tested: NDArray[np.str_],
+    speakers: list[str],
+) -> Iterator[dict]:
+    """Estimates over all clips, then the mean of every speaker's model on every speaker.
+
+    Args:
+        tables: name of a figure -> as in `estimates`.
+        uniform: name of a figure -> as in `estimates`.
+        tested: speaker of each clip.
+        speakers: in the order of the tables' rows.
+    """
+    found = {
+        name: estimates(table, uniform[name], tested, speakers, FIGURES[name])
+        for name, table in tables.items()
+    }
+    for who in found["error"]:
+        row: dict = {"calibrated_on": who, "tested_on": "all"}
+        for name, by_who in found.items():
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), by_who[who], strict=True))
+        yield row
+    if len(found["error"]) > 1:
+        for number, calibrated in enumerate(speakers):
+            for speaker in speakers:
+                row = {"calibrated_on": calibrated, "tested_on": speaker}
+                for name, table in tables.items():
+                    row[name] = FIGURES[name] * float(table[number, tested == speaker].mean())
+                yield row
+
+
+def weights_apart(plans: list[Plan]) -> float:
+    """How much the speakers' plans differ: percent of weights with another width, mean of pairs."""
     bits = np.array([[layer.bits for layer in plan.layers] for plan in plans])
     weights = np.array([layer.params for layer in plans[0].layers])
     pairs = [
@@ -153,58 +191,43 @@ def plans_apart(plans: list[Plan]) -> dict:
         for i, a in enumerate(bits)
         for b in bits[:i]
     ]
-    return {
-        "weights_with_another_width_percent": float(np.mean(pairs)),
-        "layers_never_alike": int((bits != bits[0]).any(0).sum()),
-        "layers": bits.shape[1],
-        "bits": {
-            layer.name: sorted({int(width) for width in column})
-            for layer, column in zip(plans[0].layers, bits.T, strict=True)
-        },
-    }
+    return float(np.mean(pairs))
 
 
-def write(path: Path, result: dict) -> None:
-    """The JSON, and a table beside it."""
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n")
-
-
-def _cell(figure: dict, digits: int, sign: str = "") -> str:
-    low, high = figure["interval"]
-    mean = f"{figure['mean']:{sign}.{digits}f}"
-    return f"{mean} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
-
-
-def markdown(result: dict) -> list[str]:
-    """Lines of the table."""
-    lines = [
-        f"`{result['command']}`, {result['date']}",
-        "",
-        f"Float: {_cell(result['float'], 1)} % of {result['clips']} clips misunderstood.",
+def markdown(rows: list[dict]) -> list[str]:
+    """Lines of the table: one a method and width."""
+    head = ["method", "bits", "bytes", "error own", "error others", "own - others"]
+    head += ["own - uniform", "divergence own", "divergence others", "own - others"]
+    lines: dict[tuple[str, float], list[str]] = {}
+    for own in (row for row in rows if row["calibrated_on"] == "own"):
+        found = {
+            row["calibrated_on"]: row
+            for row in rows
+            if (row["method"], row["bits"]) == (own["method"], own["bits"])
+        }
+        size = f"{own['bytes']:,.0f}" if own.get("bytes") else ""
+        cells = [own["method"], f"{own['bits']:g}", size]
+        cells += [_cell(found.get(who), "error", 1) for who in ("own", "others")]
+        cells += [_cell(found.get(f"own - {who}"), "error", 1, "+") for who in ("others", UNIFORM)]
+        cells += [_cell(found.get(who), "divergence", 2) for who in ("own", "others")]
+        cells.append(_cell(found.get("own - others"), "divergence", 2, "+"))
+        apart = own.get("weights_with_another_width_percent")
+        lines[own["method"], own["bits"]] = [*cells, "" if apart is None else f"{apart:.0f} %"]
+    return [
         "Errors in percent of clips, divergence from the float model in millinats; in brackets",
-        "95 % bootstrap intervals over clips.",
+        "95 % bootstrap intervals over clips. Last: weights that have another width in the plan of",
+        "another speaker, mean over pairs.",
         "",
-        "| method | bits | bytes | error own | error others | own - others | own - uniform "
-        "| divergence own | divergence others | own - others |",
-        "|---" * 10 + "|",
+        *markdown_table([*head, "weights apart"], list(lines.values())),
     ]
-    for row in result["rows"]:
-        error, divergence = row["error"], row["divergence"]
-        cells = [row["method"], f"{row['bits']:g}", f"{row['bytes']:,}", _cell(error["own"], 1)]
-        if "others" in error:
-            cells += [
-                _cell(error["others"], 1),
-                _cell(error["own_minus_others"], 1, "+"),
-                _cell(error["own_minus_uniform"], 1, "+"),
-                _cell(divergence["own"], 2),
-                _cell(divergence["others"], 2),
-                _cell(divergence["own_minus_others"], 2, "+"),
-            ]
-        else:
-            cells += ["", "", "", _cell(divergence["own"], 2), "", ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+
+
+def _cell(row: dict | None, name: str, digits: int, sign: str = "") -> str:
+    if row is None or row.get(name) is None:
+        return ""
+    form = f"{sign}.{digits}f"
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 def main() -> None:
@@ -214,7 +237,7 @@ def main() -> None:
     parser.add_argument("--bits", default="5,4,3", help="average widths of the uniform models")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=csv_path, required=True)
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     manifest = options.data / "manifest.csv"
@@ -225,17 +248,10 @@ def main() -> None:
     bench = Bench(folder, dev, options.threads)
     widths = [float(bits) for bits in options.bits.split(",")]
     budgets = budgets_of_bits(folder, widths)
-    result = {
-        "command": "python " + " ".join(sys.argv),
-        "date": date.today().isoformat(),
-        "speakers": speakers,
-        "calibration_clips": [sum(clip.speaker == s for clip in calib) for s in speakers],
-        "dev_clips": [int((tested == s).sum()) for s in speakers],
-        "clips": len(dev),
-        "float": mean_of(bench.float.errors, FIGURES["error"]),
-        "rows": [],
-    }
-    uniform = {}
+    mean, low, high = mean_of(bench.float.errors, FIGURES["error"])
+    floats = {"method": "float", "bits": 32, "calibrated_on": "own", "tested_on": "all"}
+    rows = [floats | {"error": mean, "error_low": low, "error_high": high}]
+    uniform: dict[float, dict[str, NDArray[np.float64]]] = {}
     for method in (UNIFORM, *options.methods.split(",")):
         own_clips = [[clip for clip in calib if clip.speaker == speaker] for speaker in speakers]
         heard = [[]] if method == UNIFORM else own_clips
@@ -249,18 +265,17 @@ def main() -> None:
                 [bench.figures(one, plan) for plan, one in zip(plans, calibrated, strict=True)],
                 axis=1,
             )
-            row = {"method": method, "bits": bits, "bytes": plans[0].planned_bytes}
-            for (name, scale), values in zip(FIGURES.items(), figures, strict=True):
-                if method == UNIFORM:
-                    uniform[bits, name] = values[0]
-                    row[name] = {"own": mean_of(values[0], scale)}
-                else:
-                    row[name] = compare(values, uniform[bits, name], tested, speakers, scale)
+            tables = dict(zip(FIGURES, figures, strict=True))
+            if method == UNIFORM:
+                uniform[bits] = {name: table[0] for name, table in tables.items()}
+            facts = {"method": method, "bits": bits, "bytes": plans[0].planned_bytes}
+            made = [facts | row for row in rows_of(tables, uniform[bits], tested, speakers)]
             if method != UNIFORM:
-                row["plans"] = plans_apart(plans)
-            result["rows"].append(row)
-            write(options.output, result)
-            print(markdown(result)[-1], flush=True)
+                made[0]["weights_with_another_width_percent"] = weights_apart(plans)
+            rows += made
+            table = markdown(rows)
+            write_result(options.output, rows, table, clips=len(dev), speakers=len(speakers))
+            print(table[-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The benchmark's own writer of whisper.cpp's file, and its error figures."""
+"""The benchmark's own writer of whisper.cpp's file, its error figures and its report."""
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 
-from peers import report
+from peers import measure, report
+from peers.catalogue import FLOAT, Peer, Places
 from peers.make_ggml import MODEL, write_ggml
+from result_files import read_result
 
 from mqtool.evaluation.word_errors import Errors
 from mqtool.exporters.sources.ctranslate2 import read_variables
+from mqtool.recordings.clips import Clip
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +84,52 @@ def test_difference_counts_common_clips_only() -> None:
     assert figures["wer"] == pytest.approx(40)
     assert figures["wer_above_float"] == pytest.approx(20)
     assert figures["clips"] == 2
+
+
+def test_a_report_is_table_and_picture(tmp_path: Path) -> None:
+    model = "whisper-tiny.en"
+    places = Places(tmp_path, tmp_path, tmp_path)
+    said = {"en": "the cat sat down", "fr": "un deux trois quatre"}
+    clips = [
+        Clip(Path(f"{code}-{n}.wav"), transcript=text, language=code)
+        for code, text in said.items()
+        for n in range(3)
+    ]
+    times = {part: {"peer": 2.0, "float": 4.0, "ratio": 0.5} for part in report.PARTS}
+    peers = [FLOAT, Peer("other-q4", "other", "")]
+    for size, peer in zip((30, 10), peers, strict=True):
+        folder = tmp_path / peer.name
+        folder.mkdir()
+        (folder / "model").write_bytes(bytes(size))
+        files = measure.digest(folder)
+        rows = [
+            {"clip": f"{clip.language}/{clip.path.stem}", "files": files, "text": clip.transcript}
+            for clip in clips
+        ]
+        if peer is not FLOAT:
+            rows[0]["text"] = "the hat sat down"
+            path = report.times_file(peer, model, places)
+            path.parent.mkdir(parents=True)
+            found = {"files": files, "threads": 2, "peak_rss": 9e6, "imported_rss": 3e6, **times}
+            path.write_text(json.dumps(found))
+        path = tmp_path / "transcripts" / model / f"{peer.name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    target = tmp_path / "results" / f"peers-{model}"
+    made = [(peer, tmp_path / peer.name) for peer in peers]
+    report.write(model, made, places, clips, target)
+    names = sorted(path.name for path in target.parent.iterdir())
+    assert names == [f"peers-{model}.csv", f"peers-{model}.md", f"peers-{model}.png"]
+    rows = read_result(target.parent / names[0])
+    assert [(row["model"], row["language"]) for row in rows] == [
+        (peer.name, language) for peer in peers for language in ("all", "en", "fr")
+    ]
+    whole = rows[3]
+    assert whole["bytes"] == 10
+    assert whole["wer"] == whole["wer_above_float"] == pytest.approx(100 / 24, rel=1e-6)
+    assert (whole["rtf_ratio"], whole["float_load_ms"]) == (0.5, 4)
+    assert rows[4]["wer"] == pytest.approx(100 / 12, rel=1e-6)
+    assert rows[4]["rtf_ratio"] is None
+    (line,) = [line for line in (target.parent / names[1]).read_text().splitlines() if "q4" in line]
+    assert line.startswith("| other-q4 | 10 | 6 | 4.2 (0.0 to 12.5) | +4.2 (+0.0 to +12.5) |")
+    assert line.endswith("| 8.3 | 0.0 | 2.000 | 0.50 | 0.50 | 0.50 | 2 | 9 | 3 |")

@@ -19,12 +19,11 @@ class Peer:
 
     Attributes:
         name: in tables and file names.
-        family: peers of one family share a colour in the plot.
+        family: the project it comes from.
         engine: MODULE:CLASS for `worker.py`.
         environment: of `environments.ENVIRONMENTS`; None is the running Python.
         command: `make_*.py` and its arguments; names in braces are fields of `Places`.
         models: which models it exists for; empty for all.
-        label: name in the plot.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Peer:
     command: Sequence[str] = ()
     environment: str | None = None
     models: Sequence[str] = field(default=())
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ PEERS = [
 
 def ours(folder: Path) -> Peer:
     """A packed folder of mqtool's, as a peer."""
-    return Peer(f"mqtool-{folder.name}", "mqtool", MQRUNTIME, label=folder.name)
+    return Peer(f"mqtool-{folder.name}", "mqtool", MQRUNTIME)
 
 
 def make(peer: Peer, model: str, places: Places) -> list[str]:

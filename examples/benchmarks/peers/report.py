@@ -1,30 +1,25 @@
-"""The table and the plot: errors against bytes, time against bytes."""
+"""The table and the picture: bytes, errors and time of every peer."""
 
-import csv
 import json
 import sys
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from result_files import markdown_table, write_result
 
 from mqtool.evaluation.bootstrap import interval, paired_interval
 from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
 from mqtool.recordings.clips import Clip
 from peers.catalogue import Peer, Places
 from peers.measure import clip_name, digest, folder_bytes, read_transcripts
+from peers.picture import draw
 
-__all__ = ["times_file", "write"]
+__all__ = ["PARTS", "table", "time_columns", "times_file", "write"]
 
-FAMILIES = {
-    "float": ("black", "*"),
-    "mqtool": ("tab:red", "o"),
-    "whisper.cpp": ("tab:blue", "s"),
-    "onnxruntime": ("tab:green", "^"),
-    "ctranslate2": ("tab:orange", "D"),
-    "optimum": ("tab:purple", "v"),
-    "torchao": ("tab:brown", "P"),
-}
+PARTS = {"rtf": "", "encoder": "_ms", "decoder_step": "_ms", "load": "_ms"}  # and their units
 
 Outcomes = dict[str, Errors]  # clip -> errors
 
@@ -41,7 +36,7 @@ def write(
     clips: Sequence[Clip],
     target: Path,
 ) -> None:
-    """Write `target` as .json, .md, .csv and .png.
+    """Write `target` as .csv, .md and .png.
 
     Args:
         model: name of the model.
@@ -54,40 +49,29 @@ def write(
     reference: Outcomes = {}
     for peer, folder in peers:
         files = digest(folder)
-        texts = read_transcripts(peer, model, places, files)
-        outcomes = _outcomes(clips, texts)
+        outcomes = _outcomes(clips, read_transcripts(peer, model, places, files))
         reference = reference or outcomes
-        row: dict[str, Any] = {"name": peer.name, "family": peer.family}
-        row |= {"label": peer.label or peer.name, "bytes": folder_bytes(folder)}
-        row["all"] = _errors(outcomes, reference)
-        languages = sorted({name.partition("/")[0] for name in outcomes})
-        if len(languages) > 1:
-            row["languages"] = {
-                code: _errors(
-                    {name: one for name, one in outcomes.items() if name.startswith(f"{code}/")},
-                    reference,
-                )
-                for code in languages
-            }
-        row["speed"] = _times(times_file(peer, model, places), files)
-        rows.append(row)
-    facts = {"command": "python " + " ".join(sys.argv), "date": date.today().isoformat()}
+        facts = {"model": peer.name, "family": peer.family, "bytes": folder_bytes(folder)}
+        made = [facts | figures for figures in _by_language(outcomes, reference)]
+        made[0] |= _times(times_file(peer, model, places), files)
+        rows += made
+    rows.sort(key=lambda row: -row["bytes"])
     target.parent.mkdir(exist_ok=True)
-    _beside(target, ".json").write_text(
-        json.dumps(facts | {"model": model, "clips": len(clips), "rows": rows}, indent=1) + "\n"
-    )
-    table = _table(rows)
-    with _beside(target, ".csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(table)
-    markdown = ["| " + " | ".join(line) + " |" for line in table]
-    markdown.insert(1, "|---" * len(table[0]) + "|")
-    _beside(target, ".md").write_text("\n".join(markdown) + "\n")
-    _plot(model, rows, _beside(target, ".png"))
+    # A model's name may hold a dot: with_suffix would cut it.
+    beside = {kind: target.with_name(f"{target.name}.{kind}") for kind in ("csv", "png")}
+    write_result(beside["csv"], rows, table(rows))
+    title = f"{model}, {len(reference)} clips"
+    picture = draw(title, [row for row in rows if row["language"] == "all"])
+    picture.savefig(beside["png"], dpi=110, metadata={"Software": None})
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    """The file with this suffix; a model's name may hold a dot."""
-    return target.with_name(target.name + suffix)
+def _by_language(outcomes: Outcomes, reference: Outcomes) -> Iterator[dict[str, Any]]:
+    """Figures over all clips, and over each language's where there are several."""
+    yield {"language": "all", **_errors(outcomes, reference)}
+    languages = sorted({name.partition("/")[0] for name in outcomes})
+    for code in languages if len(languages) > 1 else []:
+        some = {name: one for name, one in outcomes.items() if name.startswith(f"{code}/")}
+        yield {"language": code, **_errors(some, reference)}
 
 
 def _outcomes(clips: Sequence[Clip], texts: dict[str, str]) -> Outcomes:
@@ -108,120 +92,74 @@ def _errors(outcomes: Outcomes, reference: Outcomes) -> dict[str, Any]:
     words = [one.words for one in chosen]
     characters = [one.characters for one in chosen]
     wrong = [one.word_errors for one in chosen]
+    wrong_characters = [one.character_errors for one in chosen]
     figures: dict[str, Any] = {
         "clips": len(chosen),
-        "wer": 100 * sum(wrong) / sum(words),
-        "wer_interval": _percent(interval(wrong, words)),
-        "cer": 100 * sum(one.character_errors for one in chosen) / sum(characters),
-        "cer_interval": _percent(interval([one.character_errors for one in chosen], characters)),
+        **_percent("wer", sum(wrong) / sum(words), interval(wrong, words)),
     }
     common = [name for name in outcomes if name in reference]
     if common:
         before = [reference[name].word_errors for name in common]
         after = [outcomes[name].word_errors for name in common]
         totals = [outcomes[name].words for name in common]
-        figures["wer_above_float"] = 100 * (sum(after) - sum(before)) / sum(totals)
-        figures["wer_above_float_interval"] = _percent(paired_interval(after, before, totals))
-    return figures
+        difference = (sum(after) - sum(before)) / sum(totals)
+        figures |= _percent("wer_above_float", difference, paired_interval(after, before, totals))
+    cer = sum(wrong_characters) / sum(characters)
+    return figures | _percent("cer", cer, interval(wrong_characters, characters))
 
 
-def _percent(ends: tuple[float, float]) -> list[float]:
-    return [100 * end for end in ends]
+def _percent(name: str, share: float, ends: tuple[float, float]) -> dict[str, float]:
+    low, high = ends
+    return {name: 100 * share, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
 
 
-def _times(path: Path, files: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    times: dict[str, Any] = json.loads(path.read_text())
-    return times if times.pop("files") == files else None
+def _times(path: Path, files: str) -> dict[str, Any]:
+    """Columns of speed and memory, none if it was not measured for these files."""
+    times: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"files": None}
+    return time_columns(times) if times.pop("files") == files else {}
 
 
-def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    codes = sorted({code for row in rows for code in row.get("languages", {})})
+def time_columns(times: dict[str, Any]) -> dict[str, Any]:
+    """What `measure.time_in_turn` found as flat columns, with units in their names."""
+    columns = {"threads": times["threads"]}
+    for part, unit in PARTS.items():
+        columns[f"{part}{unit}"] = times[part]["peer"]
+        columns[f"float_{part}{unit}"] = times[part]["float"]
+        columns[f"{part}_ratio"] = times[part]["ratio"]
+    return columns | {"peak_rss": times["peak_rss"], "imported_rss": times["imported_rss"]}
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown, one a model."""
+    codes = sorted({row["language"] for row in rows} - {"all"})
     head = ["model", "bytes", "clips", "WER (95 %)", "WER above float (95 %)", "CER"]
     head += [f"WER {code}" for code in codes]
     head += ["real-time factor", "of float", "encoder of float", "decoder step of float"]
-    table = [[*head, "load ms", "peak RSS MB", "of it imports"]]
-    for row in sorted(rows, key=lambda row: -row["bytes"]):
-        scores = row["all"]
-        cells = [row["name"], f"{row['bytes']:,}", str(scores["clips"])]
-        if scores["clips"]:
-            low, high = scores["wer_interval"]
-            cells.append(f"{scores['wer']:.1f} ({low:.1f} to {high:.1f})")
-            low, high = scores["wer_above_float_interval"]
-            cells.append(f"{scores['wer_above_float']:+.1f} ({low:+.1f} to {high:+.1f})")
-            cells.append(f"{scores['cer']:.1f}")
-        else:
-            cells += ["", "", ""]
+    head += ["load ms", "peak RSS MB", "of it imports"]
+    lines = []
+    for row in (row for row in rows if row["language"] == "all"):
+        cells = [row["model"], f"{row['bytes']:,.0f}", f"{row['clips']:.0f}"]
+        for name, sign in (("wer", ""), ("wer_above_float", "+")):
+            form = f"{sign}.1f"
+            ends = [row.get(f"{name}{end}") for end in ("", "_low", "_high")]
+            cells.append("" if None in ends else "{:{f}} ({:{f}} to {:{f}})".format(*ends, f=form))
+        cells.append(_number(row.get("cer"), 1))
         for code in codes:
-            of_language = row.get("languages", {}).get(code, {})
-            cells.append(f"{of_language['wer']:.1f}" if "wer" in of_language else "")
-        table.append(cells + _speed_cells(row["speed"]))
-    return table
+            of_language = [
+                other.get("wer")
+                for other in rows
+                if (other["model"], other["language"]) == (row["model"], code)
+            ]
+            cells.append(_number(next(iter(of_language), None), 1))
+        ratios = [row.get(f"{part}_ratio") for part in ("rtf", "encoder", "decoder_step")]
+        cells += [_number(row.get("rtf"), 3), *(_number(ratio, 2) for ratio in ratios)]
+        cells.append(_number(row.get("load_ms"), 0))
+        for name in ("peak_rss", "imported_rss"):
+            value = row.get(name)
+            cells.append(_number(None if value is None else value / 1e6, 0))
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
-def _speed_cells(speed: dict[str, Any] | None) -> list[str]:
-    if speed is None:
-        return [""] * 7
-    return [
-        f"{speed['rtf']['peer']:.3f}",
-        *[f"{speed[part]['ratio']:.2f}" for part in ("rtf", "encoder", "decoder_step")],
-        f"{speed['load']['peer']:.0f}",
-        f"{speed['peak_rss'] / 1e6:.0f}",
-        f"{speed['imported_rss'] / 1e6:.0f}",
-    ]
-
-
-def _plot(model: str, rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    panels = 2 if any(row["speed"] for row in rows) else 1
-    figure, drawn = pyplot.subplots(
-        1, panels, figsize=(7 * panels, 6), layout="constrained", squeeze=False
-    )
-    errors, times = drawn[0, 0], drawn[0, -1]
-    for family, (colour, marker) in FAMILIES.items():
-        members = sorted((r for r in rows if r["family"] == family), key=lambda row: row["bytes"])
-        style = {"color": colour, "marker": marker, "label": family}
-        scored = [row for row in members if row["all"]["clips"]]
-        line = "-" if family == "mqtool" else "none"
-        if scored:
-            middle = [row["all"]["wer"] for row in scored]
-            ends = [row["all"]["wer_interval"] for row in scored]
-            bars = [[m - e[0] for m, e in zip(middle, ends, strict=True)]]
-            bars.append([e[1] - m for m, e in zip(middle, ends, strict=True)])
-            sizes = [row["bytes"] / 1e6 for row in scored]
-            errors.errorbar(sizes, middle, bars, linestyle=line, elinewidth=0.5, **style)
-            _label(errors, scored, middle)
-        timed = [row for row in members if row["speed"]]
-        if timed:
-            ratios = [row["speed"]["rtf"]["ratio"] for row in timed]
-            times.plot([row["bytes"] / 1e6 for row in timed], ratios, linestyle=line, **style)
-            _label(times, timed, ratios)
-    errors.set_ylabel("word error rate, % (95 % interval)")
-    lowest = min((row["all"]["wer"] for row in rows if row["all"]["clips"]), default=1.0)
-    errors.set_ylim(0, 5 * lowest)
-    if times is not errors:
-        times.set_ylabel("time to transcribe, float ONNX model = 1")
-        times.set_ylim(bottom=0)
-    for axes in drawn[0]:
-        axes.set_xlabel("MB on disk, all files (10⁶ bytes)")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
-        axes.xaxis.set_minor_formatter(mpl.ticker.ScalarFormatter())
-        axes.grid(alpha=0.3, which="both")
-    errors.legend()
-    figure.suptitle(model)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _label(axes: Any, rows: list[dict[str, Any]], heights: list[float]) -> None:
-    for row, height in zip(rows, heights, strict=True):
-        text = row["label"].removeprefix(f"{row['family']}-")
-        axes.annotate(
-            text, (row["bytes"] / 1e6, height), (4, 4), textcoords="offset points", fontsize=7
-        )
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -82,7 +82,7 @@ class ShownTable:
         plot = Plot(
             f"table-{self.part.number}",
             f"{self.metric.title} of each row of the table, by test group",
-            "Dashed: the float model on the same recordings.",
+            "Dashed: the float model on the same recordings. Triangles: beyond the axis.",
             self._draw,
         )
         tables = [self._table()]

@@ -196,7 +196,8 @@ class _Results:
             "sweep",
             f"{self.metric.title} over size for each method and calibration group",
             "Shaded: 95 % intervals over clips. Dashed grey: the float model. Dotted lines and "
-            "open markers: calibrated on another group than the one tested on.",
+            "open markers: calibrated on another group than the one tested on. Triangles: beyond "
+            "the axis, with the rate.",
             lambda palette: lines_figure(
                 self._panels(),
                 self._ticks(),
@@ -209,7 +210,8 @@ class _Results:
             "differences",
             "differences between methods at each size with their intervals",
             "Points of " + self.metric.title + ", mean over the groups tested on, with paired "
-            "95 % intervals. Green: a clear gain of the first named; orange: a clear loss.",
+            "95 % intervals. Green: a clear gain of the first named; orange: a clear loss. "
+            "Triangles: beyond the axis, with the difference.",
             lambda palette: self._differences(comparisons, palette),
         )
         compared = comparison_table(

@@ -1,17 +1,30 @@
 """The figures of reports, drawn with matplotlib.
 
-Every function takes data and a palette and gives a figure; nothing is kept between calls.
+Every function takes data and a palette and gives a figure; nothing is kept between calls. Axes end
+where the data does (`limits`), and a point beyond the end is a triangle there, with its value.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from mqtool.experiments.report.axes import (
+    handle,
+    legend,
+    new_figure,
+    rate_axis,
+    size_axis,
+    style,
+)
+from mqtool.experiments.report.labels import make_room, stack, thin_ticks, wrapped, write_beyond
+from mqtool.experiments.report.limits import Limits, Point, difference_limits, rate_limits
 from mqtool.experiments.report.palette import Palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 __all__ = [
     "Dots",
@@ -23,8 +36,10 @@ __all__ = [
     "matrix_figure",
 ]
 
-_LOG_ABOVE = 6.0  # ratio of largest to smallest rate from which small ones would not be seen
-_MARKERS = "osD^vPX"
+_MARKERS = "osDvPXh"
+_FLOAT_DASHES = (0, (5, 4))
+_COLUMNS = 3
+_CELL = 9  # characters that fit over a cell of a matrix
 
 
 @dataclass(frozen=True)
@@ -84,45 +99,50 @@ def lines_figure(
     """Curves over sizes; the float model is a dashed line.
 
     Args:
-        panels: side by side, with one y axis.
-        ticks: places and labels of the x axis.
+        panels: beside each other, three in a row, with one y axis.
+        ticks: places and labels of the x axis, places greater than zero.
         x_label: below all panels.
-        y_label: left of the first panel.
+        y_label: left of them.
         palette: colours.
     """
-    figure = _figure(min(4.6 * len(panels) + 0.6, 10), 4.6, palette)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    heights = [y for panel in panels for line in panel.lines for _, y, _, _ in line.points]
-    heights += [panel.reference for panel in panels if panel.reference is not None]
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(max(6.0, min(4.6 * columns + 0.6, 10)), 4.2 * rows + 0.5, palette)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).reshape(-1).tolist()
+    points = [(y, low, high) for p in panels for line in p.lines for _, y, low, high in line.points]
+    points += [(p.reference,) * 3 for p in panels if p.reference is not None]
+    limits = rate_limits(points)
     handles: dict[str, Any] = {}
-    for plot, panel in zip(axes, panels, strict=True):
-        _style(plot, palette)
+    beyond = []
+    for plot, panel in zip(axes, panels, strict=False):
+        style(plot, palette)
         for number, line in enumerate(panel.lines):
-            handles[line.label] = _draw_line(plot, line, number, palette)
+            alpha = 0.12 if sum(not one.dashed for one in panel.lines) <= _COLUMNS else 0.05
+            handles[line.label] = _draw_line(plot, line, number, limits, alpha, palette)
         if panel.reference is not None:
-            options = {"color": palette.muted, "linestyle": (0, (5, 4)), "linewidth": 1.4}
+            options = {"color": palette.muted, "linestyle": _FLOAT_DASHES, "linewidth": 1.4}
             handles["float"] = plot.axhline(panel.reference, **options)
-        plot.set_title(panel.title, loc="left", color=palette.text, fontsize=11, weight="bold")
-        plot.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
+        plot.set_title(
+            wrapped(panel.title, 40), loc="left", color=palette.text, fontsize=11, weight="bold"
+        )
+        size_axis(plot, ticks)
+        rate_axis(plot, limits, vertical=True)
+        beyond.append(_values_over(plot, panel.lines, limits, palette))
+    for plot in axes[len(panels) :]:
+        plot.set_visible(False)
+    for plot in axes[max(0, len(panels) - columns) : len(panels)]:
         plot.set_xlabel(x_label, color=palette.muted, fontsize=9)
-        plot.tick_params(axis="x", labelsize=8)
-        _scale(plot, heights, vertical=True)
-    axes[0].set_ylabel(y_label, color=palette.text)
-    legend = figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=min(len(handles), 4),
-        frameon=False,
-        fontsize=9,
-    )
-    for text in legend.get_texts():
-        text.set_color(palette.text)
+    for plot in axes[::columns]:
+        plot.set_ylabel(y_label, color=palette.text)
+    legend(figure, handles, palette)
+    figure.draw_without_rendering()
+    thin_ticks(axes[: len(panels)])
+    make_room(figure, axes[0], limits, over=stack(beyond), rows=rows)
     return figure
 
 
 def differences_figure(
-    panels: Sequence[tuple[str, Sequence[tuple[float, float, float]]]],
+    panels: Sequence[tuple[str, Sequence[Point]]],
     ticks: Sequence[str],
     x_label: str,
     y_label: str,
@@ -142,34 +162,46 @@ def differences_figure(
         palette: colours.
         lower_is_better: whether a negative difference is a gain.
     """
-    columns = min(3, len(panels))
+    columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure(3.2 * columns + 0.6, 2.3 * rows + 0.4, palette)
-    axes = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False).reshape(-1)
-    ends = [abs(end) for _, points in panels for point in points for end in point]
+    figure = new_figure(3.2 * columns + 0.6, 2.3 * rows + 0.4, palette)
+    axes = (
+        figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False).reshape(-1).tolist()
+    )
+    limits = difference_limits([point for _, points in panels for point in points])
+    over, under = [], []
     for plot, (title, points) in zip(axes, panels, strict=False):
-        _style(plot, palette)
+        style(plot, palette)
         plot.axhline(0, color=palette.muted, linewidth=1)
+        beyond: dict[str, list[Annotation]] = {"over": [], "under": []}
         for place, (value, low, high) in enumerate(points):
             is_clear = low > 0 or high < 0
             is_gain = (value < 0) == lower_is_better
             colour = palette.series[2] if is_gain else palette.series[1]
             colour = colour if is_clear else palette.muted
-            plot.plot([place, place], [low, high], color=colour, linewidth=2.2, alpha=0.8)
-            plot.plot([place], [value], marker="o", color=colour, markersize=5)
-        plot.set_title(title, loc="left", color=palette.text, fontsize=9)
+            ends = [limits.clip(low), limits.clip(high)]
+            plot.plot([place, place], ends, color=colour, linewidth=2.2, alpha=0.8)
+            marker, side = ("^", "over") if value > 0 else ("v", "under")
+            if limits.hold(value):
+                marker = "o"
+            else:
+                end, text = (place, limits.clip(value)), f"{value:+.0f}"
+                beyond[side].append(write_beyond(plot, end, side, text, colour))
+            plot.plot([place], [limits.clip(value)], marker=marker, color=colour, markersize=5)
+        over.append(beyond["over"])
+        under.append(beyond["under"])
+        plot.set_title(wrapped(title, 40), loc="left", color=palette.text, fontsize=9)
         plot.set_xticks(range(len(ticks)), ticks)
         plot.set_xlim(-0.6, len(ticks) - 0.4)
         plot.tick_params(labelsize=8, labelbottom=True)
-        if max(ends, default=0) > 20:
-            plot.set_yscale("symlog", linthresh=5)
-            plot.set_yticks(
-                [-100, -20, -5, 0, 5, 20, 100], ["-100", "-20", "-5", "0", "5", "20", "100"]
-            )
+        rate_axis(plot, limits, vertical=True)
     for plot in axes[len(panels) :]:
         plot.set_visible(False)
     figure.supxlabel(x_label, color=palette.muted, fontsize=9)
     figure.supylabel(y_label, color=palette.muted, fontsize=9)
+    figure.draw_without_rendering()
+    thin_ticks(axes[: len(panels)])
+    make_room(figure, axes[0], limits, over=stack(over), under=stack(under), rows=rows)
     return figure
 
 
@@ -199,8 +231,9 @@ def matrix_figure(
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
-    size = (1.9 + 0.95 * len(columns), 1.3 + 0.52 * len(rows))
-    figure = _figure(*size, palette)
+    longest = max(len(name) for name in rows)
+    size = (0.9 + 0.09 * longest + 0.95 * len(columns), 1.3 + 0.52 * len(rows))
+    figure = new_figure(*size, palette)
     plot = figure.subplots()
     table = np.asarray(values, float)
     calibrated = table[: len(columns)]
@@ -226,7 +259,11 @@ def matrix_figure(
             frame.set_clip_on(False)
             plot.add_patch(frame)
     plot.axhline(len(columns) - 0.5, color=palette.background, linewidth=6)
-    plot.set_xticks(range(len(columns)), columns)
+    is_wide = max(len(name) for name in columns) > _CELL
+    turned: dict[str, Any] = (
+        {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if is_wide else {}
+    )
+    plot.set_xticks(range(len(columns)), columns, **turned)
     plot.set_yticks(range(len(rows)), rows)
     plot.xaxis.tick_top()
     plot.xaxis.set_label_position("top")
@@ -241,96 +278,92 @@ def matrix_figure(
 def dots_figure(
     rows: Sequence[str], sets: Sequence[Dots], x_label: str, palette: Palette
 ) -> "Figure":
-    """One row a system, one dot a test set, with intervals; float models are dashed lines."""
-    figure = _figure(8.2, 1.3 + 0.34 * len(rows), palette)
+    """One row a system, one dot a test set, with intervals; float models are dashed lines.
+
+    Args:
+        rows: names of the systems.
+        sets: test sets, each with a point for every row.
+        x_label: below.
+        palette: colours.
+    """
+    height = max(0.34, 0.16 * len(sets) + 0.06)
+    figure = new_figure(8.2, 1.3 + height * len(rows), palette)
     plot = figure.subplots()
-    _style(plot, palette)
-    values = [point[0] for dots in sets for point in dots.points if point is not None]
+    style(plot, palette)
+    points = [point for dots in sets for point in dots.points if point is not None]
+    points += [(dots.reference,) * 3 for dots in sets if dots.reference is not None]
+    limits = rate_limits(points)
+    handles: dict[str, Any] = {}
+    beyond = []
     for number, dots in enumerate(sets):
         colour = palette.series[number % len(palette.series)]
-        offset = 0.28 * (number - (len(sets) - 1) / 2) / max(1, len(sets) - 1)
-        shown = [(i, point) for i, point in enumerate(dots.points) if point is not None]
-        plot.errorbar(
-            [value for _, (value, _, _) in shown],
-            [index + offset for index, _ in shown],
-            xerr=[
-                [max(value - low, 0.0) for _, (value, low, _) in shown],
-                [max(high - value, 0.0) for _, (value, _, high) in shown],
-            ],
-            fmt=_MARKERS[number % len(_MARKERS)],
-            color=colour,
-            markersize=5.5,
-            elinewidth=1.3,
-            alpha=0.95,
-            label=dots.label,
-        )
+        marker = _MARKERS[number % len(_MARKERS)]
+        offset = (number - (len(sets) - 1) / 2) * 0.15 / height
+        for index, point in enumerate(dots.points):
+            if point is None:
+                continue
+            value, low, high = point
+            y = index + offset
+            ends = [limits.clip(low), limits.clip(high)]
+            plot.plot(ends, [y, y], color=colour, linewidth=1.3)
+            shape = marker if limits.hold(value) else ">"
+            plot.plot(limits.clip(value), y, shape, color=colour, markersize=5.5)
+            if not limits.hold(value):
+                text = _rate_text(value)
+                beyond.append(write_beyond(plot, (limits.high, y), "right", text, colour))
+        handles[dots.label] = handle(colour, "none", marker)
         if dots.reference is not None:
-            values.append(dots.reference)
-            plot.axvline(dots.reference, color=colour, linestyle=(0, (5, 4)), linewidth=1.1)
+            plot.axvline(dots.reference, color=colour, linestyle=_FLOAT_DASHES, linewidth=1.1)
+    if any(dots.reference is not None for dots in sets):
+        handles["float"] = handle(palette.muted, _FLOAT_DASHES, "")
     plot.set_yticks(range(len(rows)), rows)
     plot.set_ylim(len(rows) - 0.5, -0.5)
-    _scale(plot, values, vertical=False)
+    rate_axis(plot, limits, vertical=False)
     plot.set_xlabel(x_label, color=palette.text)
-    if len(sets) > 1:
-        legend = plot.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=len(sets),
-            frameon=False,
-            fontsize=9,
-        )
-        for text in legend.get_texts():
-            text.set_color(palette.text)
+    legend(figure, handles, palette)
+    if beyond:
+        figure.draw_without_rendering()
+        widest = max(text.get_window_extent().width for text in beyond) * 72 / figure.dpi
+        make_room(figure, plot, limits, right=widest + 9)
     return figure
 
 
-def _figure(width: float, height: float, palette: Palette) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), facecolor=palette.background, layout="constrained")
-
-
-def _style(plot: "Axes", palette: Palette) -> None:
-    plot.set_facecolor(palette.background)
-    plot.grid(visible=True, color=palette.grid, linewidth=0.8)
-    plot.set_axisbelow(True)
-    for side, spine in plot.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(palette.grid)
-    plot.tick_params(colors=palette.muted, labelcolor=palette.text, length=0)
-
-
-def _draw_line(plot: "Axes", line: Line, number: int, palette: Palette) -> Any:
+def _draw_line(
+    plot: "Axes", line: Line, number: int, limits: Limits, alpha: float, palette: Palette
+) -> Any:
     colour = palette.series[line.series % len(palette.series)]
-    x, y, low, high = zip(*line.points, strict=True)
+    marker = _MARKERS[number % len(_MARKERS)]
+    face = palette.background if line.dashed else colour
+    dashes: Any = (0, (2, 1.6)) if line.dashed else "solid"
     if not line.dashed:
-        plot.fill_between(x, low, high, color=colour, alpha=0.09, linewidth=0)
-    (drawn,) = plot.plot(
-        x,
-        y,
-        color=colour,
-        linestyle=(0, (2, 1.6)) if line.dashed else "solid",
-        marker=_MARKERS[number % len(_MARKERS)],
-        markersize=4.5,
-        markerfacecolor=palette.background if line.dashed else colour,
-        linewidth=1.8,
-    )
-    return drawn
+        x = [point[0] for point in line.points]
+        low, high = ([limits.clip(point[end]) for point in line.points] for end in (2, 3))
+        plot.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
+    for (x0, y0, *_), (x1, y1, *_) in pairwise(line.points):
+        if limits.hold(y0) or limits.hold(y1):
+            ends = [limits.clip(y0), limits.clip(y1)]
+            plot.plot([x0, x1], ends, color=colour, linestyle=dashes, linewidth=1.8)
+    for x0, y0, *_ in line.points:
+        shape = marker if limits.hold(y0) else "^"
+        plot.plot(x0, limits.clip(y0), shape, c=colour, markerfacecolor=face, markersize=4.5)
+    return handle(colour, dashes, marker, face)
 
 
-def _scale(plot: "Axes", values: Sequence[float], *, vertical: bool) -> None:
-    """Plain numbers; a logarithmic axis where the largest would hide the others."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def _values_over(
+    plot: "Axes", lines: Sequence[Line], limits: Limits, palette: Palette
+) -> list["Annotation"]:
+    """Values of the points above the axis, small ones first."""
+    beyond = {
+        (x, value, palette.series[line.series % len(palette.series)])
+        for line in lines
+        for x, value, _, _ in line.points
+        if value > limits.high
+    }
+    return [
+        write_beyond(plot, (x, limits.high), "over", _rate_text(value), colour)
+        for x, value, colour in sorted(beyond)
+    ]
 
-    shown = [value for value in values if value > 0]
-    axis = plot.yaxis if vertical else plot.xaxis
-    limits = plot.set_ylim if vertical else plot.set_xlim
-    if shown and max(shown) / min(shown) > _LOG_ABOVE:
-        (plot.set_yscale if vertical else plot.set_xscale)("log")
-        limits(min(shown) / 1.6, max(shown) * 1.6)
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_minor_formatter(NullFormatter())
-    elif shown:
-        span = max(max(shown) - min(shown), 1.0)
-        limits(max(0.0, min(shown) - 0.6 * span), max(shown) + 0.6 * span)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+def _rate_text(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
