@@ -183,7 +183,7 @@ def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
 def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, calls):
     calib, test = groups
     (budget,) = budgets_of_bits(model, [6])
-    recipe = Recipe("uniform", activations="static", act_bits=6)
+    recipe = Recipe("uniform", activations="static", act_bits=6, calibration="minmax")
     assert recipe.needs_recordings
     assert not Recipe("uniform", activations="static", calibration="none").needs_recordings
     trials = [Trial(recipe, calib[on], budget, test["M"]) for on in calib]

@@ -25,7 +25,7 @@ from mqtool.experiments.groups import ClipSet
 from mqtool.experiments.trials import Outcome, Trial, TrialModel
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.planning.quantizer import Quantizer
+from mqtool.planning.quantizer import Memory, Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.quantization.bits import FLOAT_BITS
 
@@ -57,7 +57,7 @@ class Experiment:
         self._detect_language = detect_language
         self._remove_diacritics = remove_diacritics
         self._context = context
-        self._deaf = Quantizer(folder, context=context)
+        self._uncalibrated = Quantizer(folder, context=context, memory=self._memory(None))
         self._last: tuple[str, Quantizer] | None = None
 
     def run(self, trials: Sequence[Trial]) -> list[Outcome]:
@@ -87,7 +87,7 @@ class Experiment:
         Raises:
             BudgetError: with the nearest size that it can have.
         """
-        self._deaf.check_budget(recipe, budget_bytes)
+        self._uncalibrated.check_budget(recipe, budget_bytes)
 
     def plan(self, recipe: Recipe, clips: ClipSet | None, budget_bytes: int | None) -> Plan:
         """The plan at a budget, None for the size of the mapping of `minmax`."""
@@ -96,7 +96,7 @@ class Experiment:
     def _quantizer(self, clips: ClipSet | None) -> Quantizer:
         """For these recordings; only the last one is kept, for it is large."""
         if clips is None:
-            return self._deaf
+            return self._uncalibrated
         if self._last is None or self._last[0] != clips.sha256:
             self._last = None
             quantizer = Quantizer(
@@ -105,7 +105,7 @@ class Experiment:
             self._last = clips.sha256, quantizer
         return self._last[1]
 
-    def _memory(self, clips: ClipSet) -> Callable[[str, Mapping[str, Any], Callable[[], Any]], Any]:
+    def _memory(self, clips: ClipSet | None) -> Memory:
         def remember(what: str, depends_on: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
             return self._cached(self._key(what, clips, **depends_on), compute)
 
