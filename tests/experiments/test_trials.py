@@ -225,13 +225,14 @@ def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monk
     expected = evaluate_model(tmp_path / "packed", test["F"].clips)
     assert [item.text for item in outcomes[0].scored] == [item.text for item in expected.scored]
     assert outcomes[0].bytes == expected.bytes
+    heard.clear()
     # The same widths rounded for other recordings are another model.
     uniform = [
         Trial(Recipe("uniform", rounding="compensated"), calib[on], budgets[0], test["F"])
         for on in calib
     ]
     Experiment(model, Cache(tmp_path / "cache")).run(uniform)
-    assert heard == [3, 3, 3]
+    assert heard == [3, 3]
 
 
 def test_an_impossible_budget_is_refused_before_any_work(model, groups, tmp_path, calls):
