@@ -39,13 +39,14 @@ docs: $(INSTALLED)
 weights: $(INSTALLED)
 	-$(BIN)/python examples/get_weights.py work/weights
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml setup.py runtime_py/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; set PYTHON=path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python lacks venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --editable ./runtime_py
 	@touch $@
 
 clean:

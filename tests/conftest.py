@@ -78,7 +78,7 @@ COMMANDS_MODELS = {name: ROOT / "examples" / "commands" / name for name in ("key
 
 def _exported_commands(name: str, factory: pytest.TempPathFactory) -> Path:
     if find_spec("torch") is None:
-        _missing("export needs torch; run: pip install 'mqtool[export]'")
+        _missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters import export_model
 
     folder = factory.mktemp("exported") / name
@@ -102,7 +102,7 @@ def exported_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-tiny.en, exported once for all tests."""
     if find_spec("torch") is None:
-        _missing("export needs torch; run: pip install 'mqtool[export]'")
+        _missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters import export_model
 
     folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"

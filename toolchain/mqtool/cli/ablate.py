@@ -14,6 +14,7 @@ from mqtool.cli.experiments import (
     prepare,
     sizes_in_bytes,
 )
+from mqtool.extras import require_extra
 
 __all__ = ["ablate"]
 
@@ -94,6 +95,7 @@ def ablate(
     Example:
       mqtool ablate model/ --manifest recordings.csv --tables 2,4 --bits 4.5 -o ablation/
     """
+    require_extra("experiments", "ablate")
     from mqtool.experiments.ablate import TABLES, Settings
     from mqtool.experiments.ablate import ablate as run_ablate
     from mqtool.quantization.activations import ACTIVATION_BITS

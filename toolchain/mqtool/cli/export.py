@@ -1,13 +1,12 @@
 """`mqtool export`."""
 
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from mqtool.cli.common import json_option, write_json
-from mqtool.errors import ExportError
+from mqtool.extras import require_extra
 
 __all__ = ["export"]
 
@@ -35,9 +34,7 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
     """
     from rich.console import Console
 
-    for package in ("torch", "transformers", "onnxscript"):
-        if find_spec(package) is None:
-            raise ExportError(f"export needs {package}; run: pip install 'mqtool[export]'")
+    require_extra("export", "export")
     from mqtool.exporters import export_model
 
     with Console(stderr=True).status("starting") as status:

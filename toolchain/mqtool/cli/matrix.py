@@ -16,6 +16,7 @@ from mqtool.cli.experiments import (
     prepare,
     sizes_in_bytes,
 )
+from mqtool.extras import require_extra
 
 __all__ = ["matrix"]
 
@@ -64,6 +65,7 @@ def matrix(
     Example:
       mqtool matrix model/ --manifest recordings.csv --by language --bits 4,5 -o matrix/
     """
+    require_extra("experiments", "matrix")
     from mqtool.experiments.matrix import matrix as run_matrix
 
     systems = parse_systems(methods, rounding=rounding)

@@ -16,6 +16,7 @@ from mqtool.cli.experiments import (
     prepare,
     sizes_in_bytes,
 )
+from mqtool.extras import require_extra
 
 __all__ = ["sweep"]
 
@@ -68,6 +69,7 @@ def sweep(
     Example:
       mqtool sweep model/ --manifest recordings.csv --bits 4,5,6,8 -o sweep/
     """
+    require_extra("experiments", "sweep")
     from mqtool.experiments.sweep import sweep as run_sweep
 
     systems = parse_systems(methods, seed=seed, rounding=rounding)

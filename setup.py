@@ -1,0 +1,42 @@
+"""mqtool's dependencies: all stand here because one of them, mqruntime, depends on the folder.
+
+In a clone mqruntime is the folder beside this file, so that pip needs no index that has it. The
+source distribution leaves that folder out (MANIFEST.in), and so do the wheels built from it: they
+ask for the mqruntime of the same version.
+"""
+
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = HERE / "runtime_py"
+
+
+def mqruntime() -> str:
+    """The requirement of mqruntime."""
+    if (RUNTIME / "pyproject.toml").is_file():
+        return f"mqruntime @ {RUNTIME.as_uri()}"
+    project = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"mqruntime=={project['version']}"
+
+
+setup(
+    install_requires=[
+        mqruntime(),
+        "click>=8.1",
+        "jiwer>=4.0",
+        "librosa>=0.11",
+        "ml-dtypes>=0.5",
+        "numpy>=2.0",
+        "onnx>=1.20",
+        "onnx-ir>=0.1.12",
+        "onnxruntime>=1.24",
+        "rich>=13.7",
+        "scipy>=1.13",
+        "soundfile>=0.12",
+        "soxr>=0.5",
+        "whisper-normalizer>=0.1.12",
+    ]
+)
