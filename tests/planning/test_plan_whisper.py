@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from planning.test_allocate import follow, paper_algorithm_1
 
 from mqruntime.recognition import Recognizer
 from mqtool.model.folder import ModelFolder
@@ -12,6 +11,7 @@ from mqtool.planning.allocate import algorithm_1
 from mqtool.planning.fit import KB
 from mqtool.planning.make import make_plan
 from mqtool.recordings.clips import find_clips
+from planning.test_allocate import follow, paper_algorithm_1
 
 pytestmark = pytest.mark.weights
 
