@@ -90,7 +90,7 @@ def wheelhouse(distributions, tmp_path_factory) -> Path:
     wanted = [*(str(made.wheel) for made in distributions.values()), "setuptools>=77"]
     done = subprocess.run([*download, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
-        probe = [*download, "--no-deps", "--no-cache-dir", "packaging"]
+        probe = [*download, "--no-deps", "--no-cache-dir", "--retries", "1", "packaging"]
         if subprocess.run(probe, capture_output=True, check=False).returncode:
             missing("no package index can be reached, which this test installs from")
         pytest.fail(done.stderr)
@@ -196,14 +196,14 @@ def test_mqtool_without_extras(distributions, wheelhouse, exported_ctc, tmp_path
     for clip in CLIPS:
         shutil.copy(clip, clips)
 
-    plan = ["--budget-kb", KILOBYTES, "--method", "myqasr", "--calib", clips, "-o", "plan.json"]
-    run(mqtool, "plan", exported_ctc, *plan, cwd=tmp_path)
-    run(mqtool, "pack", exported_ctc, "--plan", "plan.json", "--calib", clips, "-o", "packed",
-        cwd=tmp_path)  # fmt: skip
+    options = ["--budget-kb", KILOBYTES, "--method", "myqasr", "--calib", clips]
+    run(mqtool, "plan", exported_ctc, *options, "-o", "plan.json", cwd=tmp_path)
+    options = ["--plan", "plan.json", "--calib", clips]
+    run(mqtool, "pack", exported_ctc, *options, "-o", "packed", cwd=tmp_path)
     size = sum(path.stat().st_size for path in (tmp_path / "packed").iterdir())
     assert (KILOBYTES - 1) * 1024 < size <= KILOBYTES * 1024
-    run(mqtool, "validate", "packed", "--reference", exported_ctc, "--clips", clips,
-        "--plan", "plan.json", cwd=tmp_path)  # fmt: skip
+    options = ["--reference", exported_ctc, "--clips", clips, "--plan", "plan.json"]
+    run(mqtool, "validate", "packed", *options, cwd=tmp_path)
     heard = run(mqtool, "transcribe", "packed", *CLIPS, cwd=tmp_path).stdout.splitlines()
     assert len(heard) == len(CLIPS)
     assert all(line.partition("\t")[2] for line in heard)
