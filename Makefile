@@ -3,6 +3,7 @@
 # make check    ruff, types and the tests that take no time
 # make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
 # make docs     the generated parts of the documentation
+# make dist     both distributions to publish, each as sdist and wheel
 # make weights  what the tests download
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUDGET_KB ?= 20000
 
-.PHONY: demo test check lint android docs weights clean
+.PHONY: demo test check lint android docs dist weights clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
@@ -35,18 +36,26 @@ android: $(INSTALLED) weights
 docs: $(INSTALLED)
 	$(BIN)/python toolchain/write_docs.py
 
+# Wheels are built from the sdists, which ask for mqruntime by version (setup.py).
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist runtime_py
+	$(BIN)/python -m twine check --strict dist/*
+
 # Without a network the tests that need the weights are skipped and say so.
 weights: $(INSTALLED)
 	-$(BIN)/python examples/get_weights.py work/weights
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml setup.py runtime_py/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; set PYTHON=path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python lacks venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --editable ./runtime_py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build
+	rm -rf $(VENV) demo dist build runtime_py/build

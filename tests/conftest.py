@@ -16,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
     """Skip a test whose data is not here, or fail it where all data must be (CI)."""
     if os.environ.get("MQTOOL_REQUIRE_DATA") == "1":
         pytest.fail(f"{reason} (MQTOOL_REQUIRE_DATA=1)", pytrace=False)
@@ -43,14 +43,14 @@ def speech() -> Path:
     """Folder of the real recordings: MQTOOL_TEST_DATA, or ../shared/data beside the checkout."""
     folder = Path(os.environ.get("MQTOOL_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "librispeech" / "manifest.csv").is_file():
-        _missing(f"no recordings in {folder}; set MQTOOL_TEST_DATA to their folder")
+        missing(f"no recordings in {folder}; set MQTOOL_TEST_DATA to their folder")
     return folder
 
 
 def _weights(name: str) -> Path:
     folder = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / name
     if not (folder / "model.bin").is_file():
-        _missing(f"no weights in {folder}; run `make weights`, or set MQTOOL_TEST_WEIGHTS")
+        missing(f"no weights in {folder}; run `make weights`, or set MQTOOL_TEST_WEIGHTS")
     return folder
 
 
@@ -78,7 +78,7 @@ COMMANDS_MODELS = {name: ROOT / "examples" / "commands" / name for name in ("key
 
 def _exported_commands(name: str, factory: pytest.TempPathFactory) -> Path:
     if find_spec("torch") is None:
-        _missing("export needs torch; run: pip install 'mqtool[export]'")
+        missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters.pipeline import export_model
 
     folder = factory.mktemp("exported") / name
@@ -102,7 +102,7 @@ def exported_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-tiny.en, exported once for all tests."""
     if find_spec("torch") is None:
-        _missing("export needs torch; run: pip install 'mqtool[export]'")
+        missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters.pipeline import export_model
 
     folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"

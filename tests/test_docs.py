@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "runtime_py" / "README.md",
     *sorted((ROOT / "toolchain").glob("*.md")),
 ]
 CONTEXT = click.Context(cli, info_name="mqtool")
@@ -87,6 +88,15 @@ def test_make_targets_in_texts_exist():
     for path in DOCUMENTS:
         named = set(re.findall(r"`make ([a-z]+)|^make ([a-z]+)", path.read_text(), re.MULTILINE))
         assert {one or other for one, other in named} <= targets, path.name
+
+
+def test_nothing_is_said_to_be_on_an_index_that_is_not():
+    """Until mqruntime is published, pip gets it as a path."""
+    sources = [
+        path for folder in ("toolchain", "runtime_py") for path in (ROOT / folder).rglob("*.py")
+    ]
+    for path in [*DOCUMENTS, *sources]:
+        assert not re.search(r"pip install (-\S+ )*'?mqruntime", path.read_text()), path
 
 
 def test_the_python_example_imports():

@@ -15,7 +15,7 @@ android {
         minSdk = property("min.sdk").toString().toInt()
         targetSdk = property("target.sdk").toString().toInt()
         versionCode = 1
-        versionName = "0.1.0"
+        versionName = property("revision").toString()
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64")
         }

@@ -20,7 +20,7 @@ FLOORS = {
         ["quantization"],
         ["observe", "exporters"],
         ["model", "recordings"],
-        ["choices", "context", "outputs"],
+        ["choices", "context", "extras", "outputs"],
         ["errors"],
     ],
     "mqruntime": [

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="export needs mqtool[export]")
 
 from random_sources import wav2vec2_folder, whisper_folder
 
-from mqtool.errors import ExportError, MqError, ParityError
+from mqtool.errors import ExportError, MissingPackageError, MqError, ParityError
 from mqtool.exporters.families.family import architectures
 from mqtool.exporters.pipeline import export_model
 from mqtool.exporters.sources.find import find_source
@@ -151,11 +151,12 @@ def test_the_command(source, tmp_path):
 
 
 def test_the_command_without_torch(tmp_path, monkeypatch):
-    from mqtool.cli import export
-
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "torch" else sys)
     from click.testing import CliRunner
 
-    result = CliRunner().invoke(export.export, ["x", "-o", str(tmp_path / "out")])
-    assert isinstance(result.exception, ExportError)
-    assert "pip install 'mqtool[export]'" in str(result.exception)
+    from mqtool.cli.main import cli
+
+    monkeypatch.setattr("mqtool.extras.find_spec", lambda name: None if name == "torch" else sys)
+    result = CliRunner().invoke(cli, ["export", "x", "-o", str(tmp_path / "out")])
+    assert isinstance(result.exception, MissingPackageError)
+    assert "export needs torch; run: pip install" in str(result.exception)
+    assert "pip install '.[export]'" in str(result.exception)

@@ -1,7 +1,6 @@
 """`python -m mqruntime` as a user meets it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -121,27 +120,3 @@ def _link(name: str, target: Path) -> None:
     for entry in package_folder.parent.iterdir():
         if entry.name in (name, f"{name}.libs"):
             (target / entry.name).symlink_to(entry)
-
-
-@pytest.mark.slow
-def test_a_fresh_environment_with_numpy_and_onnxruntime(bundle, clip, tmp_path):
-    """What pip installs for these two, and nothing else."""
-    if shutil.which("pip") is None and find_spec("pip") is None:
-        pytest.skip("needs pip")
-    target = tmp_path / "site"
-    wanted = [f"{name}=={__import__(name).__version__}" for name in ("numpy", "onnxruntime")]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target"]
-    done = subprocess.run(
-        [*command, str(target), *wanted], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"pip cannot install here: {done.stderr.strip().splitlines()[-1:]}")
-    (target / "mqruntime").symlink_to(Path(mqruntime.__file__).parent)
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(target), "HOME": str(tmp_path)}
-    run = [sys._base_executable, "-S", "-s", "-m", "mqruntime"]
-    for arguments, expected in (([bundle, clip], "hello world\n"), (["selftest", bundle], "ok ")):
-        done = subprocess.run(
-            [*run, *arguments], capture_output=True, text=True, env=environment, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(expected)

@@ -8,6 +8,7 @@ __all__ = [
     "ClipsError",
     "ExportError",
     "ManifestError",
+    "MissingPackageError",
     "ModelError",
     "MqError",
     "OptionError",
@@ -27,6 +28,10 @@ class ExportError(MqError):
 
 class ParityError(ExportError):
     """Graphs that disagree with their reference; the message holds the figure."""
+
+
+class MissingPackageError(MqError):
+    """Work that needs a package of an extra that is not installed."""
 
 
 class OptionError(MqError):

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from mqtool.api.options import changed_options, implied_activations, recipe_of
 from mqtool.api.recordings import PathLike, Recordings, calibration_clips
 from mqtool.api.results import PackedModel, Sizes
 from mqtool.context import Progress, RunContext, no_progress
-from mqtool.errors import ExportError
+from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
 from mqtool.outputs import new_file
 from mqtool.packing.plan_file import Plan
@@ -44,14 +43,11 @@ def export(
         progress: told of every step.
 
     Raises:
-        ExportError: the source cannot be used, or a package that this needs is not installed.
+        MissingPackageError: a package that this needs is not installed.
+        ExportError: the source cannot be used.
         ParityError: the graphs compute something else than PyTorch.
     """
-    for package in ("torch", "transformers", "onnxscript"):
-        if find_spec(package) is None:
-            raise ExportError(
-                f"export needs {package}; in a clone of mqtool run: pip install '.[export]'"
-            )
+    require_extra("export", "export")
     from mqtool.exporters.pipeline import export_model
 
     return export_model(os.fspath(source), Path(output), progress)

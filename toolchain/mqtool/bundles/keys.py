@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mqtool.errors import MqError
+from mqtool.extras import require_extra
 from mqtool.outputs import new_file
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ def make_keys(private_key: Path) -> None:
     """Write a new private key, and its public key beside it.
 
     Raises:
-        MqError: one of the files exists or cannot be written, or `cryptography` is not installed.
+        MissingPackageError: `cryptography` is not installed.
+        MqError: one of the files exists or cannot be written.
     """
-    _require_cryptography()
+    require_extra("sign", "signing")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -55,13 +57,14 @@ def sign(private_key: Path, content: bytes) -> bytes:
     """The signature of some bytes, 64 bytes long; the same every time.
 
     Raises:
-        MqError: the key cannot be read, is none, or `cryptography` is not installed.
+        MissingPackageError: `cryptography` is not installed.
+        MqError: the key cannot be read or is none.
     """
     return _read_private(private_key).sign(content)
 
 
 def _read_private(path: Path) -> "Ed25519PrivateKey":
-    _require_cryptography()
+    require_extra("sign", "signing")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -77,10 +80,3 @@ def _read_private(path: Path) -> "Ed25519PrivateKey":
     if not isinstance(key, Ed25519PrivateKey):
         raise MqError(f"{path}: is not an Ed25519 key; make one with mqtool keygen")
     return key
-
-
-def _require_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401
-    except ImportError:
-        raise MqError("signing needs a package; run: pip install 'mqtool[sign]'") from None

@@ -21,6 +21,7 @@ from mqtool.experiments.setup import (
     write,
 )
 from mqtool.experiments.sweep import sweep_report
+from mqtool.extras import require_extra
 from mqtool.quantization.activations import ACTIVATION_BITS
 
 __all__ = ["ablate", "matrix", "sweep"]
@@ -62,10 +63,12 @@ def sweep(
         **options: see `ExperimentOptions`.
 
     Raises:
+        MissingPackageError: a package that reports need is not installed.
         OptionError: an unknown method, calibration or rounding.
         BudgetError: a size is not feasible; raised before any recording is run.
         MqError: the model, the recordings or the output cannot be used.
     """
+    require_extra("experiments", "sweep")
     recipes = recipes_by_name(methods, seed=seed, rounding=rounding)
     with set_up(Path(model), Path(manifest), Path(output), options) as setup:
         budgets = budgets_of(setup.folder, bits, budgets_kb)
@@ -110,6 +113,7 @@ def matrix(
         OptionError: a method that needs no recordings, or there are fewer than two groups.
         MqError: as of `sweep`.
     """
+    require_extra("experiments", "matrix")
     recipes = recipes_by_name(methods, rounding=rounding)
     for recipe in recipes:
         if not recipe.needs_recordings:
@@ -166,6 +170,7 @@ def ablate(
         OptionError: a table or a width that there is not.
         MqError: as of `sweep`.
     """
+    require_extra("experiments", "ablate")
     for number in tables:
         if number not in TABLES:
             raise OptionError(f"there is no table {number:g}; there is 1 to {TABLES[-1]}")

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
 from mqtool import __version__
 from mqtool.choices import METHODS
 from mqtool.context import Progress, RunContext, no_progress
-from mqtool.errors import MqError, OptionError
+from mqtool.errors import OptionError
 from mqtool.experiments.ablate import TWIN_RANGES
 from mqtool.experiments.cache import Cache
 from mqtool.experiments.comparison import Metric, metric_of
@@ -108,14 +107,9 @@ def set_up(
     """Open the model, find the recordings and make the report's folder.
 
     Raises:
-        MqError: a package is missing, or `output` cannot hold a report.
+        MqError: `output` cannot hold a report.
         ModelError, ClipsError, AudioError: the model or the recordings cannot be used.
     """
-    for package in ("matplotlib", "jinja2"):
-        if find_spec(package) is None:
-            raise MqError(
-                f"reports need {package}; in a clone of mqtool run: pip install '.[experiments]'"
-            )
     folder = ModelFolder.open(model)
     calib, test = find_groups(
         manifest,
