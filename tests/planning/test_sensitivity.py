@@ -128,7 +128,7 @@ def test_a_plan_holds_the_measure_that_was_asked_for(folder, clips):
     reductions = measure_reductions(folder, clips)
     distances = measure_distances(folder, clips, "nearest")
     for name, wanted in (("std", reductions["std"]), ("kl", distances["kl"])):
-        plan = make_plan(folder, clips, 30_000, method="myqasr", sensitivity=name)
+        plan = make_plan(folder, clips, 10_000, method="myqasr", sensitivity=name)
         assert {layer.name: layer.sensitivity for layer in plan.layers} == wanted
 
 

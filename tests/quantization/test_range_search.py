@@ -118,7 +118,7 @@ def test_no_search_is_worse_than_its_start_and_more_bits_never_hurt(split, objec
 
     def loss(given):
         found = search._losses_of(
-            [given], sample, weight.dequantize(), target, objective, gradients
+            [given], sample, weight.dequantize(), target, OBJECTIVES[objective], gradients
         )
         return float(found[0])
 
@@ -150,7 +150,7 @@ def test_two_ranges_beat_one_where_most_of_what_a_gelu_gives_is_negative(objecti
         blank = ActivationRange(5, 1.0, split=split)
         best = search_range(blank, sample, exact, weight, OBJECTIVES[objective], gradients)
         found[split] = search._losses_of(
-            [best], sample, weight.dequantize(), target, objective, gradients
+            [best], sample, weight.dequantize(), target, OBJECTIVES[objective], gradients
         )[0]
     assert found["sign"] < found[None]
 
