@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from mqtool.evaluation.bench import Comparison
+from mqtool.evaluation.bench import BenchComparison
 
 __all__ = ["csv_path", "markdown_table", "part_rows", "read_result", "write_result"]
 
@@ -69,7 +69,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return lines
 
 
-def part_rows(facts: Mapping[str, Any], found: Comparison) -> Iterator[dict[str, Any]]:
+def part_rows(facts: Mapping[str, Any], found: BenchComparison) -> Iterator[dict[str, Any]]:
     """What a comparison found, one row a part of the model."""
     whole = {name: value for name, value in asdict(found).items() if name != "parts"}
     for part, timing in found.parts.items():

@@ -30,7 +30,7 @@ FLOORS = {
         ["tasks"],
         ["bundle"],
         ["engine"],
-        ["audio", "options", "result", "vocabulary"],
+        ["audio", "options", "probabilities", "result", "vocabulary"],
         ["errors", "_lazy"],
     ],
 }

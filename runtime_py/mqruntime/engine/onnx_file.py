@@ -28,7 +28,7 @@ __all__ = [
     "UINT8",
     "UINT8_ZERO_POINT",
     "Codes",
-    "Graph",
+    "GraphProto",
     "Model",
     "Node",
     "Tensor",
@@ -124,16 +124,16 @@ class Node:
             elif field.number == 5:
                 for part in _fields(field.value):
                     if part.number in (6, 11):
-                        self.uses |= Graph(part.value).uses()
+                        self.uses |= GraphProto(part.value).uses()
         self.uses.update(self.inputs)
 
 
-class Graph:
+class GraphProto:
     """A graph.
 
     Attributes:
         tensors: initializers by name.
-        makers: the node that makes a value, by the value's name.
+        producers: the node that makes a value, by the value's name.
     """
 
     def __init__(self, message: memoryview) -> None:
@@ -148,7 +148,7 @@ class Graph:
             if part.number == 1
         }
         self.tensors = {tensor.name: tensor for tensor in self._stored.values()}
-        self.makers = {name: node for node in self._nodes.values() for name in node.outputs}
+        self.producers = {name: node for node in self._nodes.values() for name in node.outputs}
 
     def uses(self) -> set[str]:
         """Every value that is read here."""
@@ -157,7 +157,7 @@ class Graph:
     def needed(self, given: Collection[str]) -> set[str]:
         """Every value that is still read when the values `given` come from outside."""
         needed, outside = set(self._outputs), set(given)
-        for node in reversed(self._nodes.values()):  # makers come before users
+        for node in reversed(self._nodes.values()):  # producers come before users
             if not needed.isdisjoint(node.outputs) and outside.isdisjoint(node.outputs):
                 needed |= node.uses
         return needed
@@ -211,10 +211,10 @@ class Model:
     def __init__(self, file: memoryview) -> None:
         self._fields = list(_fields(file))
         messages = {field.number: field.value for field in self._fields}
-        self.graph = Graph(messages[7])
+        self.graph = GraphProto(messages[7])
 
     def with_external(self, arrays: Mapping[str, Codes]) -> bytes:
-        """The serialized model, its graph changed as by `Graph.with_external`."""
+        """The serialized model, its graph changed as by `GraphProto.with_external`."""
         graph = self.graph.with_external(arrays)
         others = [field.span for field in self._fields if field.number != 7]
         return b"".join([*others, _header(7, sum(map(len, graph))), *graph])

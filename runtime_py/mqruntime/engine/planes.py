@@ -19,7 +19,7 @@ from mqruntime.engine.onnx_file import (
     UINT8,
     UINT8_ZERO_POINT,
     Codes,
-    Graph,
+    GraphProto,
     Model,
 )
 
@@ -78,7 +78,7 @@ def unpack_model(
     try:
         model = Model(content)
         graph = model.graph
-        names = [name for name in graph.makers if name.endswith(_CODES_SUFFIX)]
+        names = [name for name in graph.producers if name.endswith(_CODES_SUFFIX)]
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
         if not locations <= data.keys():
             return None
@@ -98,15 +98,15 @@ def unpack_model(
     return UnpackedModel(skeleton, codes)
 
 
-def _decode_layer(graph: Graph, name: str, data: Mapping[str, memoryview]) -> Signed:
+def _decode_layer(graph: GraphProto, name: str, data: Mapping[str, memoryview]) -> Signed:
     """int8 [columns, rows], as MatMulInteger reads it."""
     source = name
-    is_table = graph.makers[name].op_type == "Transpose"
+    is_table = graph.producers[name].op_type == "Transpose"
     if is_table:
-        source = graph.makers[name].inputs[0]
+        source = graph.producers[name].inputs[0]
     order = None
-    if source in graph.makers and graph.makers[source].op_type == "Gather":
-        source, order = graph.makers[source].inputs
+    if source in graph.producers and graph.producers[source].op_type == "Gather":
+        source, order = graph.producers[source].inputs
         if not is_table:
             raise ValueError(f"{name} is no table, and in another order")
     stored = [_stored_part(graph, part) for part in _joined(graph, source)]
@@ -143,20 +143,24 @@ def _decode_ordered(parts: Sequence["_Part"], ranks: NDArray[np.intp]) -> Signed
     return codes
 
 
-def _joined(graph: Graph, source: str) -> list[str]:
+def _joined(graph: GraphProto, source: str) -> list[str]:
     """The values that are put together to `source`, maybe in another integer type."""
-    maker = graph.makers.get(source)
-    if maker is not None and maker.op_type == "Cast":  # graphs for old runtimes count in int32
-        return _joined(graph, maker.inputs[0])
-    if maker is not None and maker.op_type == "Concat":
-        return [part for value in maker.inputs for part in _joined(graph, value)]
+    producer = graph.producers.get(source)
+    if (
+        producer is not None and producer.op_type == "Cast"
+    ):  # graphs for old runtimes count in int32
+        return _joined(graph, producer.inputs[0])
+    if producer is not None and producer.op_type == "Concat":
+        return [part for value in producer.inputs for part in _joined(graph, value)]
     return [source]
 
 
-def _ranks(graph: Graph, name: str, data: Mapping[str, memoryview], rows: int) -> NDArray[np.intp]:
+def _ranks(
+    graph: GraphProto, name: str, data: Mapping[str, memoryview], rows: int
+) -> NDArray[np.intp]:
     """Where each row of a table is among the rows of its parts."""
-    if name in graph.makers:  # stored in few bits, and cast
-        name = graph.makers[name].inputs[0]
+    if name in graph.producers:  # stored in few bits, and cast
+        name = graph.producers[name].inputs[0]
     stored = graph.tensors[name].bytes(data)
     ranks = stored.view({2: "<u2", 4: "<i4"}[len(stored) // rows]).astype(np.intp)
     if not np.array_equal(np.sort(ranks), np.arange(rows)):
@@ -172,7 +176,7 @@ def _as_unsigned(codes: Codes) -> NDArray[np.uint8]:
     )
 
 
-def _stored_codes(graph: Graph, needed: set[str], unsigned: bool) -> dict[str, Signed]:
+def _stored_codes(graph: GraphProto, needed: set[str], unsigned: bool) -> dict[str, Signed]:
     """Layers of 8 bits, as they lie in the file.
 
     Large ones, with which a skeleton would be a copy, and those that will be uint8. Only such as
@@ -189,7 +193,7 @@ def _stored_codes(graph: Graph, needed: set[str], unsigned: bool) -> dict[str, S
     }
 
 
-def _check_all_used(graph: Graph, parts: list[str]) -> None:
+def _check_all_used(graph: GraphProto, parts: list[str]) -> None:
     """Refuse layers with stored parts beyond those that the codes are put together from."""
     layers = {part.partition(_PLANES)[0] for part in parts}
     for name in graph.tensors:
@@ -198,16 +202,16 @@ def _check_all_used(graph: Graph, parts: list[str]) -> None:
             raise ValueError(f"{name} is stored, but {layer} is made of {parts}")
 
 
-def _stored_part(graph: Graph, source: str) -> tuple[str, tuple[int, int]]:
+def _stored_part(graph: GraphProto, source: str) -> tuple[str, tuple[int, int]]:
     """What the names of a part's planes begin with, and the shape of its codes as stored.
 
     Both are found on the way from its codes, `source`, to its first plane.
     """
     width, shape = 0, None
-    for _ in graph.makers:
+    for _ in graph.producers:
         if source in graph.tensors:
             break
-        node = graph.makers[source]
+        node = graph.producers[source]
         if node.op_type == "Slice":  # cuts off what fills the last byte
             width = graph.tensors[node.inputs[2]].int64s()[0]
         elif node.op_type == "Reshape":
@@ -244,7 +248,7 @@ class _Part:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: GraphProto,
         data: Mapping[str, memoryview],
         prefix: str,
         is_table: bool,

@@ -10,6 +10,7 @@ import numpy as np
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
+from mqruntime.probabilities import softmax
 from mqruntime.result import Result, Segment
 from mqruntime.tasks.single_graph import SingleGraph
 from mqruntime.tasks.task import Graphs, check_cancelled
@@ -44,8 +45,7 @@ def greedy(logits: np.ndarray, blank: int) -> list[int]:
 def spoken(logits: np.ndarray, blank: int) -> list[Spoken]:
     """Tokens of the best path, with their frames; a probability is the highest in its frames."""
     path = logits.argmax(axis=-1)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities = 1 / exponentials.sum(axis=-1)
+    probabilities = softmax(logits, np.float32).max(axis=-1)
     found, start = [], 0
     for token, run in groupby(path.tolist()):
         end = start + len(list(run))

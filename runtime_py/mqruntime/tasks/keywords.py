@@ -9,12 +9,13 @@ import numpy as np
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
+from mqruntime.probabilities import softmax
 from mqruntime.result import Result, Segment
 from mqruntime.tasks.single_graph import SingleGraph
 from mqruntime.tasks.task import Graphs, check_cancelled
 from mqruntime.vocabulary import Vocabulary
 
-__all__ = ["Detection", "KeywordsTask", "best_label", "probabilities", "sliding"]
+__all__ = ["Detection", "KeywordsTask", "best_label", "sliding"]
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,9 @@ class Detection:
     probability: float
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits [labels]."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    normalized: np.ndarray = exponentials / exponentials.sum()
-    return normalized
-
-
 def best_label(logits: np.ndarray) -> tuple[int, float]:
     """Index of the likeliest label of logits [labels], and its probability."""
-    found = probabilities(logits)
+    found = softmax(logits)
     best = int(found.argmax())
     return best, float(found[best])
 

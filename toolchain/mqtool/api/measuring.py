@@ -11,7 +11,13 @@ from mqruntime.result import Result
 from mqtool.api.recordings import PathLike, Recordings, paths_of, test_clips
 from mqtool.bundles.unpackage import model_folder
 from mqtool.context import Progress, RunContext, no_progress
-from mqtool.evaluation.bench import Benchmark, Comparison, bench_against, bench_int8, bench_model
+from mqtool.evaluation.bench import (
+    BenchComparison,
+    Benchmark,
+    bench_against,
+    bench_int8,
+    bench_model,
+)
 from mqtool.evaluation.describe import Description, describe
 from mqtool.evaluation.score import Evaluation, evaluate_model
 from mqtool.evaluation.validate import Validation, validate_folder
@@ -204,7 +210,7 @@ def bench(
     reference: PathLike | None = None,
     runs: int | None = None,
     threads: int = 0,
-) -> Benchmark | Comparison:
+) -> BenchComparison | Benchmark:
     """Measure load time, speed and memory of a model, or its speed against another one's.
 
     Example:

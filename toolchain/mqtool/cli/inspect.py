@@ -10,7 +10,7 @@ import mqtool
 from mqtool.cli.common import json_option, print_table, write_json
 
 if TYPE_CHECKING:
-    from mqtool.evaluation.describe import Table
+    from mqtool.evaluation.describe import PartsTable
 
 __all__ = ["inspect"]
 
@@ -46,7 +46,7 @@ def inspect(path: Path, public_key: Path | None, everything: bool, json_path: Pa
     write_json(json_path, description.to_json())
 
 
-def _print(table: "Table", everything: bool, shown: int = 15) -> None:
+def _print(table: "PartsTable", everything: bool, shown: int = 15) -> None:
     from rich import box
     from rich.table import Table as RichTable
 

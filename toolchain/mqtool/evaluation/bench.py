@@ -21,8 +21,8 @@ from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
 from mqtool.recordings.clips import Clip
 
 __all__ = [
+    "BenchComparison",
     "Benchmark",
-    "Comparison",
     "Timing",
     "bench_against",
     "bench_int8",
@@ -74,7 +74,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BenchComparison:
     """Two models' sizes and times.
 
     Attributes:
@@ -132,7 +132,7 @@ def bench_model(
     )
 
 
-def bench_against(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> Comparison:
+def bench_against(model: Path, other: Path, *, threads: int = 0, runs: int = 15) -> BenchComparison:
     """Time two models of one family in turn, in one process.
 
     Alternating runs share whatever else the machine does. Whisper: the encoder on a window of
@@ -162,10 +162,12 @@ def bench_against(model: Path, other: Path, *, threads: int = 0, runs: int = 15)
     for name, (part, repeat) in parts.items():
         ms, other_ms = time_interleaved(part, other_parts[name][0], runs, repeat)
         timings[name] = Timing(ms, other_ms, ms / other_ms)
-    return Comparison(stored_bytes(model), stored_bytes(other), threads, timings)
+    return BenchComparison(stored_bytes(model), stored_bytes(other), threads, timings)
 
 
-def bench_int8(model: Path, reference: Path, *, threads: int = 0, runs: int = 15) -> Comparison:
+def bench_int8(
+    model: Path, reference: Path, *, threads: int = 0, runs: int = 15
+) -> BenchComparison:
     """`bench_against` the float model `reference` as onnxruntime quantizes it to int8."""
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "int8"

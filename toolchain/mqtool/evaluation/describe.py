@@ -17,11 +17,11 @@ from mqtool.errors import ModelError, MqError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Description", "Table", "describe"]
+__all__ = ["Description", "PartsTable", "describe"]
 
 
 @dataclass(frozen=True)
-class Table:
+class PartsTable:
     """Rows of cells under column names; `heaviest` is the column to sort by, if any."""
 
     title: str
@@ -36,7 +36,7 @@ class Description:
 
     kind: str
     fields: dict[str, Any]
-    tables: list[Table] = field(default_factory=list)
+    tables: list[PartsTable] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Fields as they are, tables as lists of objects."""
@@ -97,8 +97,8 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
     }
     rows = [[file["name"], file["length"], file["sha256"]] for file in files]
     tables = [
-        Table("files", ["file", "bytes", "sha256"], rows),
-        Table("graphs", columns, values),
+        PartsTable("files", ["file", "bytes", "sha256"], rows),
+        PartsTable("graphs", columns, values),
     ]
     return Description("bundle", fields, tables)
 
@@ -114,7 +114,7 @@ def _describe_folder(folder: Path) -> Description:
     sizes = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in files]
     fields["bytes"] = sum(size for _, size in sizes)
     kind = "float model" if manifest.packed is None else "packed model"
-    tables = [Table("files", ["file", "bytes"], sizes, "bytes")]
+    tables = [PartsTable("files", ["file", "bytes"], sizes, "bytes")]
     tables += [_tensor_table(folder / name) for name in manifest.graphs.values()]
     return Description(kind, fields, tables)
 
@@ -142,15 +142,17 @@ def _describe_plan(path: Path) -> Description:
     layers = fields.pop("layers")
     columns = ["name", "op", "shape", "bits", "rows_at_lower_bits", "bytes", "sensitivity"]
     rows = [[layer[column] for column in columns] for layer in layers]
-    return Description("plan", fields, [Table("layers", columns, rows)])
+    return Description("plan", fields, [PartsTable("layers", columns, rows)])
 
 
-def _tensor_table(path: Path) -> Table:
+def _tensor_table(path: Path) -> PartsTable:
     rows = [
         [tensor.name or name, _dtype(tensor.data_type), list(tensor.dims), _tensor_bytes(tensor)]
         for name, tensor in _tensors(_load(path))
     ]
-    return Table(f"tensors of {path.name}", ["tensor", "type", "shape", "bytes"], rows, "bytes")
+    return PartsTable(
+        f"tensors of {path.name}", ["tensor", "type", "shape", "bytes"], rows, "bytes"
+    )
 
 
 def _load(path: Path) -> "onnx.ModelProto":

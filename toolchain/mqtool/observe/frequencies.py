@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqruntime.probabilities import softmax
 from mqtool.model.folder import ModelFolder
 from mqtool.model.frequent import RowOrders, has_frequent_rows
 from mqtool.model.layers import Layer
@@ -44,8 +45,7 @@ class RowFrequencies:
             for name in names:
                 logits = np.asarray(values[name], np.float32)
                 rows = logits.reshape(-1, logits.shape[-1])
-                powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-                self._sums[table] += (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
+                self._sums[table] += softmax(rows, np.float32).sum(axis=0)
 
     def orders(self) -> RowOrders:
         """The rows of each table, the most probable first; equal ones as they were."""

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph, Session
+from mqruntime.probabilities import softmax
 from mqruntime.tasks.task import Utterance
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ModelError
@@ -45,8 +46,7 @@ def divergence_direction(logits: Float, signs: Float) -> Float:
         logits: float32 [positions, classes].
         signs: z, of the same shape, 1 or -1.
     """
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    root = np.sqrt(shifted / shifted.sum(axis=-1, keepdims=True))
+    root = np.sqrt(softmax(logits, np.float32))
     along = (root * signs).sum(axis=-1, keepdims=True)
     direction: Float = root * (signs - root * along)
     return direction

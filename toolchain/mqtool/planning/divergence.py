@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph
+from mqruntime.probabilities import log_softmax
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.runs import PROBE_SECONDS, SILENCE, utterances
 from mqtool.recordings.clips import Clip
@@ -33,12 +34,12 @@ class OutputDivergence:
 
     def __init__(self, reference: Float) -> None:
         self._step = -(-len(reference) // POSITIONS)
-        self._log_p = _log_softmax(reference[:: self._step])
+        self._log_p = log_softmax(reference[:: self._step], np.float32)
         self._p = np.exp(self._log_p)
 
     def __call__(self, logits: Float) -> float:
         """Mean over rows of KL(softmax(reference) || softmax(logits)), nats."""
-        log_q = _log_softmax(logits[:: self._step])
+        log_q = log_softmax(logits[:: self._step], np.float32)
         return float(np.einsum("rc,rc->r", self._p, self._log_p - log_q).mean())
 
 
@@ -80,9 +81,3 @@ class ReferenceOutputs:
             given = self._task.shortened(graphs, utterance, SILENCE) if rerun_encoder else utterance
             found.append(divergence(self._task.output_logits(graphs, given)))
         return math.fsum(found) / len(found)
-
-
-def _log_softmax(logits: Float) -> Float:
-    shifted: Float = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted

@@ -24,6 +24,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mqruntime.probabilities import log_softmax
 from mqtool.choices import DISTANCES, REDUCTIONS
 from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder, layer_weight
@@ -113,7 +114,7 @@ def output_distances(exact: Float, rounded: Float) -> dict[str, float]:
     divergence = 0.0
     for start in range(0, positions, _BLOCK):  # float64, of 51,864 tokens at a time
         block = slice(start, start + _BLOCK)
-        log_p, log_q = _log_softmax(exact[block]), _log_softmax(rounded[block])
+        log_p, log_q = log_softmax(exact[block]), log_softmax(rounded[block])
         divergence += float((np.exp(log_p) * (log_p - log_q)).sum())
     return {
         "l1": float(np.abs(error).mean(dtype=np.float64)),
@@ -138,10 +139,3 @@ def _outputs(
         return exact, quantize_weight(read, exact, DISTANCE_BITS, 0, rounding).dequantize()
     rounded = quantize_weight(layer, weight, DISTANCE_BITS, 0, rounding).dequantize()
     return sample.outputs(weight), sample.outputs(rounded)
-
-
-def _log_softmax(values: Float) -> NDArray[np.float64]:
-    shifted = values.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted

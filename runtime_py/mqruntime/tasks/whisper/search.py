@@ -8,6 +8,7 @@ import numpy as np
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
+from mqruntime.probabilities import log_softmax
 from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
@@ -61,7 +62,7 @@ class DecodingContext:
         logits, cache = whisper.decode(self.decoder, self.prompt, self.cross, empty)
         no_speech = 0.0
         if self.settings.no_speech is not None:
-            no_speech = float(np.exp(_log_softmax(logits[0])[self.settings.no_speech]))
+            no_speech = float(np.exp(log_softmax(logits[0])[self.settings.no_speech]))
         return self._allowed(logits[-1], []), cache, no_speech
 
     def step(self, tokens: list[int], cache: Values) -> tuple[np.ndarray, Values]:
@@ -74,7 +75,7 @@ class DecodingContext:
         scores = whisper.suppress(logits, self.settings, tokens)
         if self.timestamps:
             timestamps.apply_timestamp_rules(scores, self.settings, tokens)
-        return _log_softmax(scores)
+        return log_softmax(scores)
 
 
 def sample(context: DecodingContext, temperature: float, seed: int = 0) -> Decoded:
@@ -152,11 +153,5 @@ def _continuations(active: Sequence[_Beam], beam_size: int) -> list[tuple[float,
 def _draw(scores: np.ndarray, temperature: float, generator: np.random.Generator) -> int:
     if temperature == 0:
         return int(scores.argmax())
-    probabilities = np.exp(_log_softmax(scores / temperature))
+    probabilities = np.exp(log_softmax(scores / temperature))
     return int(generator.choice(len(scores), p=probabilities / probabilities.sum()))
-
-
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = scores.astype(np.float64) - scores.max()
-    normalized: np.ndarray = shifted - np.log(np.exp(shifted).sum())
-    return normalized
