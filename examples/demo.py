@@ -155,8 +155,8 @@ def mqtool(*arguments: object, may_fail: bool = False) -> int:
 
 
 def show_result(checked: dict[str, Any], timed: dict[str, Any]) -> None:
-    """What both models hear, then size and speed before and after."""
-    texts = Table(title="\nWhat the two models hear", title_justify="left")
+    """What both models say, then size and speed before and after."""
+    texts = Table(title="\nWhat the two models say", title_justify="left")
     for heading in ("recording", "before", "after"):
         texts.add_column(heading, overflow="fold")
     for clip in checked["clips"]:
@@ -169,7 +169,7 @@ def show_result(checked: dict[str, Any], timed: dict[str, Any]) -> None:
     for heading in ("", "before", "after", "after / before"):
         figures.add_column(heading, justify="right" if heading else "left")
     rows = [("size, all files", "KB", 1024, timed["other_bytes"], timed["bytes"])]
-    for name, part in (("listening to 30 s", "encoder"), ("each word piece", "decoder_step")):
+    for name, part in (("encoding 30 s", "encoder"), ("each word piece", "decoder_step")):
         rows.append((name, "ms", 1, timed[part]["other_ms"], timed[part]["ms"]))
     for name, unit, scale, before, after in rows:
         figures.add_row(
@@ -181,8 +181,8 @@ def show_result(checked: dict[str, Any], timed: dict[str, Any]) -> None:
     console.print(figures)
     equal = sum(clip["float_text"] == clip["packed_text"] for clip in checked["clips"])
     console.print(
-        f"{equal} of {len(checked['clips'])} recordings sound exactly the same to the small model; "
-        f"{checked['wer']:.1f} % of the words differ."
+        f"{equal} of {len(checked['clips'])} recordings are exactly the same in the small model; "
+        f"{checked['word_difference']:.1f} % of the words differ."
     )
 
 

@@ -108,8 +108,10 @@ class Validation:
         return [check for check in self.checks if not check.passed]
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON of `mqtool validate`."""
+        """The JSON of `mqtool validate`; until 0.3 word differences were called `wer`."""
         return {
+            "wer": self.word_difference,
+            "unoptimized_wer": self.unoptimized_word_difference,
             "passed": self.passed,
             "bytes": self.bytes,
             "budget_bytes": self.budget_bytes,
