@@ -196,7 +196,7 @@ def test_the_size_in_the_message_is_feasible(capsys, top):
 def test_plan_options_that_contradict_each_other(capsys, top):
     plan = ["plan", top / "model", "-o", top / "new.json"]
     line = refused(capsys, top, *plan, "--budget-kb", BUDGET_KB, "--sensitivity", "l1", code=2)
-    assert "--sensitivity is for myqasr, reversed, shuffled, minmax; measured has its own" in line
+    assert "sensitivity 'l1' is for methods that rank layers by it; measured does not" in line
     minmax = ["--method", "minmax", "--min-bits", "8", "--max-bits", "4"]
     line = refused(capsys, top, *plan, *minmax, code=2)
     assert "--min-bits 8 is above --max-bits 4" in line
@@ -237,27 +237,27 @@ def _twice(plan):
     [
         (_first_layer(bits=0), "has bits 0; use 1 to 16, or 32"),
         (_first_layer(bits=17), "has bits 17; use 1 to 16, or 32"),
-        (_first_layer(bits="4.5"), "has bits '4.5'; use 1 to 16, or 32"),
-        (_first_layer(bits=4.5), "has bits 4.5; use 1 to 16, or 32"),
-        (_first_layer(bits=None), "has bits None; use 1 to 16, or 32"),
-        (_first_layer(bits=True), "has bits True; use 1 to 16, or 32"),
+        (_first_layer(bits="4.5"), "layers[0].bits is '4.5', not an integer"),
+        (_first_layer(bits=4.5), "layers[0].bits is 4.5, not an integer"),
+        (_first_layer(bits=None), "layers[0].bits is None, not an integer"),
+        (_first_layer(bits=True), "layers[0].bits is True, not an integer"),
         (_first_layer(rows_at_lower_bits=-1), "rows_at_lower_bits -1"),
         (_first_layer(rows_at_lower_bits=10**6), "rows_at_lower_bits 1000000"),
         (_first_layer(name="layer.from.elsewhere"), "'layer.from.elsewhere' is not in the model"),
         (_first_layer(shape=[3, 3]), "has shape [3, 3], the model's is"),
-        (_first_layer(flavour="mint"), "field 'flavour' is missing or unknown"),
+        (_first_layer(flavour="mint"), "layers[0].flavour is not a known field"),
         (_unknown_layer, "'layer.from.elsewhere' is not in the model"),
         (_twice, "names a layer twice"),
         (lambda plan: plan["layers"].pop(), "of the model is not in the plan"),
-        (lambda plan: plan.update(layers="all"), "field 'layers' is missing or not a list"),
+        (lambda plan: plan.update(layers="all"), "layers is 'all', not a list"),
         (lambda plan: plan.update(format=99), "plan format 99, this version reads"),
-        (lambda plan: plan.update(budget_bytes="much"), "budget_bytes 'much'"),
-        (lambda plan: plan.update(rounding="up"), "rounding 'up' is not one of"),
-        (lambda plan: plan.pop("opset"), "'opset'"),
-        (lambda plan: plan.update(activations="analog"), "activations 'analog' is not one of"),
+        (lambda plan: plan.update(budget_bytes="much"), "budget_bytes is 'much', not an integer"),
+        (lambda plan: plan.update(rounding="up"), "rounding is 'up', not one of"),
+        (lambda plan: plan.pop("opset"), "opset is missing"),
+        (lambda plan: plan.update(activations="analog"), "activations is 'analog', not one of"),
         (lambda plan: plan.update(act_bits=3), "act_bits 3 is not one of"),
         (lambda plan: plan.update(act_bits=6), "--act-bits 6 does not go with --activations dyn"),
-        (lambda plan: plan.update(twin_ranges="yes"), "twin_ranges 'yes' is not one of"),
+        (lambda plan: plan.update(twin_ranges="yes"), "twin_ranges is 'yes', not true or false"),
         (lambda plan: plan.update(twin_ranges=True), "--twin-ranges does not go with"),
         (lambda plan: plan.update(planned_bytes=1), "1 were planned"),
         (lambda plan: plan.update(model_sha256="0" * 64), "made for another model"),
@@ -279,7 +279,7 @@ def test_plans_that_make_no_sense(capsys, top, change, message):
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
         ("[]", "plan format 'list'"),
-        ('{"format": 1}', "field 'layers' is missing"),
+        ('{"format": 1}', "method is missing"),
         ("\x00\xff", "not valid JSON"),
     ],
 )
@@ -305,14 +305,15 @@ def test_compensated_rounding_wants_the_recordings_of_the_plan(capsys, top):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (["--act-bits", "6"], "--act-bits 6 does not go with --activations dynamic; use", 1),
+        (["--activations", "dynamic", "--act-bits", "6"], "--act-bits 6 does not go with", 1),
+        (["--act-bits", "6"], "calibration cosine needs recordings; give --calib CLIPS", 1),
         (["--act-bits", "3"], "3 is not in the range 4<=x<=32", 2),
         (["--act-bits", "few"], "'few' is not a valid integer", 2),
         (["--activations", "static", "--act-bits", "20"], "--act-bits 20 is not possible", 1),
         (["--activations", "float", "--act-bits", "8"], "--act-bits 8 does not go with", 1),
         (["--activations", "static"], "calibration cosine needs recordings; give --calib CLIPS", 1),
         (["--activations", "float", "--twin-ranges"], "--twin-ranges does not go with", 1),
-        (["--calibration", "cosine"], "--calibration cosine needs --activations static", 2),
+        (["--calibration", "cosine"], "calibration cosine needs recordings; give --calib", 1),
         (["--calibration", "best"], "'best' is not one of", 2),
     ],
 )

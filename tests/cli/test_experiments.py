@@ -64,7 +64,7 @@ def test_a_damaged_cache_is_mended_and_said(capsys, top, tmp_path):
         path.write_text("{")
     code, _, error = run(capsys, *arguments)
     assert code == 0
-    assert "damaged entries were computed again" in error
+    assert "damaged entries of the cache were computed again" in error
     assert (tmp_path / "report" / "results.csv").read_bytes() == before
 
 
@@ -85,14 +85,19 @@ def test_a_damaged_cache_is_mended_and_said(capsys, top, tmp_path):
             2,
             "calibration 'magic' is unknown; there is none",
         ),
-        ("ablate", ["--act-bits", "8,20"], 2, "--act-bits 20: use 4 to 16, or 32"),
+        ("ablate", ["--act-bits", "8,20"], 2, "activations of 20 bits are not possible"),
         ("sweep", ["--methods", "uniform,uniform"], 2, "is not a list of different names"),
         ("sweep", ["--bits", "0.5,4"], 2, "numbers from 1 to 32"),
         ("sweep", ["--bits", "four"], 2, "'four' is not a list of numbers"),
-        ("matrix", ["--methods", "uniform"], 2, "uniform does not listen to recordings"),
+        (
+            "matrix",
+            ["--methods", "uniform"],
+            2,
+            "method uniform needs no recordings; it has no matrix",
+        ),
         ("matrix", ["--groups", "F"], 2, "a matrix needs two groups or more"),
         ("ablate", ["--tables", "1,7"], 2, "numbers from 1 to 5"),
-        ("ablate", ["--clip-counts", "2.5"], 2, "--clip-counts are whole numbers"),
+        ("ablate", ["--clip-counts", "2.5"], 2, "whole numbers are wanted"),
         ("ablate", ["--tables", "4", "--clip-counts", "50"], 1, "has 3 calibration clips"),
     ],
 )

@@ -19,7 +19,7 @@ import soundfile
 import mqtool
 from conftest import ROOT, missing
 from fake_ctc import reader_folder, spell
-from mqtool.bundles.package import package
+from mqtool.bundles.package import write_package
 from mqtool.extras import EXTRAS
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ def test_files_of_a_distribution(distributions, name):
 
 def test_mqruntime_in_an_empty_environment(distributions, wheelhouse, tmp_path):
     programs = environment(tmp_path / "venv", wheelhouse, [distributions["mqruntime"].wheel])
-    package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
+    write_package(reader_folder(tmp_path / "model"), tmp_path / "app.mqz")
     soundfile.write(tmp_path / "hello.wav", spell("hello world"), 16000, subtype="PCM_16")
     checked = run(programs / "mqruntime", "selftest", "app.mqz", cwd=tmp_path)
     assert checked.stdout.count("ok ") == 2

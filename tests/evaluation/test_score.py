@@ -58,7 +58,7 @@ def test_clips_without_transcripts_are_refused(tmp_path):
 def test_bench_measures_in_its_own_process(tmp_path):
     model = reader_folder(tmp_path / "model")
     ballast = np.ones(100_000_000, np.uint8)  # 100 MB here must not count there
-    result = bench_model(model, threads=1, runs=2)
+    result = bench_model(model, threads=1, runs=2).to_json()
     assert ballast.any()
     assert result["bytes"] == sum(path.stat().st_size for path in model.iterdir())
     assert 10 < result["rss_before_mb"] <= result["peak_rss_mb"] < 150
@@ -76,7 +76,7 @@ def test_bench_refuses_a_broken_model(tmp_path):
 
 def test_compare_alternates_and_refuses_another_task(tmp_path):
     reader, loudness = reader_folder(tmp_path / "a"), loudness_folder(tmp_path / "b")
-    result = bench_against(reader, reader, threads=1, runs=9)
+    result = bench_against(reader, reader, threads=1, runs=9).to_json()
     assert result["model"]["ratio"] == pytest.approx(
         result["model"]["ms"] / result["model"]["other_ms"]
     )

@@ -211,7 +211,7 @@ def test_a_plan_for_another_model_is_refused(toy, clips, tmp_path):
 def test_clips_in_which_nothing_is_said_prove_nothing(toy, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "silence.wav", np.zeros(80), 16000)
     monkeypatch.setattr(Recognizer, "transcribe", lambda *_: Result("", [], None, 1.0))
-    with pytest.raises(ClipsError, match="hears no words"):
+    with pytest.raises(ClipsError, match="finds no words"):
         validate_folder(toy / "packed8", toy / "model", find_clips([tmp_path]))
 
 

@@ -115,7 +115,7 @@ def test_the_licence_of_the_model_card_is_kept(source):
 
 
 def test_a_graph_that_disagrees_is_not_written(source, tmp_path, monkeypatch):
-    from mqtool.exporters import wav2vec2
+    from mqtool.exporters.families import wav2vec2
 
     def change_a_weight(model):
         model.lm_head.weight.data[3, 5] += 0.01

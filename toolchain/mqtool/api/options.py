@@ -5,9 +5,10 @@ where the caller does not name activations.
 """
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from mqtool.errors import OptionError
+from mqtool.errors import OptionError, PlanError
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import PackOptions
 from mqtool.planning.recipe import Recipe
@@ -43,6 +44,7 @@ def implied_activations(
 
 
 def changed_options(
+    name: Path,
     plan: Plan,
     activations: str | None,
     act_bits: int | None,
@@ -51,11 +53,22 @@ def changed_options(
 ) -> PackOptions:
     """The plan's options with what the caller says of them.
 
+    Args:
+        name: what to call the plan in errors.
+        plan: its options are changed.
+        activations: as of `mqtool.pack`.
+        act_bits: likewise.
+        twin_ranges: likewise.
+        calibration: likewise.
+
     Raises:
         OptionError: a calibration for activations that are not static.
         PlanError: options that do not go together.
     """
-    planned = PackOptions.of_plan(plan)
+    try:
+        planned = PackOptions.of_plan(plan)
+    except PlanError as error:
+        raise PlanError(f"{name}: {error}") from None
     wanted = implied_activations(activations, act_bits, twin_ranges, planned.activations)
     if activations is None and calibration is not None:
         wanted = "static"

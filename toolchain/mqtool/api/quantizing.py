@@ -9,6 +9,7 @@ from mqtool.api.measuring import validate
 from mqtool.api.options import changed_options, implied_activations, recipe_of
 from mqtool.api.recordings import PathLike, Recordings, calibration_clips
 from mqtool.api.results import PackedModel, Sizes
+from mqtool.choices import CALIBRATIONS, chosen
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
@@ -17,7 +18,6 @@ from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import size_table
 from mqtool.planning.fit import KB, feasible_kilobytes
 from mqtool.planning.quantizer import Quantizer
-from mqtool.planning.recipe import Recipe
 from mqtool.planning.refit import refit_plan
 from mqtool.quantization.calibration_stats import with_packing_layout
 
@@ -232,17 +232,13 @@ def pack(
         OptionError: options that are unknown or do not go together.
         PackError: what was written is not what was planned.
     """
-    source = None if isinstance(plan, Plan) else Path(plan)
-    asked = plan if isinstance(plan, Plan) else Plan.read(Path(plan))
+    name, asked = ("the plan", plan) if isinstance(plan, Plan) else (plan, Plan.read(Path(plan)))
     folder = ModelFolder.open(Path(model))
-    asked.check_model(
-        source or Path("the plan"),
-        with_packing_layout(folder, asked.rounding).layers,
-        folder.sha256,
-    )
+    layers = with_packing_layout(folder, asked.rounding).layers
+    asked.check_model(Path(name), layers, folder.sha256)
     if calibration is not None:
-        Recipe(calibration=calibration)
-    options = changed_options(asked, activations, act_bits, twin_ranges, calibration)
+        chosen("calibration", calibration, CALIBRATIONS)
+    options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))

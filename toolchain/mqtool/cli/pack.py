@@ -64,10 +64,9 @@ def pack(
     """
     from mqtool.outputs import new_file
 
-    plan = mqtool.Plan.read(plan_path)
     with progress_bars() as progress:
         packed = mqtool.pack(
-            model, plan=plan, output=output, recordings=calib, progress=progress, **options
+            model, plan=plan_path, output=output, recordings=calib, progress=progress, **options
         )
     if used_plan is not None:
         with new_file(used_plan) as path:
@@ -77,6 +76,6 @@ def pack(
         f"{packed.float_bytes:,}), {packed.average_bits:.2f} bits a weight on average, "
         f"{packed.plan.activations} activations"
     )
-    if packed.plan != plan and used_plan is None:
+    if used_plan is None and packed.plan != mqtool.Plan.read(plan_path):
         click.echo(f"widths differ from {plan_path}, made for other options; see --used-plan")
     write_json(json_path, packed.to_json())

@@ -151,8 +151,8 @@ def plan(
     click.echo(
         f"{output}: {made.planned_bytes:,} of {made.budget_bytes:,} bytes, "
         f"{made.average_bits:.2f} bits a weight on average "
-        f"({made.weight_bits_as_bytes:,} bytes of weights alone), {made.method}, "
-        f"{made.activations} activations"
+        f"({made.weight_bits_as_bytes:,} bytes of weights alone), {made.method} on "
+        f"{made.calib_clips} clips, {made.activations} activations"
     )
     write_json(json_path, made.to_json())
 

@@ -14,6 +14,7 @@ UTF-8 JSON with sorted keys. Fields:
     rounding         how weights are rounded: nearest, clipped, grouped or compensated
     model_sha256     the float model this plan is for
     calib_sha256     the recordings it was made from; null when none were used
+    calib_clips      how many these are
     tool_version
     average_bits     bits of weights / number of weights
     weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
@@ -75,6 +76,7 @@ class Plan:
     average_bits: float
     weight_bits_as_bytes: int
     layers: list[PlannedLayer]
+    calib_clips: int = 0
     act_bits: int | None = None
     twin_ranges: bool = False
     format: int = PLAN_FORMAT

@@ -1,5 +1,7 @@
 """From an allocation and a budget to a plan."""
 
+from typing import Any
+
 from mqtool import __version__
 from mqtool.errors import BudgetError
 from mqtool.packing.plan_file import Plan, PlannedLayer, average_bits, weight_bits_as_bytes
@@ -17,6 +19,7 @@ def fit_plan(
     allocation: Allocation,
     budget_bytes: int | None,
     calib_sha256: str | None = None,
+    calib_clips: int = 0,
 ) -> Plan:
     """The plan of an allocation at one budget, or at the size of its `mapped` widths for None.
 
@@ -26,20 +29,22 @@ def fit_plan(
         allocation: the order in which layers lose bits.
         budget_bytes: size of the packed folder, all files.
         calib_sha256: of the recordings; None when none were used.
+        calib_clips: how many these are.
 
     Raises:
         BudgetError: the budget is not feasible, or there is none and nothing is mapped.
     """
+    calib: dict[str, Any] = {"calib_sha256": calib_sha256, "calib_clips": calib_clips}
     if budget_bytes is not None:
         check_budget(sizes, budget_bytes)
         widths = fit_budget(sizes, allocation.steps, budget_bytes)
-        return plan_of(sizes, recipe, allocation, widths, budget_bytes, calib_sha256)
+        return plan_of(sizes, recipe, allocation, widths, budget_bytes, **calib)
     if allocation.mapped is None:
         raise BudgetError(f"method {recipe.method} needs a budget; give --budget-kb")
     mapped = {name: (width, 0) for name, width in allocation.mapped.items()}
     # The budget is written into the folder: this many digits at most.
     size = sizes.exact(mapped, sizes.folder.bytes)
-    return plan_of(sizes, recipe, allocation, mapped, size, calib_sha256)
+    return plan_of(sizes, recipe, allocation, mapped, size, **calib)
 
 
 def plan_of(
@@ -49,6 +54,7 @@ def plan_of(
     widths: Widths,
     budget_bytes: int,
     calib_sha256: str | None = None,
+    calib_clips: int = 0,
 ) -> Plan:
     """A plan with given widths; other arguments as of `fit_plan`."""
     layers = [
@@ -76,6 +82,7 @@ def plan_of(
         rounding=recipe.effective_rounding,
         model_sha256=sizes.folder.sha256,
         calib_sha256=calib_sha256,
+        calib_clips=calib_clips,
         tool_version=__version__,
         average_bits=average_bits(layers),
         weight_bits_as_bytes=weight_bits_as_bytes(layers),

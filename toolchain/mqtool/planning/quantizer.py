@@ -200,11 +200,13 @@ class Quantizer:
 
     def _plan(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
         sizes, allocation = self.size_model(recipe), self.allocate(recipe)
-        calib_sha256 = self.calib_sha256 if recipe.sharing.needs_recordings else None
+        calib: dict[str, Any] = {}
+        if recipe.sharing.needs_recordings:
+            calib = {"calib_sha256": self.calib_sha256, "calib_clips": len(self.clips)}
         plans: list[Plan] = []
         for steps in (allocation.steps, *allocation.alternatives):
             order = replace(allocation, steps=steps)
-            plan = fit_plan(sizes, recipe, order, budget_bytes, calib_sha256)
+            plan = fit_plan(sizes, recipe, order, budget_bytes, **calib)
             if plan not in plans:
                 plans.append(plan)
         if len(plans) == 1:
