@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mqruntime.recognition import Recognizer
+from mqruntime import Recognizer
 
 CHUNK_SECONDS = 0.1
 

@@ -5,8 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from mqruntime.audio import load
-from mqruntime.recognition import Recognizer
+from mqruntime import Recognizer, load
 
 heard = {}
 with Recognizer.open(Path(sys.argv[1]), threads=1) as recognizer:
