@@ -30,9 +30,9 @@ from result_files import csv_path, markdown_table, write_result
 
 from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.runs import capture_outputs, open_graphs
+from mqtool.observe.runs import capture_outputs
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.probing import PROBE_BITS, measure_curves
+from mqtool.planning.probing import PROBE_BITS, measure_curves, probe_graphs
 from mqtool.recordings.clips import Clip, find_clips
 
 LEVEL = 0.05
@@ -47,9 +47,10 @@ def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
 
 def divergences(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Divergence of the output with each layer at 4 bits, on one clip."""
-    graphs = open_graphs(folder, lambda model, role: None, threads=1)
+    graphs = probe_graphs(folder, threads=1)
     reference = ReferenceOutputs(folder, [clip], graphs)
-    curves = measure_curves(folder, reference, "grouped", context=RunContext(threads=1))
+    context = RunContext(threads=1)
+    curves = measure_curves(folder, graphs, reference, "grouped", context=context)
     return {name: curve.probed[PROBE_BITS] for name, curve in curves.items()}
 
 

@@ -8,9 +8,9 @@ import soundfile
 from mqruntime.engine.session import Session
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import save_graph
-from mqtool.observe.runs import capture_outputs, open_graphs
+from mqtool.observe.runs import capture_outputs
 from mqtool.planning.divergence import OutputDivergence, ReferenceOutputs
-from mqtool.planning.probing import PROBE_BITS, SensitivityCurve, measure_curves
+from mqtool.planning.probing import PROBE_BITS, SensitivityCurve, measure_curves, probe_graphs
 from mqtool.recordings.clips import Clip
 from tiny_graph import toy_folder, toy_graph
 
@@ -52,8 +52,9 @@ def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):
 
 
 def test_a_curve_is_the_divergence_of_the_changed_model(folder, clips):
-    graphs = open_graphs(folder, lambda model, role: None)
-    curves = measure_curves(folder, ReferenceOutputs(folder, clips, graphs), "nearest")
+    graphs = probe_graphs(folder)
+    reference = ReferenceOutputs(folder, clips, graphs)
+    curves = measure_curves(folder, graphs, reference, "nearest")
     assert curves.keys() == {layer.name for layer in folder.layers}
     assert all(curve.probed[PROBE_BITS] > 0 for curve in curves.values())
     for layer in curves.values():

@@ -12,7 +12,7 @@ their probability exponentially. whisper-tiny.en, all but the frequent rows: 0.0
 0.046 at 3, where squared errors grow by 2.5.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 from mqtool.quantization.rounding import LayerInput, Rounding, quantize_weight
 
-__all__ = ["LEAST_BITS", "PROBE_BITS", "SensitivityCurve", "measure_curves"]
+__all__ = ["LEAST_BITS", "PROBE_BITS", "SensitivityCurve", "measure_curves", "probe_graphs"]
 
 Float = NDArray[np.float32]
 
@@ -71,6 +71,7 @@ class SensitivityCurve:
 
 def measure_curves(
     folder: ModelFolder,
+    graphs: Mapping[str, Session],
     reference: ReferenceOutputs,
     rounding: Rounding,
     inputs: Mapping[str, LayerInput] | None = None,
@@ -80,12 +81,14 @@ def measure_curves(
 
     Args:
         folder: the float model.
-        reference: what the float model answers; a handful of recordings is enough.
+        graphs: of `probe_graphs`.
+        reference: what they answer with their own weights: other graphs of the same function
+            differ in the last bits, which look like divergence where a layer has next to none. A
+            handful of recordings is enough.
         rounding: as the packed model will be rounded.
         inputs: layer name -> what it multiplies, for "compensated".
         context: threads and progress.
     """
-    graphs = open_graphs(folder, _let_weights_change(folder), threads=context.threads)
     advance = context.progress("Probing layers", len(folder.layers))
     curves = {}
     models = {role: folder.load(role) for role in folder.manifest.graphs}
@@ -121,8 +124,8 @@ def _rounding_errors(
     return errors
 
 
-def _let_weights_change(folder: ModelFolder) -> Callable[[ir.Model, str], None]:
-    """An edit for `open_graphs`.
+def probe_graphs(folder: ModelFolder, threads: int = 0) -> dict[str, Session]:
+    """The float graphs, by role, with weights that may be replaced in every run.
 
     Tables stay constant: a head tied to one would be transposed again in every run.
     """
@@ -131,7 +134,7 @@ def _let_weights_change(folder: ModelFolder) -> Callable[[ir.Model, str], None]:
         layers = [layer for layer in folder.layers if layer.graph == role]
         override_weights(model.graph, [layer for layer in layers if layer.op != "embedding"])
 
-    return edit
+    return open_graphs(folder, edit, threads=threads)
 
 
 def _with_weight(

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mqruntime.engine.session import Session
 from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.runs import open_graphs
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import SizeModel, size_model
 from mqtool.packing.write import PackReport, pack
@@ -24,7 +24,7 @@ from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.planning.fit import check_budget
 from mqtool.planning.methods.method import Allocation, Evidence
 from mqtool.planning.plans import fit_plan, plan_of
-from mqtool.planning.probing import SensitivityCurve, measure_curves
+from mqtool.planning.probing import SensitivityCurve, measure_curves, probe_graphs
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.sensitivity import measure_distances, measure_reductions
 from mqtool.quantization.activations import ActivationRange
@@ -78,6 +78,7 @@ class Quantizer:
         self.folder, self.clips, self.context = folder, clips, context
         self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
+        self._references: dict[bool, ReferenceOutputs] = {}
 
     @cached_property
     def calib_sha256(self) -> str:
@@ -88,13 +89,6 @@ class Quantizer:
     def stats(self) -> CalibrationStats:
         """What compensated rounding takes from the recordings."""
         return collect_stats(self.folder, self.clips, self.context)
-
-    @cached_property
-    def reference(self) -> ReferenceOutputs:
-        """The float model's own output on a few of the recordings."""
-        folder = self.folder
-        graphs = open_graphs(folder, lambda model, role: None, threads=self.context.threads)
-        return ReferenceOutputs(folder, probe_clips(self.clips), graphs)
 
     def size_model(self, recipe: Recipe) -> SizeModel:
         """Sizes of the model's packed forms."""
@@ -212,7 +206,8 @@ class Quantizer:
         if len(plans) == 1:
             return plans[0]
         folder, inputs = self._layout(recipe.effective_rounding)
-        divergences = plan_divergences(folder, plans, self.reference, inputs, self.context)
+        reference = self._reference(recipe.effective_rounding)
+        divergences = plan_divergences(folder, plans, reference, inputs, self.context)
         return plans[divergences.index(min(divergences))]
 
     def _allocate(self, recipe: Recipe) -> Allocation:
@@ -235,7 +230,23 @@ class Quantizer:
     def _curves(self, recipe: Recipe) -> dict[str, SensitivityCurve]:
         rounding = recipe.effective_rounding
         folder, inputs = self._layout(rounding)
-        return measure_curves(folder, self.reference, rounding, inputs, self.context)
+        graphs = probe_graphs(folder, self.context.threads)
+        reference = self._reference(rounding, graphs)
+        return measure_curves(folder, graphs, reference, rounding, inputs, self.context)
+
+    def _reference(
+        self, rounding: Rounding, graphs: Mapping[str, Session] | None = None
+    ) -> ReferenceOutputs:
+        """What the float model answers to a few of the recordings, in the layout of a rounding.
+
+        `graphs` are its probe graphs, where they are open already.
+        """
+        key = is_compensating(rounding)
+        if key not in self._references:
+            folder, _ = self._layout(rounding)
+            graphs = graphs or probe_graphs(folder, self.context.threads)
+            self._references[key] = ReferenceOutputs(folder, probe_clips(self.clips), graphs)
+        return self._references[key]
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:
         """The wanted measure of those that one pass over the recordings gives."""
