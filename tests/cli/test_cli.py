@@ -46,17 +46,19 @@ HEAVY = (
 )
 
 
-def test_help_imports_nothing_heavy_and_answers_at_once():
+def test_help_imports_nothing_heavy_and_little_of_our_own():
+    """What it imports is what it takes: a clock would say how busy the machine is."""
     code = (
         "import sys\n"
         "from mqtool.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as done: assert not done.code\n"
         f"assert not set(sys.modules) & set('{HEAVY}'.split())\n"
+        "own = [name for name in sys.modules if name.startswith(('mqtool', 'mqruntime'))]\n"
+        "assert 3 < len(own) < 12, own\n"
     )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 1.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     for name in ("transcribe", "evaluate", "inspect", "bench"):
         assert f"  {name} " in done.stdout
 

@@ -47,6 +47,7 @@ def test_a_report_and_a_second_run(capsys, top, tmp_path, command, options, rows
     assert len(result["rows"]) == rows
     assert result["facts"]["Command"].startswith("mqtool ")
     entries = {path: path.stat().st_mtime_ns for path in (tmp_path / "report/cache").iterdir()}
+    assert entries
     page = (tmp_path / "report" / "report.html").read_bytes()
     code, _, _ = run(capsys, *arguments)
     assert code == 0
