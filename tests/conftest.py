@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+SKIPPED_BY_QUICK = ("weights", "data", "slow", "soak")
+QUICK_STEP = 7
+"""No common factor with the 2, 3, 4 or 8 values that parameters mostly have: every value of every
+parameter is still met."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help=f"no tests marked {', '.join(SKIPPED_BY_QUICK)}; of a parametrized one the first case "
+        f"and every {QUICK_STEP}th; a tenth of hypothesis's examples",
+    )
     parser.addoption(
         "--soak", action="store_true", help="all of what tests marked soak count; else a twentieth"
     )
@@ -28,10 +41,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(FileTimes())
-    if config.getoption("--soak"):
-        # Twenty times hypothesis's usual number of examples, the same ones every time.
-        settings.register_profile("soak", max_examples=2000, derandomize=True, deadline=None)
-        settings.load_profile("soak")
+    soak, quick = config.getoption("--soak"), config.getoption("--quick")
+    examples = 2000 if soak else 10 if quick else 100
+    # No deadline: on a busy machine an example may take any time.
+    settings.register_profile("tests", max_examples=examples, derandomize=soak, deadline=None)
+    settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    kept, left_out, cases = [], [], Counter[str]()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        marked = any(item.get_closest_marker(name) for name in SKIPPED_BY_QUICK)
+        (left_out if marked or cases[test] % QUICK_STEP else kept).append(item)
+        cases[test] += not marked
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,9 @@ class FileTimes:
         if len(self.wall) < 2:
             return
         terminalreporter.section(f"slowest {SHOWN} files of {len(self.wall)}")
-        terminalreporter.line("processor      wall")
+        total = (
+            f"{self.processor.total():.0f} s of processor time, {self.wall.total():.0f} s of wall"
+        )
+        terminalreporter.line(f"processor      wall; all files: {total}")
         for file, seconds in self.processor.most_common(SHOWN):
             terminalreporter.line(f"{seconds:7.1f} s {self.wall[file]:7.1f} s  {Path(file)}")

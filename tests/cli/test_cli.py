@@ -245,6 +245,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, model, hello):
     assert err.splitlines()[-1].startswith("Error: a bug in mqtool")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_control_c_that_became_another_error_is_still_an_interruption(capsys, monkeypatch):
     def load(ctx, name):
         try:
@@ -275,6 +276,7 @@ def test_control_c_while_a_dataclass_is_made_is_an_exit_code_too(tmp_path):
     assert (done.returncode, done.stderr) == (130, "Interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
     before = sorted(tmp_path.iterdir())
@@ -288,6 +290,7 @@ def test_control_c_leaves_no_output(model, hello, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_file_that_cannot_be_written_whole_is_not_written(model, hello, tmp_path):
     """The kernel refuses writes past a size, as a full disk does."""
     target = tmp_path / "out.json"
