@@ -1,6 +1,7 @@
 # make demo     a real Whisper, made small for one speaker; CLIPS=folder uses your recordings
 # make test     every test; downloads Whisper weights first (once, 220 MB)
-# make check    ruff, types and the tests that take no time
+# make check    ruff, types and a tenth of the tests, in a minute
+# make soak     what make test does a twentieth of: kills, exports and inputs by the thousand
 # make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
 # make docs     the generated parts of the documentation
 # make dist     both distributions to publish, each as sdist and wheel
@@ -9,11 +10,11 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 BUDGET_KB ?= 20000
 
-.PHONY: demo test check lint android docs dist weights clean
+.PHONY: demo test check soak lint android docs dist weights clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
@@ -21,8 +22,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED) weights
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
+# Without the folders whose tests need PyTorch: importing it alone takes seconds.
 check: lint
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not weights and not data and not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --quick \
+	  --ignore tests/exporters --ignore tests/examples
+
+soak: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --soak -m soak
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

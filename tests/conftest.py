@@ -1,19 +1,71 @@
-"""Where tests find real speech and real weights, and how they start mqtool to interrupt it."""
+"""What tests share: real speech and weights, exports made once a session, how much is tried."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
+
+from file_times import FileTimes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+SKIPPED_BY_QUICK = ("weights", "data", "slow", "soak")
+QUICK_STEP = 7
+"""No common factor with the 2, 3, 4 or 8 values that parameters mostly have: every value of every
+parameter is still met."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help=f"no tests marked {', '.join(SKIPPED_BY_QUICK)}; of a parametrized one the first case "
+        f"and every {QUICK_STEP}th; a tenth of hypothesis's examples",
+    )
+    parser.addoption(
+        "--soak", action="store_true", help="all of what tests marked soak count; else a twentieth"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(FileTimes())
+    soak, quick = config.getoption("--soak"), config.getoption("--quick")
+    examples = 2000 if soak else 10 if quick else 100
+    # No deadline: on a busy machine an example may take any time.
+    settings.register_profile("tests", max_examples=examples, derandomize=soak, deadline=None)
+    settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    kept, left_out, cases = [], [], Counter[str]()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        marked = any(item.get_closest_marker(name) for name in SKIPPED_BY_QUICK)
+        (left_out if marked or cases[test] % QUICK_STEP else kept).append(item)
+        cases[test] += not marked
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def portion(pytestconfig: pytest.Config) -> Callable[[int], int]:
+    """How many of a soak test's inputs to try now: all with --soak, else a twentieth."""
+    soak = pytestconfig.getoption("--soak")
+    return lambda whole: whole if soak else max(1, whole // 20)
 
 
 def missing(reason: str) -> NoReturn:
@@ -76,35 +128,36 @@ COMMANDS_MODELS = {name: ROOT / "examples" / "commands" / name for name in ("key
 """The embedded default: small trained models that are part of this repository."""
 
 
-def _exported_commands(name: str, factory: pytest.TempPathFactory) -> Path:
+def _exported(source: Path, factory: pytest.TempPathFactory) -> Path:
+    """Export once a session: the first worker that needs the folder makes it for all of them."""
     if find_spec("torch") is None:
         missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters.pipeline import export_model
 
-    folder = factory.mktemp("exported") / name
-    export_model(str(COMMANDS_MODELS[name]), folder)
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # that of the session; each worker has its own inside
+    folder = shared / "exported" / source.name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            export_model(str(source), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def exported_keywords(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Float model folder of examples/commands/keywords (Conformer), exported once for all tests."""
-    return _exported_commands("keywords", tmp_path_factory)
+    """Float model folder of examples/commands/keywords (Conformer); not to be changed."""
+    return _exported(COMMANDS_MODELS["keywords"], tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def exported_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Float model folder of examples/commands/ctc (Wav2Vec2), exported once for all tests."""
-    return _exported_commands("ctc", tmp_path_factory)
+    """Float model folder of examples/commands/ctc (Wav2Vec2); not to be changed."""
+    return _exported(COMMANDS_MODELS["ctc"], tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Float model folder of whisper-tiny.en, exported once for all tests."""
-    if find_spec("torch") is None:
-        missing("export needs torch; run: pip install '.[export,dev]'")
-    from mqtool.exporters.pipeline import export_model
-
-    folder = tmp_path_factory.mktemp("exported") / "whisper-tiny.en"
-    export_model(str(whisper_tiny_en), folder)
-    return folder
+    """Float model folder of whisper-tiny.en; not to be changed."""
+    return _exported(whisper_tiny_en, tmp_path_factory)

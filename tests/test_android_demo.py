@@ -48,7 +48,9 @@ def test_backup_rules_exclude_everything(name):
     rules = ElementTree.parse(
         DEMO / "app" / "src" / "main" / "res" / "xml" / f"{name}.xml"
     ).getroot()
-    for group in [rules] if name == "backup_rules" else list(rules):
+    groups = [rules] if name == "backup_rules" else list(rules)
+    assert groups
+    for group in groups:
         assert {e.get("domain") for e in group} == {
             "root",
             "file",

@@ -4,6 +4,9 @@ import gzip
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -28,24 +31,35 @@ def test_rebuilding_without_changes_gives_the_same_bytes(good):
     assert rebuilt(good) == good.content
 
 
-def test_ten_thousand_mutants(good, tmp_path):
-    """Damage and edits; with the key, whatever was edited after signing is refused."""
+def processor_seconds(path: Path) -> tuple[str, float]:
+    """The verdict on a bundle, and the processor time that it took."""
+    start = time.process_time()
+    heard = verdict(path)
+    return heard, time.process_time() - start
+
+
+@pytest.mark.soak
+def test_random_mutants(good: Original, tmp_path: Path, portion: Callable[[int], int]):
+    """Ten thousand cases of damage and edits, none of which takes long.
+
+    With the key, whatever was edited after signing is refused.
+    """
+    unchanged = median(processor_seconds(good.folder / "good.mqz")[1] for _ in range(9))
     path = tmp_path / "mutant.mqz"
     counted: Counter[str] = Counter()
     slowest = 0.0
-    for mutant in random_mutants(good, 10_000, seed=0):
+    for mutant in random_mutants(good, portion(10_000), seed=0):
         overwrite(path, mutant.content)
-        start = time.perf_counter()
-        heard = verdict(path)
-        slowest = max(slowest, time.perf_counter() - start)
+        heard, seconds = processor_seconds(path)
+        slowest = max(slowest, seconds)
         assert heard in ("refused", TEXT), mutant.what
         if heard == TEXT and mutant.content != good.content:
             # What may pass: a value of the manifest that running does not need.
             assert mutant.what.startswith("edited_manifest"), mutant.what
             assert verdict(path, good.public_key) == "refused", mutant.what
         counted[heard] += 1
-    assert slowest < 2
-    assert counted["refused"] > 9000
+    assert slowest < 50 * unchanged
+    assert counted["refused"] > portion(9000)
     assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
 
 
@@ -97,6 +111,7 @@ def test_committed_vectors_have_the_verdicts_of_this_reader(tmp_path, good):
     """`python tests/mutants.py` writes them again after a change of the format."""
     vectors = json.loads(gzip.decompress(VECTORS.read_bytes()))
     assert bytes.fromhex(vectors["public_key"]) == good.public_key.read_bytes()
+    assert {row["verdict"] for row in vectors["mutants"]} == {"text", "refused"}
     for row in vectors["mutants"]:
         path = tmp_path / "mutant.mqz"
         overwrite(path, bytes.fromhex(row["bundle"]))

@@ -54,7 +54,9 @@ def test_any_zip_library_reads_it_and_unzipped_it_is_the_folder(folder, tmp_path
         archive.extractall(tmp_path / "unzipped")
     assert infos[0].filename == "manifest.json"
     assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
-    for file in folder.iterdir():
+    files = list(folder.iterdir())
+    assert files
+    for file in files:
         assert (tmp_path / "unzipped" / file.name).read_bytes() == file.read_bytes()
     with Recognizer.open(tmp_path / "unzipped") as recognizer:
         assert recognizer.transcribe(spell("abc")).text == "abc"

@@ -46,17 +46,19 @@ HEAVY = (
 )
 
 
-def test_help_imports_nothing_heavy_and_answers_at_once():
+def test_help_imports_nothing_heavy_and_little_of_our_own():
+    """What it imports is what it takes: a clock would say how busy the machine is."""
     code = (
         "import sys\n"
         "from mqtool.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as done: assert not done.code\n"
         f"assert not set(sys.modules) & set('{HEAVY}'.split())\n"
+        "own = [name for name in sys.modules if name.startswith(('mqtool', 'mqruntime'))]\n"
+        "assert 3 < len(own) < 12, own\n"
     )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 1.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     for name in ("transcribe", "evaluate", "inspect", "bench"):
         assert f"  {name} " in done.stdout
 
@@ -236,6 +238,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch, model, hello):
     assert err.splitlines()[-1].startswith("Error: a bug in mqtool")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_control_c_that_became_another_error_is_still_an_interruption(capsys, monkeypatch):
     def load(ctx, name):
         try:
@@ -266,6 +269,7 @@ def test_control_c_while_a_dataclass_is_made_is_an_exit_code_too(tmp_path):
     assert (done.returncode, done.stderr) == (130, "Interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
     before = sorted(tmp_path.iterdir())
@@ -279,6 +283,7 @@ def test_control_c_leaves_no_output(model, hello, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_file_that_cannot_be_written_whole_is_not_written(model, hello, tmp_path):
     """The kernel refuses writes past a size, as a full disk does."""
     target = tmp_path / "out.json"

@@ -37,6 +37,7 @@ def common(top, command, output):
         ("ablate", ["--tables", "4", "--clip-counts", "2,3", "--seeds", "2"], 2 + (2 + 1) * 2),
     ],
 )
+@pytest.mark.slow
 def test_a_report_and_a_second_run(capsys, top, tmp_path, command, options, rows):
     arguments = [*common(top, command, tmp_path / "report"), *options]
     code, out, error = run(capsys, *arguments, "--json", tmp_path / "result.json")
@@ -47,6 +48,7 @@ def test_a_report_and_a_second_run(capsys, top, tmp_path, command, options, rows
     assert len(result["rows"]) == rows
     assert result["facts"]["Command"].startswith("mqtool ")
     entries = {path: path.stat().st_mtime_ns for path in (tmp_path / "report/cache").iterdir()}
+    assert entries
     page = (tmp_path / "report" / "report.html").read_bytes()
     code, _, _ = run(capsys, *arguments)
     assert code == 0
@@ -56,6 +58,7 @@ def test_a_report_and_a_second_run(capsys, top, tmp_path, command, options, rows
     assert now == entries
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_mended_and_said(capsys, top, tmp_path):
     arguments = [*common(top, "matrix", tmp_path / "report"), "--bits", "4"]
     run(capsys, *arguments)

@@ -1,9 +1,12 @@
 """Progress bars on a terminal."""
 
 import os
-import pty
 import subprocess
 import sys
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="needs a terminal as Unix has it")
 
 SCRIPT = """
 from mqtool.cli.progress import progress_bars

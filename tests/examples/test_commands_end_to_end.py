@@ -1,11 +1,10 @@
-"""The whole pipeline on the embedded models, as a user runs it: real weights, seconds, no download.
+"""The whole pipeline on the embedded models, as a user runs it: real weights, no download.
 
 Calibration and validation use the clips of this repository, so that only the scores on real voices
 need ../shared/data.
 """
 
 import json
-import time
 
 import pytest
 
@@ -17,7 +16,6 @@ from mqtool.model.folder import ModelFolder
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.recordings.clips import find_clips
 
-PROCESSOR_SECONDS = 90
 CALIBRATION_SPEAKER = "439c84f4"
 
 
@@ -36,27 +34,25 @@ def made(request, demo_clips, tmp_path_factory):
     sizes = SizeModel(ModelFolder.open(model), PackOptions())
     budget_kb = -(-sizes.uniform(8, 10**7) // 1024)
     calib = ("--calib", demo_clips, "--split", "calib")
-    start = time.process_time()
     plan, packed = folder / "plan.json", folder / "packed"
     run("plan", model, "--budget-kb", budget_kb, *calib, "--threads", 1, "-o", plan)
     run("pack", model, "--plan", plan, *calib, "-o", packed)
     heard = ("--clips", demo_clips, "--split", "dev", "--threads", 1)
     checks = ("--plan", plan, "--json", folder / "checks.json")
     run("validate", packed, "--reference", model, *heard, *checks)
-    return model, folder, budget_kb, time.process_time() - start
+    return model, folder, budget_kb
 
 
-def test_fills_the_budget_within_seconds(made):
-    _, folder, budget_kb, seconds = made
+def test_fills_the_budget(made):
+    _, folder, budget_kb = made
     size = sum(path.stat().st_size for path in (folder / "packed").iterdir())
     assert 1024 * (budget_kb - 1) < size <= 1024 * budget_kb
     planned = json.loads((folder / "plan.json").read_text())
     assert planned["planned_bytes"] == size
-    assert seconds < PROCESSOR_SECONDS
 
 
 def test_validation_passed_every_check(made):
-    _, folder, _, _ = made
+    _, folder, _ = made
     checks = json.loads((folder / "checks.json").read_text())["checks"]
     assert len(checks) >= 3
     assert all(check["passed"] for check in checks)
@@ -65,7 +61,7 @@ def test_validation_passed_every_check(made):
 @pytest.mark.data
 def test_packed_hears_what_the_float_model_hears(made, speech, tmp_path, capsys):
     """Ten words at eight bits, through `mqtool transcribe`; the float model through mqruntime."""
-    model, folder, _, _ = made
+    model, folder, _ = made
     clips = find_clips([speech / "commands" / "manifest.csv"], split="dev")[::27]
     with Recognizer.open(model, threads=1) as recognizer:
         expected = [recognizer.transcribe(clip.pcm()).text for clip in clips]
@@ -79,7 +75,7 @@ def test_packed_hears_what_the_float_model_hears(made, speech, tmp_path, capsys)
 @pytest.mark.data
 def test_eight_bits_score_like_the_float_model(made, speech, tmp_path):
     """On the ten `dev` speakers, whose 272 clips bound a difference to a few in a hundred."""
-    model, folder, _, _ = made
+    model, folder, _ = made
     manifest = speech / "commands" / "manifest.csv"
     result = tmp_path / "scores.json"
     rows = ("--manifest", manifest, "--split", "dev", "--by", "speaker", "--threads", 1)

@@ -57,6 +57,7 @@ def rates(report, **wanted) -> list[float]:
     return [row["wer"] for row in rows]
 
 
+@pytest.mark.slow
 def test_sweep_has_a_row_for_every_model_and_test_set(experiment, model, groups, tmp_path):
     budgets = budgets_of_bits(model, [3.5, 4.5])
     recipes = [Recipe("uniform"), Recipe("myqasr"), Recipe("reversed"), Recipe("shuffled")]
@@ -98,6 +99,7 @@ def test_sweep_has_a_row_for_every_model_and_test_set(experiment, model, groups,
     assert saved["facts"] == {"Date": "2026-01-01"}
 
 
+@pytest.mark.slow
 def test_matrix_means_are_those_of_its_cells(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [3.5])
     report = matrix_report(experiment, [Recipe("myqasr")], [budget], *groups, WER, {})
@@ -122,6 +124,7 @@ def test_matrix_means_are_those_of_its_cells(experiment, model, groups):
     assert against["difference"] == pytest.approx(np.mean(others) - uniform)
 
 
+@pytest.mark.slow
 def test_ablation_tables(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [4.5])
     settings = Settings(
@@ -165,6 +168,7 @@ def test_ablation_tables(experiment, model, groups):
         ablation_report(experiment, [4], few, *two, WER, {})
 
 
+@pytest.mark.slow
 def test_a_page_is_one_file_the_same_every_time_and_safe(experiment, model, groups):
     (budget,) = budgets_of_bits(model, [4.5])
     facts = {"Command": "mqtool <b>sweep</b>"}

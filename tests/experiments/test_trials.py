@@ -84,6 +84,7 @@ def test_figures_are_those_of_plan_pack_and_evaluate(model, groups, tmp_path):
     assert experiment.plan(Recipe("myqasr"), calib["F"], budget) == plan
 
 
+@pytest.mark.slow
 def test_one_capture_serves_every_budget_and_reduction(model, groups, tmp_path, calls):
     budgets = budgets_of_bits(model, [3, 4.5])
     recipes = [Recipe("myqasr", sensitivity=name) for name in ("median", "max", "std")]
@@ -115,6 +116,7 @@ def test_models_that_turn_out_equal_are_scored_once(model, groups, tmp_path, cal
     assert {outcome.average_bits for outcome in outcomes} == {4.0}
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_twice_after_an_interruption(
     model, groups, tmp_path, calls, monkeypatch
 ):
@@ -204,6 +206,7 @@ def fit_plan_of(model, recipe, budget):
     return make_plan(model, [], budget, method=recipe.method, options=recipe.options)
 
 
+@pytest.mark.slow
 def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monkeypatch):
     calib, test = groups
     heard = []

@@ -94,6 +94,20 @@ def test_pytorch_bin_weights(source, tmp_path):
     assert export_model(str(source), tmp_path / "out").family == "wav2vec2"
 
 
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(source, tmp_path):
+    import torch
+
+    class Call:
+        def __reduce__(self):
+            return open, (str(tmp_path / "made by the checkpoint"), "w")
+
+    (source / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Call()}, source / "pytorch_model.bin")
+    assert "save the weights as safetensors" in refusal(source, tmp_path)
+    (source / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    assert "save the weights as safetensors" in refusal(source, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["vocab.json", "preprocessor_config.json"])
 def test_a_missing_file_is_named(source, tmp_path, name):
     (source / name).unlink()

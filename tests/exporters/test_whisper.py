@@ -137,6 +137,7 @@ def test_the_same_source_gives_the_same_bytes(exported, source, tmp_path):
     export_model(str(source), tmp_path / "again")
     names = sorted(path.name for path in folder.iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
+    assert names
     for name in names:
         digests = {
             hashlib.sha256((where / name).read_bytes()).hexdigest()

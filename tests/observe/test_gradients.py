@@ -33,6 +33,7 @@ def test_directions_average_to_the_second_derivative_of_the_divergence():
     np.testing.assert_allclose(total, np.diag(p) - np.outer(p, p), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_squared_gradients_average_to_the_diagonal_of_the_hessian(tmp_path, monkeypatch):
     """The diagonal is the sum over positions and classes of p times squared gradients of log p.
 

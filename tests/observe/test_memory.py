@@ -24,6 +24,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_64_clips_take_the_memory_of_8(tmp_path):
     """Whisper: see examples/benchmarks/capture.py."""
     toy_folder(tmp_path / "toy", scale=12)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtool.observe.statistics import (
@@ -28,7 +28,6 @@ def test_small_data_is_exact(sizes, seed):
     st.integers(EXACT_VALUES + 1, 3 * EXACT_VALUES),
     st.integers(1, 40),
 )
-@settings(max_examples=40, deadline=None)
 def test_large_data_is_within_the_stated_error(seed, center, spread, count, parts):
     values = np.random.default_rng(seed).normal(center, spread, count).astype(np.float32)
     sketch = QuantileSketch()

@@ -39,6 +39,7 @@ def test_fields_of_the_contract(plan):
         "format", "method", "budget_bytes", "planned_bytes", "layers", "model_sha256",
         "calib_sha256", "tool_version",
     } <= fields.keys()  # fmt: skip
+    assert fields["layers"]
     assert all(
         layer.keys()
         == {"name", "op", "shape", "params", "bits", "rows_at_lower_bits", "bytes", "sensitivity"}

@@ -95,8 +95,11 @@ def test_packing_twice_gives_the_same_bytes(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
     for name in ("one", "two"):
         pack(folder, plan, tmp_path / name)
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    one, two = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one == two != {}
 
 
 def test_a_packed_model_cannot_be_packed_again(folder, tmp_path):

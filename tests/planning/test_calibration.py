@@ -144,6 +144,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["cosine", "hess"])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_64_clips_take_the_memory_of_8(method, tmp_path):
     toy_folder(tmp_path / "toy", scale=12)
     (tmp_path / "clips").mkdir()

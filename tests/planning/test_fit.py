@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtool.errors import BudgetError
@@ -19,8 +19,8 @@ def sizes(tmp_path_factory):
     return SizeModel(ModelFolder.open(path), PackOptions())
 
 
+@pytest.mark.soak
 @given(st.floats(0, 1), st.permutations(range(5)))
-@settings(max_examples=300, deadline=None)
 def test_any_feasible_budget_is_filled_to_within_1_kb(sizes, fraction, ranks):
     smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     budget = round(smallest + fraction * (largest - smallest))
@@ -42,6 +42,7 @@ def test_infeasible_budgets_name_the_nearest_feasible_one(sizes):
         assert fit_budget(sizes, steps, advised * KB)
 
 
+@pytest.mark.slow
 def test_slack_goes_into_one_layer_unless_rows_are_too_long(sizes):
     smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     for budget in np.linspace(smallest, largest, 40).astype(int):

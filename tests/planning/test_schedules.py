@@ -56,6 +56,7 @@ def test_algorithm_1_by_hand():
     assert follow(algorithm_1(medians), sizes, 249) == [4, 4, 4]
 
 
+@pytest.mark.soak
 @given(
     st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 1000)), min_size=1, max_size=12),
     st.floats(1.0, 16.0),
@@ -69,6 +70,7 @@ def test_algorithm_1_equals_the_printed_one_up_to_16_bits(layers, average):
         assert follow(algorithm_1(medians), sizes, budget) == expected
 
 
+@pytest.mark.soak
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=8), st.data())
 def test_every_method_goes_down_one_width_at_a_time(sizes, data):
     layers = layers_of({f"l{i}": size for i, size in enumerate(sizes)})
@@ -164,6 +166,7 @@ def test_minmax_moves_all_widths_together_to_other_sizes():
     assert follow(minmax_steps(targets), sizes, 4) == [1, 1, 1, 1]
 
 
+@pytest.mark.soak
 @given(
     st.lists(st.floats(0, 100), min_size=1, max_size=12),
     st.integers(1, 16),

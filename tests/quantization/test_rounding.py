@@ -1,7 +1,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtool.model.layers import Layer
@@ -67,7 +67,6 @@ def test_groups_of_one_bit_keep_the_sign_of_every_weight():
 
 
 @given(st.integers(2, 8), st.integers(0, 3), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_codes_scales_and_multipliers_are_storable(bits, lower, seed):
     weight = np.random.default_rng(seed).standard_t(3, (4, 64)).astype(np.float32)
     layer = layer_of(4, 64)

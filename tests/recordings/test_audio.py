@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -180,10 +179,13 @@ def test_lossless_samples_are_the_same_whoever_decodes_them(tmp_path):
     np.testing.assert_array_equal(read_pcm(tmp_path / "a.wav"), written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_blocks_give_what_the_whole_gives(tmp_path, rate, channels):
     """Bit by bit: as soxr resamples everything at once, and as librosa does through it."""
+    import librosa  # which brings so much that collecting the tests would wait for it
+
     samples = np.random.default_rng(0).uniform(-1, 1, (1_100_000, channels)).astype(np.float32)
     soundfile.write(tmp_path / "noise.wav", samples, rate, subtype="FLOAT")
     pcm = read_pcm(tmp_path / "noise.wav")

@@ -1,6 +1,7 @@
 """Find a model: a hub id, a transformers folder, or a CTranslate2 Whisper folder."""
 
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,7 +134,13 @@ def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
                 attn_implementation="eager",
                 local_files_only=True,
                 output_loading_info=True,
+                weights_only=True,
             )
+    except pickle.UnpicklingError:
+        raise ExportError(
+            f"{folder}: its PyTorch checkpoint is damaged or holds more than tensors, which could "
+            "run code; save the weights as safetensors"
+        ) from None
     except (OSError, ValueError, RuntimeError, SafetensorError, EOFError, KeyError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ExportError(f"{folder}: the weights cannot be loaded ({reason})") from None

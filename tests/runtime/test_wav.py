@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mqruntime import audio
@@ -46,7 +46,6 @@ def test_resampling_keeps_sines_and_removes_aliases(rate):
         assert np.abs(alias)[1000:-1000].max() < 10 ** (-90 / 20)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1000, 192_000))
 def test_resampled_length_and_constant(samples, rate):
     resampled = audio.resample(np.zeros(samples), rate, 16000)

@@ -1,0 +1,60 @@
+"""Models of random shapes: what PyTorch computes, the exported graphs compute."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="export needs mqtool[export]")
+
+from random_sources import CONFORMER, LAYER_NORM, wav2vec2_folder, whisper_folder
+
+from mqtool.choices import FAMILIES
+from mqtool.exporters.pipeline import export_model
+
+ARCHITECTURES = [name for names in FAMILIES.values() for name in names]
+
+
+def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
+    """A model of this architecture whose sizes are drawn."""
+    heads, size = rng.choice([1, 2, 3, 4]), rng.choice([4, 6, 8, 10])
+    layers = [rng.randint(1, 4) for _ in "12"]
+    inner = [rng.randint(9, 60) for _ in "12"]
+    if architecture.startswith("Whisper"):
+        return whisper_folder(
+            folder,
+            d_model=heads * size,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            encoder_layers=layers[0],
+            decoder_layers=layers[1],
+            encoder_ffn_dim=inner[0],
+            decoder_ffn_dim=inner[1],
+            num_mel_bins=rng.choice([80, 128]),
+        )
+    options: dict[str, Any] = {
+        "hidden_size": heads * size,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers[0],
+        "intermediate_size": inner[0],
+        "num_conv_pos_embeddings": rng.choice([4, 7, 16]),
+        "num_conv_pos_embedding_groups": heads,
+    }
+    if "Conformer" in architecture:
+        kinds = ["relative", "rotary", None]
+        options |= CONFORMER | {"position_embeddings_type": rng.choice(kinds)}
+    elif rng.random() < 0.5:
+        options |= LAYER_NORM
+    return wav2vec2_folder(folder, architecture, **options)
+
+
+@pytest.mark.soak
+def test_models_of_random_shapes_agree_with_pytorch(tmp_path, portion):
+    """Export compares every graph with PyTorch and writes nothing where they differ."""
+    rng = random.Random(0)
+    for number in range(portion(40)):
+        architecture = ARCHITECTURES[number % len(ARCHITECTURES)]
+        source = random_source(tmp_path / f"source{number}", architecture, rng)
+        result = export_model(str(source), tmp_path / f"model{number}")
+        assert result.parity.cases > 0, (number, architecture)
