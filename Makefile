@@ -2,7 +2,7 @@
 # make test     every test; downloads Whisper weights first (once, 220 MB)
 # make check    ruff, types and the tests that take no time
 # make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
-# make docs     the generated parts of the documentation
+# make docs     the generated parts of the documentation, and the site in build/site
 # make weights  what the tests download
 
 PYTHON ?= python3
@@ -34,6 +34,7 @@ android: $(INSTALLED) weights
 
 docs: $(INSTALLED)
 	$(BIN)/python toolchain/write_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Without a network the tests that need the weights are skipped and say so.
 weights: $(INSTALLED)
@@ -45,7 +46,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python lacks venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev,docs]'
 	@touch $@
 
 clean:

@@ -4,6 +4,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,8 +30,12 @@ def _python(program: str, *options: str, **environment: str | None) -> str:
 
 
 def _modules(package: str) -> list[str]:
-    (folder,) = sys.modules[package].__path__
-    return [module.name for module in pkgutil.walk_packages([folder], f"{package}.")]
+    """Every module of a package; a folder without `__init__.py` would hide its own."""
+    folder = Path(*sys.modules[package].__path__)
+    found = [module.name for module in pkgutil.walk_packages([str(folder)], f"{package}.")]
+    files = {path.parent if path.stem == "__init__" else path for path in folder.rglob("*.py")}
+    assert len(found) == len(files - {folder}) > 30
+    return found
 
 
 def test_functions_are_still_functions_once_every_module_is_imported():

@@ -61,9 +61,9 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class Plan:
-    """The contents of plan.json, as `mqtool.plan` returns and `mqtool.pack` takes them.
+    """The contents of plan.json (fields: the top of `mqtool.packing.plan_file`).
 
-    The file's format, field by field, is at the top of this module's source and in the reference.
+    `mqtool.plan` makes it and `mqtool.pack` takes it.
 
     Examples:
         >>> plan = mqtool.Plan.read("plan.json")
