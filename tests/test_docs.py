@@ -93,7 +93,7 @@ def test_there_is_something_to_check():
     texts = list(map(_text, DOCUMENTS))
     blocks = list(map(_blocks, DOCUMENTS))
     assert sum(len(_command_lines(text)) for text in blocks) > 60
-    assert sum(len(_command_lines(text, "mqruntime")) for text in blocks) > 4
+    assert sum(len(_command_lines(text, "mqruntime")) for text in blocks) > 3
     assert sum(len(LINK.findall(text)) for text in texts) > 100
     assert sum(len(_python_blocks(path)) for path in DOCUMENTS) > 15
     assert sum(len(list(_api_calls(path))) for path in DOCUMENTS) > 20
