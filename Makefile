@@ -3,7 +3,7 @@
 # make check    ruff, types and a tenth of the tests, in a minute
 # make soak     what make test does a twentieth of: kills, exports and inputs by the thousand
 # make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
-# make docs     the generated parts of the documentation
+# make docs     the generated parts of the documentation, and the site in build/site
 # make dist     both distributions to publish, each as sdist and wheel
 # make weights  what the tests download
 
@@ -41,6 +41,7 @@ android: $(INSTALLED) weights
 
 docs: $(INSTALLED)
 	$(BIN)/python toolchain/write_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Wheels are built from the sdists, which ask for mqruntime by version (setup.py).
 dist: $(INSTALLED)
@@ -59,7 +60,7 @@ $(INSTALLED): pyproject.toml setup.py runtime_py/pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python lacks venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[export,dev,docs]'
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --editable ./runtime_py
 	@touch $@
 

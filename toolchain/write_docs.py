@@ -1,13 +1,15 @@
 """Write the parts of the documentation that the code knows best. `make docs` runs this.
 
-The list of commands in README.md, toolchain/COMMANDS.md with the help of each, and the list of
-modules in toolchain/README.md, one line each from its docstring, and the JSON Schemas of the files
-that others read. A test fails when they are out of date.
+docs/reference/commands.md with the help of each command, the list of modules in
+toolchain/README.md, one line each from its docstring, the code that how-tos show from files that
+tests run, and the JSON Schemas of the files that others read. A test fails when they are out of
+date.
 """
 
 import ast
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -24,15 +26,26 @@ __all__ = ["documents"]
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 88
 PACKAGES = ("toolchain/mqtool", "runtime_py/mqruntime")
+SHOWN_CODE = {
+    "docs/how-to/extend.md": (
+        "tests/extending/mean_family.py",
+        "tests/extending/biggest_first.py",
+        "tests/extending/wide_ranges.py",
+    ),
+}
+"""Page -> files whose code it shows."""
 
 
 def documents() -> dict[Path, str]:
     """Every document with a generated part -> its whole text as it should be."""
-    readme, tour = ROOT / "README.md", ROOT / "toolchain" / "README.md"
+    tour = ROOT / "toolchain" / "README.md"
     return {
-        readme: _with_part(readme, "commands", _help(cli)),
-        tour: _with_part(tour, "modules", module_list()),
-        ROOT / "toolchain" / "COMMANDS.md": command_reference(),
+        tour: _with_parts(tour, {"modules": module_list()}),
+        ROOT / "docs" / "reference" / "commands.md": command_reference(),
+        **{
+            ROOT / page: _with_parts(ROOT / page, {name: _code(name) for name in names})
+            for page, names in SHOWN_CODE.items()
+        },
         **{ROOT / "toolchain" / name: text for name, text in schemas().items()},
     }
 
@@ -46,16 +59,33 @@ def schemas() -> dict[str, str]:
 def _schema(kind: type) -> str:
     schema = TypeAdapter(kind).json_schema()
     for part in [schema, *schema.get("$defs", {}).values()]:
+        if "description" in part:
+            part["description"] = _without_code(part["description"])
         if "properties" in part:  # files hold every field and no other
             part |= {"required": sorted(part["properties"]), "additionalProperties": False}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
+def _without_code(docstring: str) -> str:
+    """A docstring without the sections that are for who calls it from Python."""
+    sections = docstring.split("\n\n")
+    kept = [text for text in sections if not text.startswith(("Examples:", "Raises:"))]
+    return "\n\n".join(kept)
+
+
 def command_reference() -> str:
     """The help of every command."""
     context = click.Context(cli, info_name="mqtool")
-    parts = ["# Commands", "What `mqtool COMMAND --help` says; written by `make docs`.", _help(cli)]
+    parts = [
+        "# Commands",
+        "What `mqtool COMMAND --help` says, written by `make docs`. Each command has a function of "
+        "the same name in the [Python API](mqtool.md).",
+        "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. An error is one "
+        "line on stderr that says what to do about it; `mqtool --debug COMMAND` shows where it "
+        "comes from. `--json` writes the result to a file.",
+        _help(cli),
+    ]
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None
@@ -93,13 +123,21 @@ def _help(command: click.Command, name: str | None = None) -> str:
     return f"```\n{command.get_help(context)}\n```"
 
 
-def _with_part(path: Path, name: str, text: str) -> str:
-    start, end = f"<!-- {name}: written by make docs -->\n", f"\n<!-- end of {name} -->"
-    before, found, rest = path.read_text().partition(start)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{path}: lacks {start.strip()} or {end.strip()}")
-    return f"{before}{start}{text}{end}{after}"
+def _code(name: str) -> str:
+    return f"```python\n{(ROOT / name).read_text()}```"
+
+
+def _with_parts(path: Path, parts: Mapping[str, str]) -> str:
+    """A document's text with its generated parts, by name, replaced."""
+    whole = path.read_text()
+    for name, text in parts.items():
+        start, end = f"<!-- {name}: written by make docs -->\n", f"\n<!-- end of {name} -->"
+        before, found, rest = whole.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"{path}: lacks {start.strip()} or {end.strip()}")
+        whole = f"{before}{start}{text}{end}{after}"
+    return whole
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ Nyquist frequency and up stay under -91 dB. Other filters give slightly other sa
 agreement with audio libraries to that level, not bit by bit.
 """
 
+import os
 import struct
 from math import ceil, gcd
 from pathlib import Path
@@ -27,17 +28,30 @@ _BETA = 9.0
 _BLOCK = 1 << 12  # outputs computed at once, to bound memory
 
 
-def load(path: Path, rate: int = 16000) -> np.ndarray:
-    """Read a WAV file as mono float32 [samples] at `rate` Hz; channels are averaged.
+def load(path: str | os.PathLike[str], rate: int = 16000) -> np.ndarray:
+    """Read a WAV file as `Recognizer` takes it: mono, at the model's rate.
+
+    Examples:
+        >>> pcm = mqruntime.load("hello.wav")
+        >>> pcm.dtype.name, pcm.ndim, round(len(pcm) / 16000, 1)
+        ('float32', 1, 2.5)
+
+    Args:
+        path: of the file: 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats, any rate.
+        rate: wanted, in Hz; a model's is `Recognizer.manifest.sample_rate`.
+
+    Returns:
+        float32 [samples] in [-1, 1], the mean of the channels.
 
     Raises:
-        AudioError: see `read`.
+        AudioError: the file is missing, not WAV, truncated, empty, compressed, or holds NaN or
+            infinite samples.
     """
     pcm, source_rate = read(path)
     return resample(pcm.mean(axis=1), source_rate, rate)
 
 
-def read(path: Path) -> tuple[np.ndarray, int]:
+def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     """Read a WAV file: float32 [samples, channels] in [-1, 1], and its rate in Hz.
 
     Raises:
@@ -82,10 +96,23 @@ def parse(content: bytes, path: str) -> tuple[np.ndarray, int]:
 
 
 def resample(pcm: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
-    """Change the rate of mono PCM [samples]; float32 [ceil(samples * rate / source_rate)].
+    """Change the rate of mono PCM, by a windowed sinc (`mqruntime.audio` states its errors).
 
     With both rates divided by their greatest common divisor, to `up` and `down`, output n lies at
     input position n * down / up: one of `up` phases, each with its own filter of input samples.
+
+    Examples:
+        >>> import numpy as np
+        >>> mqruntime.resample(np.zeros(48000), 48000, 16000).shape
+        (16000,)
+
+    Args:
+        pcm: float [samples].
+        source_rate: of `pcm`, in Hz.
+        rate: wanted, in Hz.
+
+    Returns:
+        float32 [ceil(samples * rate / source_rate)].
     """
     pcm = np.asarray(pcm, np.float32)
     if source_rate == rate:

@@ -16,10 +16,10 @@ class DecodingOptions:
 
     Names and default thresholds are those of openai/whisper's `transcribe`.
 
-    Example:
-        >>> DecodingOptions(beam_size=5).temperatures(timestamps=False)
+    Examples:
+        >>> mqruntime.DecodingOptions(beam_size=5).temperatures(timestamps=False)
         (0.0,)
-        >>> DecodingOptions(temperature=0.4).temperatures(timestamps=True)
+        >>> mqruntime.DecodingOptions(temperature=0.4).temperatures(timestamps=True)
         (0.4,)
 
     Attributes:

@@ -1,5 +1,6 @@
 """A model, opened: PCM in, text out."""
 
+import os
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,15 @@ __all__ = ["Recognizer", "Result", "Segment"]
 
 
 class Recognizer:
-    """Runs a model's graphs.
+    """A model, opened: PCM in, text out. Made by `open`; close it, or use it in a `with` block.
+
+    Any number of threads may use one recognizer at once.
+
+    Examples:
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     result = recognizer.transcribe(mqruntime.load("hello.wav"))
+        >>> isinstance(result.text, str), round(result.seconds, 1)
+        (True, 2.5)
 
     Args:
         manifest: what the model is.
@@ -35,7 +44,9 @@ class Recognizer:
         vocabulary: the token table; None for keyword models.
 
     Attributes:
-        manifest, graphs, vocabulary: as given.
+        manifest: as given.
+        graphs: as given.
+        vocabulary: as given.
         task: what the graphs are given and what they answer (`mqruntime.tasks.task`).
         cache_bytes: what the model's cache takes on the disk; 0 without one.
 
@@ -60,13 +71,13 @@ class Recognizer:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | os.PathLike[str],
         *,
-        public_key: Path | None = None,
+        public_key: str | os.PathLike[str] | None = None,
         threads: int = 0,
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
@@ -105,9 +116,9 @@ class Recognizer:
         threads: int = 0,
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Open the model in a bundle; arguments as of `open`."""
+        """Open the model in a bundle; arguments and errors as of `open`."""
         return cls._open_bundle(bundle, _Settings(threads, optimize, config or {}, cache))
 
     @classmethod
@@ -134,7 +145,7 @@ class Recognizer:
     ) -> Self:
         sessions, cache = None, None
         if settings.cache is not None and settings.optimize:
-            cache = GraphCache(settings.cache, identity, settings.config)
+            cache = GraphCache(Path(settings.cache), identity, settings.config)
             sessions = cache.load(list(graphs), threads=settings.threads, config=settings.config)
             if sessions is None:
                 openers = {role: partial(settings.session, graphs[role]) for role in graphs}
@@ -264,7 +275,7 @@ class _Settings:
     threads: int
     optimize: bool
     config: Mapping[str, str]
-    cache: Path | None
+    cache: str | os.PathLike[str] | None
 
     def session(self, graph: Path | StoredGraph, save_to: Path | None = None) -> Session:
         return Session(

@@ -9,6 +9,12 @@ __all__ = ["Result", "Segment", "StreamResult"]
 class Segment:
     """A stretch of a recording.
 
+    Examples:
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     segments = recognizer.transcribe(mqruntime.load("hello.wav")).segments
+        >>> all(0 <= segment.start <= segment.end <= 2.6 for segment in segments)
+        True
+
     Attributes:
         start: seconds from the beginning of the recording.
         end: likewise.
@@ -29,6 +35,14 @@ class Segment:
 @dataclass(frozen=True)
 class Result:
     """What was recognized.
+
+    Examples:
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     result = recognizer.transcribe(mqruntime.load("hello.wav"))
+        >>> result.text == " ".join(segment.text for segment in result.segments)
+        True
+        >>> sorted(result.timings)
+        ['model']
 
     Attributes:
         text: the transcript, or the keyword.
@@ -53,6 +67,13 @@ class Result:
 @dataclass(frozen=True)
 class StreamResult:
     """What was said in an utterance of live audio.
+
+    Examples:
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     stream = recognizer.stream(partial_seconds=None)
+        ...     found = [*stream.feed(mqruntime.load("hello.wav")), *stream.finish()]
+        >>> all(result.is_final and result.start < result.end for result in found)
+        True
 
     Attributes:
         text: so far, or finally.

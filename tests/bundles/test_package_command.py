@@ -55,6 +55,7 @@ def test_inspect_shows_every_field_of_the_manifest(bundle, tmp_path, capsys):
     for name, value in manifest.items():
         if name not in ("files", "graphs", "model"):
             assert shown[name] == value
+            assert f"  {name}  " in out  # the longest name too stands off from its value
     assert manifest["model"]
     for name, value in manifest["model"].items():
         assert shown[f"model.{name}"] == value

@@ -33,6 +33,7 @@ def common(top, command, output):
     ("command", "options", "rows"),
     [
         ("sweep", ["--methods", "uniform,myqasr", "--bits", "4,5"], 2 + (1 + 2) * 2 * 2),
+        ("sweep", ["--methods", "uniform", "--bits", "4"], 2 + 1 * 2),  # nothing to compare
         ("matrix", ["--bits", "4"], 2 + 2 + 4),
         ("ablate", ["--tables", "4", "--clip-counts", "2,3", "--seeds", "2"], 2 + (2 + 1) * 2),
     ],

@@ -58,6 +58,7 @@ no tensor's data lies outside of the bundle.
 
 import hashlib
 import mmap
+import os
 import re
 import zlib
 from dataclasses import asdict, dataclass
@@ -166,6 +167,13 @@ class BundleManifest:
 class Bundle:
     """An opened bundle whose every byte has been checked. Made by `open`.
 
+    Examples:
+        >>> bundle = mqruntime.Bundle.open("app.mqz")
+        >>> bundle.manifest.model.task, bundle.manifest.model_bytes <= bundle.manifest.budget_bytes
+        ('ctc', True)
+        >>> len(bundle.read("model.json")) > 100
+        True
+
     Attributes:
         path: the file.
         manifest: its manifest.json.
@@ -178,7 +186,9 @@ class Bundle:
             self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     @classmethod
-    def open(cls, path: Path, public_key: Path | None = None) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], public_key: str | os.PathLike[str] | None = None
+    ) -> Self:
         """Check a bundle and open it.
 
         Args:
@@ -241,7 +251,7 @@ def _check_names(entries: list[Entry]) -> None:
 
 
 def _checked_manifest(
-    path: Path, file: BinaryIO, entries: list[Entry], public_key: Path | None
+    path: Path, file: BinaryIO, entries: list[Entry], public_key: str | os.PathLike[str] | None
 ) -> BundleManifest:
     content = _read_with_crc(file, entries[0])
     signature = None
@@ -257,7 +267,9 @@ def _checked_manifest(
         raise ValueError(f"{BUNDLE_MANIFEST_NAME}: {error}") from None
 
 
-def _check_signature(path: Path, content: bytes, signature: bytes | None, public_key: Path) -> None:
+def _check_signature(
+    path: Path, content: bytes, signature: bytes | None, public_key: str | os.PathLike[str]
+) -> None:
     if signature is None:
         raise SignatureError(f"{path}: is not signed; package it with --sign, or give no key")
     try:

@@ -78,8 +78,14 @@ class WhisperSettings:
     Attributes:
         window: samples the encoder sees at once (480000, 30 s).
         max_tokens: length of the decoder's position table, prompt included (448).
+        start_of_transcript: token that begins every prompt.
+        end_of_text: token that ends every text.
+        no_timestamps: token that asks for a text without timestamps.
+        timestamp_begin: the first timestamp, 0.00 s; each of the next is 0.02 s later.
+        no_speech: token whose probability tells that nobody speaks; None if there is none.
         languages: ISO code -> token id; empty for English-only models.
         transcribe: task token, None for English-only models.
+        translate: likewise, to translate to English.
         suppress: token ids never produced.
         suppress_at_begin: token ids not produced as the first token after the prompt.
     """
@@ -142,13 +148,18 @@ class Manifest:
 
     Attributes:
         family: transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, wav2vec2-conformer).
+        task: transcribe (Whisper), ctc or keywords.
+        sample_rate: of the PCM that the graphs take, in Hz.
         graphs: role (encoder, decoder, model) -> file name.
         vocabulary: file name of the token table; None for keyword models.
         labels: keyword models: label i of the logits.
         min_samples: shortest input the graphs take; shorter PCM is padded with zeros.
+        whisper: what Whisper's decoding loop needs; null for other tasks.
+        ctc: what decoding of CTC needs; null for other tasks.
         source: name, licence and revision of the model this was made from (free text values).
         packed: None for a float model; for a packed one the SHA-256 of plan and recordings, the
             budget, and options.
+        format: of this file, an integer.
     """
 
     family: str

@@ -100,9 +100,18 @@ class Checked:
 def selftest(bundle: Bundle, recognizer: Tested) -> Iterator[Checked]:
     """Run a bundle's golden clips, one after the other.
 
+    Examples:
+        >>> bundle = mqruntime.Bundle.open("app.mqz")
+        >>> with mqruntime.Recognizer.open_bundle(bundle) as recognizer:
+        ...     [check.passed for check in mqruntime.selftest(bundle, recognizer)]
+        [True, True]
+
     Args:
         bundle: the bundle.
-        recognizer: opened from it.
+        recognizer: a `Recognizer` opened from it.
+
+    Returns:
+        What should have come out and what did, of each clip as it is run.
 
     Raises:
         BundleError: the bundle holds no golden vectors, or malformed ones.

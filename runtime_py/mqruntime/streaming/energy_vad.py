@@ -21,12 +21,19 @@ _LOUDEST_BACKGROUND_DB = -40.0  # at the beginning, when nothing is known: it ma
 
 @dataclass(frozen=True)
 class VadSettings:
-    """When speech begins and ends.
+    """When speech begins and ends, as loudness in dB and stretches in seconds.
+
+    Examples:
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     stream = recognizer.stream(vad=mqruntime.VadSettings(end_seconds=0.3))
+        ...     found = [*stream.feed(mqruntime.load("hello.wav")), *stream.finish()]
+        >>> found[-1].is_final
+        True
 
     Attributes:
         above_background_db: how much louder than the background speech is.
         quietest_db: nothing quieter is speech, relative to full scale.
-        begin_seconds: so much speech within `_BEGIN_WITHIN` seconds begins an utterance.
+        begin_seconds: so much speech within 0.2 seconds begins an utterance.
         end_seconds: so much silence in a row ends it.
         before_seconds: sound kept from before the beginning.
         longest_seconds: a longer utterance is cut at its quietest frame in the last third.

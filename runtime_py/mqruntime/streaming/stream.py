@@ -38,13 +38,24 @@ class Stream:
     speaks, the utterance so far is recognized again whenever `partial_seconds` more of it were
     fed, and once when it has ended. Memory holds one utterance.
 
+    Examples:
+        >>> pcm = mqruntime.load("hello.wav")
+        >>> with mqruntime.Recognizer.open("app.mqz") as recognizer:
+        ...     stream = recognizer.stream()
+        ...     found = []
+        ...     for start in range(0, len(pcm), 1600):  # a tenth of a second at a time
+        ...         found += stream.feed(pcm[start : start + 1600])
+        ...     found += stream.finish()
+        >>> found[0].is_final, found[-1].is_final
+        (False, True)
+
     Args:
         recognizer: what recognizes; a `Recognizer`.
         language: as of `Recognizer.transcribe`.
-        options: likewise.
+        options: as of `Recognizer.transcribe`.
         vad: when an utterance begins and ends.
         partial_seconds: None gives final texts only.
-        cancel: likewise.
+        cancel: as of `Recognizer.transcribe`.
     """
 
     def __init__(
@@ -88,7 +99,11 @@ class Stream:
             yield self._recognize(current, is_final=False)
 
     def finish(self) -> Iterator[StreamResult]:
-        """End the stream; the final text of what was being said, if anything was."""
+        """End the stream; the final text of what was being said, if anything was.
+
+        Raises:
+            ModelError, CancelledError: as `Recognizer.transcribe`.
+        """
         for utterance in self._vad.finish():
             yield self._recognize(utterance, is_final=True)
 

@@ -36,7 +36,7 @@ def package(
 ) -> PackageReport:
     """Make one file of a model folder, which devices can check and run.
 
-    Example:
+    Examples:
         >>> mqtool.package("packed/", output="app.mqz").signed
         False
 
@@ -66,7 +66,7 @@ def package(
 def keygen(output: PathLike) -> KeyPair:
     """Make an Ed25519 key pair to sign bundles with.
 
-    Example:
+    Examples:
         >>> mqtool.keygen("key.pem").public_key.name
         'key.pem.pub'
 

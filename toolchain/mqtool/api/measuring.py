@@ -77,7 +77,7 @@ def validate(
 ) -> Validation:
     """Check that a packed model keeps its size and its plan, and says what the float one says.
 
-    Example:
+    Examples:
         >>> found = mqtool.validate("packed/", reference="model/", recordings="examples/clips")
         >>> [check.name for check in found.checks][:2]
         ['size', 'layers']
@@ -126,7 +126,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on recordings with transcripts.
 
-    Example:
+    Examples:
         >>> scores = mqtool.evaluate("packed/", manifest="examples/clips/manifest.csv")
         >>> scores.figures["clips"], scores.figures["wer"] > 0
         (16, True)
@@ -171,10 +171,10 @@ def transcribe(
 ) -> Iterator[Transcript]:
     """What is said in recordings, one after the other as they are asked for.
 
-    Example:
+    Examples:
         >>> for transcript in mqtool.transcribe("packed/", "examples/clips/01.flac"):
         ...     print(transcript.path.name, round(transcript.result.seconds, 1))
-        01.flac 3.3
+        01.flac 2.5
 
     Args:
         model: model folder, float or packed, or a bundle.
@@ -213,7 +213,7 @@ def bench(
 ) -> BenchComparison | Benchmark:
     """Measure load time, speed and memory of a model, or its speed against another one's.
 
-    Example:
+    Examples:
         >>> mqtool.bench("packed/", against="model/", runs=3).parts.keys()
         dict_keys(['model'])
 
@@ -240,7 +240,7 @@ def bench(
 def inspect(path: PathLike, *, public_key: PathLike | None = None) -> Description:
     """What is in a bundle, a model folder, a plan or an ONNX graph.
 
-    Example:
+    Examples:
         >>> mqtool.inspect("plan.json").fields["method"]
         'measured'
 

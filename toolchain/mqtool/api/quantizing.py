@@ -32,7 +32,7 @@ def export(
 ) -> "ExportedModel":
     """Turn a model into a folder of float ONNX graphs and check them against PyTorch.
 
-    Example:
+    Examples:
         >>> model = mqtool.export("examples/commands/ctc", output="model/")
         >>> model.family, model.parity.difference < 1e-4
         ('wav2vec2', True)
@@ -65,7 +65,7 @@ def sizes(
 ) -> Sizes:
     """How large a model's packed forms can be, without any recordings.
 
-    Example:
+    Examples:
         >>> found = mqtool.sizes("model/")
         >>> found.smallest_kb < 700 < found.largest_kb
         True
@@ -123,9 +123,9 @@ def plan(
 ) -> Plan:
     """Choose bits for every layer so that the packed folder fills a budget to within 1 KB.
 
-    Example:
+    Examples:
         >>> plan = mqtool.plan(
-        ...     "model/", budget_kb=700, recordings="examples/clips", output="plan.json"
+        ...     "model/", budget_kb=700, recordings="recordings/", output="plan.json"
         ... )
         >>> 699 * 1024 < plan.planned_bytes <= 700 * 1024
         True
@@ -200,9 +200,9 @@ def pack(
 ) -> PackedModel:
     """Quantize a model as a plan says and write it to a folder of exactly the planned size.
 
-    Example:
+    Examples:
         >>> packed = mqtool.pack(
-        ...     "model/", plan="plan.json", recordings="examples/clips", output="packed/"
+        ...     "model/", plan="plan.json", recordings="recordings/", output="packed/"
         ... )
         >>> packed.bytes == packed.plan.planned_bytes
         True
@@ -267,11 +267,18 @@ def quantize(
 ) -> PackedModel:
     """Plan, pack and validate: a model of at most `budget_kb` for one person.
 
-    Example:
+    Examples:
         >>> packed = mqtool.quantize(
-        ...     "model/", budget_kb=700, recordings="examples/clips", output="packed/"
+        ...     "model/",
+        ...     budget_kb=2000,
+        ...     recordings="recordings/",
+        ...     output="small/",
+        ...     method="myqasr",
+        ...     validation_recordings="examples/clips",
         ... )
-        >>> packed.bytes <= 700 * 1024, packed.validation is not None
+        >>> 1999 * 1024 < packed.bytes <= 2000 * 1024
+        True
+        >>> packed.validation.passed, packed.validation.word_difference < 30
         (True, True)
 
     Args:

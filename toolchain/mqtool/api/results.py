@@ -45,7 +45,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A packed folder; give it wherever a path to one is wanted.
+    """A packed folder, made by `pack` and `quantize`; give it wherever a path to one is wanted.
+
+    Examples:
+        >>> plan = mqtool.plan("model/", budget_kb=1000, method="uniform")
+        >>> packed = mqtool.pack("model/", plan=plan, output="uniform/")
+        >>> packed.path.name, packed.bytes < packed.float_bytes, round(packed.average_bits)
+        ('uniform', True, 6)
+        >>> mqtool.inspect(packed).fields["bytes"] == packed.bytes
+        True
 
     Attributes:
         path: of the folder.

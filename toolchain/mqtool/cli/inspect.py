@@ -39,8 +39,9 @@ def inspect(path: Path, public_key: Path | None, everything: bool, json_path: Pa
     """
     description = mqtool.inspect(path, public_key=public_key)
     click.echo(f"{path}: {description.kind}")
+    width = max(map(len, description.fields), default=0)
     for name, value in description.fields.items():
-        click.echo(f"  {name:<18}{_plain(value)}")
+        click.echo(f"  {name:<{width}}  {_plain(value)}")
     for table in description.tables:
         _print(table, everything)
     write_json(json_path, description.to_json())

@@ -43,12 +43,17 @@ def sweep(
 ) -> WrittenReport:
     """Score a model at several sizes, calibrated on each group, and write a report.
 
-    Example:
+    Examples:
         >>> report = mqtool.sweep(
-        ...     "model/", manifest="manifest.csv", output="sweep/", methods=["uniform"], bits=[4, 5]
+        ...     "model/",
+        ...     manifest="manifest.csv",
+        ...     output="sweep/",
+        ...     methods=["uniform", "myqasr"],
+        ...     bits=[4, 5],
+        ...     groups=["group a"],
         ... )
         >>> report.path.name, len(report.report.rows)
-        ('report.html', 3)
+        ('report.html', 5)
 
     Args:
         model: folder made by `export`.
@@ -92,7 +97,7 @@ def matrix(
 ) -> WrittenReport:
     """Calibrate a model on each group, test it on every group, and write a report.
 
-    Example:
+    Examples:
         >>> report = mqtool.matrix(
         ...     "model/", manifest="manifest.csv", output="matrix/", bits=[4], by="speaker"
         ... )
@@ -144,9 +149,14 @@ def ablate(
 ) -> WrittenReport:
     """Vary one choice at a time and write a report: the tables of the myQASR paper.
 
-    Example:
+    Examples:
         >>> report = mqtool.ablate(
-        ...     "model/", manifest="manifest.csv", output="ablate/", tables=[4], clip_counts=[2, 4]
+        ...     "model/",
+        ...     manifest="manifest.csv",
+        ...     output="ablate/",
+        ...     tables=[4],
+        ...     clip_counts=[2, 4],
+        ...     seeds=2,
         ... )
         >>> report.path.name
         'report.html'

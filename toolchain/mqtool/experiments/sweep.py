@@ -217,9 +217,10 @@ class _Results:
         compared = comparison_table(
             comparisons, self.sizes(), self.metric, "The same as a table", folded=True
         )
+        section = Section("Is it a difference?", plots=[differences], tables=[compared])
         return [
             Section("The curves", plots=[plot]),
-            Section("Is it a difference?", plots=[differences], tables=[compared]),
+            *([section] if comparisons else []),
             Section("All figures", tables=[self._table()]),
             self._transcripts(),
         ]

@@ -28,6 +28,7 @@ UTF-8 JSON with sorted keys. Fields:
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +62,20 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class Plan:
-    """The contents of plan.json."""
+    """The contents of plan.json (fields: the top of `mqtool.packing.plan_file`).
+
+    `mqtool.plan` makes it and `mqtool.pack` takes it.
+
+    Examples:
+        >>> plan = mqtool.Plan.read("plan.json")
+        >>> plan.method, plan.budget_bytes
+        ('measured', 716800)
+        >>> all(1 <= layer.bits <= 16 or layer.bits == 32 for layer in plan.layers)
+        True
+
+    Raises:
+        PlanError: from `read` and `from_json`, for what is not a plan.
+    """
 
     method: str
     sensitivity: str | None
@@ -112,7 +126,7 @@ class Plan:
         return plan
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read and check a plan.
 
         Raises:
