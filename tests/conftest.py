@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 SKIPPED_BY_QUICK = ("weights", "data", "slow", "soak")
-QUICK_STEP = 7
+QUICK_STEP = 11
 """No common factor with the 2, 3, 4 or 8 values that parameters mostly have: every value of every
 parameter is still met."""
 

@@ -270,6 +270,7 @@ def test_control_c_while_a_dataclass_is_made_is_an_exit_code_too(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.slow
 def test_control_c_leaves_no_output(model, hello, tmp_path):
     target = tmp_path / "out.json"
     before = sorted(tmp_path.iterdir())
@@ -304,6 +305,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(model, hello, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hello.wav", "model", "out.json"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(model, hello):
     """As in `mqtool transcribe ... | head -1`."""
     command = [sys.executable, "-m", "mqtool.cli", "transcribe", str(model), *[str(hello)] * 2000]

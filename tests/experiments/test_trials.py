@@ -147,6 +147,7 @@ def test_nothing_is_computed_twice_after_an_interruption(
     assert calls == []
 
 
+@pytest.mark.slow
 def test_other_clips_options_or_models_are_not_taken_from_the_cache(model, groups, tmp_path, calls):
     calib, test = groups
     (budget,) = budgets_of_bits(model, [4.5])
@@ -168,6 +169,7 @@ def test_other_clips_options_or_models_are_not_taken_from_the_cache(model, group
     assert {"measure_reductions", "fit_plan", "pack", "score"} <= set(calls)
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
     (budget,) = budgets_of_bits(model, [4.5])
     trials = trials_of(groups, [budget], [Recipe("myqasr")])
@@ -182,6 +184,7 @@ def test_a_damaged_entry_is_computed_again(model, groups, tmp_path, calls):
     assert [o.scored[0].text for o in again] == [o.scored[0].text for o in first]
 
 
+@pytest.mark.slow
 def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, calls):
     calib, test = groups
     (budget,) = budgets_of_bits(model, [6])

@@ -58,6 +58,7 @@ def test_divergence_grows_as_widths_fall_and_is_zero_in_float(folder, reference,
     assert found[0] < found[1] < found[2] < found[3]
 
 
+@pytest.mark.slow
 def test_the_order_that_does_least_harm_is_taken_wherever_it_stands(
     folder, clips, reference, sizes, monkeypatch
 ):
@@ -76,6 +77,7 @@ def test_the_order_that_does_least_harm_is_taken_wherever_it_stands(
         assert make_plan(folder, clips, BUDGET, method="uniform") == plans["level"]
 
 
+@pytest.mark.slow
 def test_measured_compares_its_orders(folder, clips, monkeypatch):
     compared = []
 
