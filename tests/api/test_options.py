@@ -30,6 +30,7 @@ def run(*arguments: object) -> object:
     return done.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", [None, *ROUNDINGS])
 @pytest.mark.parametrize("method", METHODS)
 def test_both_ends_of_the_printed_range_can_be_had(model, recordings, method, rounding):
@@ -139,6 +140,7 @@ def test_every_command_that_is_listed_is_there(capsys):
     assert "No such command 'fleet'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_quantize_is_plan_and_pack_and_validate(model, recordings, tmp_path):
     whole = mqtool.quantize(model, budget_kb=60, recordings=recordings, output=tmp_path / "whole")
     plan = mqtool.plan(model, budget_kb=60, recordings=recordings)
