@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from augment import augment, mix
 from data import DATA, RATE, VOCABULARY, WORDS, Clips, change_speed, held_out, read_clips
+from evaluate import is_correct, load
 from teacher import Teacher
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,8 +36,6 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
 )
-
-from evaluate import is_correct, load
 
 HERE = Path(__file__).resolve().parent
 SPEEDS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.15, 1.25)
