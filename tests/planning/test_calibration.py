@@ -1,13 +1,16 @@
 """From recordings to a packed model with static inputs, by every calibration."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import soundfile
 
+import quantizers
 from mqruntime.engine.session import Session
 from mqtool.choices import CALIBRATIONS
 from mqtool.errors import ClipsError
@@ -156,7 +159,11 @@ def test_64_clips_take_the_memory_of_8(method, tmp_path):
     for count in (8, 64):
         arguments = [str(tmp_path / "toy"), str(tmp_path / "clips"), str(count), method]
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True
+            [sys.executable, "-c", SCRIPT, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(quantizers.__file__).parent)},
         )
         peaks.append(int(done.stdout))
     assert peaks[1] <= 1.1 * peaks[0]
