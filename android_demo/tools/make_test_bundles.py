@@ -36,6 +36,8 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
+import mqtool
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -158,36 +160,32 @@ def random_whisper(folder: Path) -> Path:
 def exported(
     source: Path,
     folder: Path,
-    budget_kb: int | None,
+    budget_kb: float | None,
     activations: Literal["dynamic", "float"] = "dynamic",
 ) -> Path:
     """Export and pack; without a budget, to what a uniform 4 bits take."""
-    from mqtool.planning.make import make_plan
-
-    from mqtool.exporters.pipeline import export_model
     from mqtool.model.folder import ModelFolder
     from mqtool.packing.size import PackOptions, SizeModel, size_table
-    from mqtool.packing.write import pack
 
     say(f"{folder.name}: exporting and packing it")
-    if not (folder / "float").is_dir():
+    model = folder / "float"
+    if not model.is_dir():
         folder.mkdir(exist_ok=True)
-        export_model(str(source), folder / "float")
-    model = ModelFolder.open(folder / "float")
-    options = PackOptions(activations, 25)
-    budget = (budget_kb or 0) * 1024 or size_table(SizeModel(model, options))[4]
+        mqtool.export(str(source), output=model)
+    if budget_kb is None:
+        sizes = SizeModel(ModelFolder.open(model), PackOptions(activations))
+        budget_kb = size_table(sizes)[4] / 1024
     # Without integer group scales codes stay within 7 bits: products of larger ones saturate in
     # onnxruntime before 1.30 on x86-64 without VNNI, and the JVM would hear something else.
-    plan = make_plan(
+    plan = mqtool.plan(
         model,
-        [],
-        budget,
+        budget_kb=budget_kb,
         method="uniform",
-        options=options,
+        activations=activations,
         rounding="nearest" if activations == "dynamic" else "grouped",
     )
     packed = folder / f"packed-{activations}"
-    pack(model, plan, packed)
+    mqtool.pack(model, plan=plan, output=packed)
     return packed
 
 
@@ -196,9 +194,8 @@ def expectations(folder: Path, bundle: Path, clips: Path, heard: list[Heard]) ->
     from mqruntime.audio import load
     from mqruntime.options import DecodingOptions
     from mqruntime.recognition import Recognizer
-    from mqtool.bundles.package import package
 
-    package(folder, bundle)
+    mqtool.package(folder, output=bundle)
     expected = []
     with Recognizer.open(bundle, threads=1) as recognizer:
         for clip, options in heard:
