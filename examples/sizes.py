@@ -21,7 +21,7 @@ from result_files import csv_path, markdown_table, write_result
 from mqruntime.recognition import Recognizer
 from mqtool.context import RunContext
 from mqtool.evaluation.bootstrap import paired_interval
-from mqtool.evaluation.score import Scored, score_clips, summary
+from mqtool.evaluation.score import Scored, score_clip, summary
 from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
@@ -42,7 +42,7 @@ class Table:
     ) -> None:
         """Score a model folder; a row may be made of several, each for clips of its own."""
         with Recognizer.open(folder, threads=self._threads) as recognizer:
-            scored = score_clips(recognizer, clips, remove_diacritics=True)
+            scored = [score_clip(recognizer, clip, remove_diacritics=True) for clip in clips]
         row = self._rows.setdefault(name, {"bytes": [], "average_bits": [], "scored": []})
         row["bytes"].append(bytes)
         row["average_bits"].append(average_bits)

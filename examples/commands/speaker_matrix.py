@@ -33,7 +33,7 @@ from mqruntime.engine.session import Graph
 from mqruntime.recognition import Recognizer
 from mqtool.context import RunContext
 from mqtool.evaluation.bootstrap import interval, paired_interval
-from mqtool.evaluation.score import score_clips
+from mqtool.evaluation.score import score_clip
 from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
@@ -79,7 +79,7 @@ def listen(folder: Path, clips: list[Clip], threads: int) -> Heard:
         recognizer = Recognizer(opened.manifest, {"model": watched}, opened.vocabulary)
         errors, logits = [], []
         for clip in clips:
-            (scored,) = score_clips(recognizer, [clip])
+            scored = score_clip(recognizer, clip)
             wrong = scored.errors.word_errors if scored.correct is None else not scored.correct
             errors.append(float(wrong))
             logits.append(watched.logits)

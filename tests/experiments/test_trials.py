@@ -44,13 +44,13 @@ def calls(monkeypatch):
             return real(*arguments, **options)
 
         monkeypatch.setattr(quantizer, name, counted)
-    real_score = experiment.score_clips
+    real_score = experiment.score_clip
 
-    def scored(recognizer, clips, **options):
+    def scored(recognizer, clip, **options):
         made.append("score")
-        return real_score(recognizer, clips, **options)
+        return real_score(recognizer, clip, **options)
 
-    monkeypatch.setattr(experiment, "score_clips", scored)
+    monkeypatch.setattr(experiment, "score_clip", scored)
     return made
 
 

@@ -5,7 +5,7 @@ its file and a line here; a program of your own may add its lines to these table
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mqtool.errors import OptionError
@@ -19,6 +19,7 @@ __all__ = [
     "REDUCTIONS",
     "ROUNDINGS",
     "SENSITIVITIES",
+    "check_known",
     "chosen",
 ]
 
@@ -72,6 +73,16 @@ ACTIVATIONS = ("dynamic", "static", "float")
 """How the packed model computes."""
 
 
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is none of those there are.
+
+    Raises:
+        OptionError: naming `kind`, the name and what there is.
+    """
+    if name not in known:
+        raise OptionError(f"{kind} {name!r} is unknown; there is {', '.join(known)}")
+
+
 def chosen(kind: str, name: str, table: Mapping[str, str]) -> Any:
     """What a name stands for, imported.
 
@@ -83,7 +94,6 @@ def chosen(kind: str, name: str, table: Mapping[str, str]) -> Any:
     Raises:
         OptionError: there is no such name.
     """
-    if name not in table:
-        raise OptionError(f"{kind} {name!r} is unknown; there is {', '.join(table)}")
+    check_known(kind, name, table)
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

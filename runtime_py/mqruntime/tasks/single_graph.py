@@ -26,7 +26,7 @@ class SingleGraph:
     def utterances(
         self, graphs: Graphs, pcm: np.ndarray, language: str | None
     ) -> Iterator[Utterance]:
-        yield Utterance(self._padded(pcm))
+        yield Utterance(pcm)
 
     def shortened(self, graphs: Graphs, utterance: Utterance, silence: float) -> Utterance:
         return utterance

@@ -1,6 +1,6 @@
 """Score a model on recordings with transcripts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mqtool.evaluation.bootstrap import interval
 from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
 from mqtool.recordings.clips import Clip
 
-__all__ = ["Evaluation", "Scored", "evaluate_model", "score_clips", "summary"]
+__all__ = ["Evaluation", "Scored", "evaluate_model", "score_clip", "summary"]
 
 
 @dataclass(frozen=True)
@@ -105,44 +105,40 @@ def evaluate_model(
     scored = []
     with Recognizer.open(model, threads=context.threads) as recognizer:
         for clip in clips:
-            scored += score_clips(
+            item = score_clip(
                 recognizer,
-                [clip],
+                clip,
                 detect_language=detect_language,
                 remove_diacritics=remove_diacritics,
             )
+            scored.append(item)
             advance()
     return Evaluation(scored, stored_bytes(model), by)
 
 
-def score_clips(
+def score_clip(
     recognizer: Recognizer,
-    clips: Iterable[Clip],
+    clip: Clip,
     *,
     detect_language: bool = False,
     remove_diacritics: bool = False,
-) -> list[Scored]:
-    """`evaluate_model` for an opened model; reads the clips one at a time."""
+) -> Scored:
+    """`evaluate_model` for an opened model and one clip."""
     task = recognizer.task
-    scored = []
-    for clip in clips:
-        forced = clip.language if task.languages and not detect_language else None
-        result = recognizer.transcribe(clip.pcm(), forced)
-        normalize = text_normalizer(
-            clip.language or result.language, remove_diacritics=remove_diacritics
-        )
-        reference, text = normalize(clip.transcript or ""), normalize(result.text)
-        scored.append(
-            Scored(
-                clip,
-                result.text,
-                count_errors(reference, text),
-                reference == text if task.classifies else None,
-                result.seconds,
-                sum(result.timings.values()),
-            )
-        )
-    return scored
+    forced = clip.language if task.languages and not detect_language else None
+    result = recognizer.transcribe(clip.pcm(), forced)
+    normalize = text_normalizer(
+        clip.language or result.language, remove_diacritics=remove_diacritics
+    )
+    reference, text = normalize(clip.transcript or ""), normalize(result.text)
+    return Scored(
+        clip,
+        result.text,
+        count_errors(reference, text),
+        reference == text if task.classifies else None,
+        result.seconds,
+        sum(result.timings.values()),
+    )
 
 
 def summary(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -4,11 +4,11 @@ Results are kept by content: interrupt one whenever you like, run it again and i
 stopped.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from mqtool.api.recordings import PathLike
 from mqtool.errors import OptionError
 from mqtool.experiments.ablate import ACT_BITS, CLIP_COUNTS, TABLES, Settings, ablation_report
 from mqtool.experiments.matrix import matrix_report
@@ -25,8 +25,6 @@ from mqtool.extras import require_extra
 from mqtool.quantization.activations import ACTIVATION_BITS
 
 __all__ = ["ablate", "matrix", "sweep"]
-
-PathLike = str | os.PathLike[str]
 
 
 def sweep(

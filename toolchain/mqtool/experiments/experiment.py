@@ -18,7 +18,7 @@ from mqruntime.recognition import Recognizer
 from mqtool import __version__
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import MqError
-from mqtool.evaluation.score import Scored, score_clips
+from mqtool.evaluation.score import Scored, score_clip
 from mqtool.evaluation.word_errors import Errors
 from mqtool.experiments.cache import Cache
 from mqtool.experiments.groups import ClipSet
@@ -159,9 +159,9 @@ class Experiment:
     ) -> list[dict[str, Any]]:
         rows = []
         for clip in test.clips:
-            (item,) = score_clips(
+            item = score_clip(
                 recognizer,
-                [clip],
+                clip,
                 detect_language=self._detect_language,
                 remove_diacritics=self._remove_diacritics,
             )

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mqtool import __version__
-from mqtool.choices import METHODS
+from mqtool.choices import METHODS, check_known
 from mqtool.context import Progress, RunContext, no_progress
-from mqtool.errors import OptionError
 from mqtool.experiments.ablate import TWIN_RANGES
 from mqtool.experiments.cache import Cache
 from mqtool.experiments.comparison import Metric, metric_of
@@ -171,8 +170,7 @@ def recipes_by_name(
     recipes = []
     for name in names:
         method, _, calibration = name.partition("-")
-        if method not in METHODS:
-            raise OptionError(f"method {method!r} is unknown; there is {', '.join(METHODS)}")
+        check_known("method", method, METHODS)
         options: dict[str, Any] = {"seed": seed, "rounding": rounding}
         if calibration:
             options |= {"activations": "static", "calibration": calibration}

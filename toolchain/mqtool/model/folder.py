@@ -90,6 +90,10 @@ class ModelFolder:
             for layer in find_layers(self._split(role).graph, role)
         ]
 
+    def layers_of(self, role: str) -> "list[Layer]":
+        """Layers of one graph."""
+        return [layer for layer in self.layers if layer.graph == role]
+
     @cached_property
     def sha256(self) -> str:
         """Identity of the model: a hash over every file the manifest names and the manifest."""

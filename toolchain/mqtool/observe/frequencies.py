@@ -65,6 +65,4 @@ def unit_orders(folder: ModelFolder) -> RowOrders:
 
 
 def _tables(folder: ModelFolder, graph: ir.Graph, role: str) -> list[Layer]:
-    return [
-        layer for layer in folder.layers if layer.graph == role and has_frequent_rows(graph, layer)
-    ]
+    return [layer for layer in folder.layers_of(role) if has_frequent_rows(graph, layer)]

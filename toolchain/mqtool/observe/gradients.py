@@ -125,8 +125,7 @@ class _Traced:
         graph = self._model.graph
         self._products = {
             layer.name: [node.outputs[0].name or "" for node in product_nodes(graph, layer)]
-            for layer in folder.layers
-            if layer.graph == role
+            for layer in folder.layers_of(role)
         }
         self._wanted = [name for names in self._products.values() for name in names]
         self._inputs = [v.name for v in graph.inputs if v.name and v.name.startswith("cross_")]

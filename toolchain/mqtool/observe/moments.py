@@ -107,8 +107,7 @@ def capture_moments(
     observed: dict[str, dict[str, ObservedInputs]] = {}
 
     def edit(model: ir.Model, role: str) -> None:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        inputs = observe_inputs(model.graph, layers)
+        inputs = observe_inputs(model.graph, folder.layers_of(role))
         observed[role] = {name: seen for name, seen in inputs.items() if not seen.is_lookup}
         if frequencies is not None:
             frequencies.edit(model, role)

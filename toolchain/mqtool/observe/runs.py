@@ -106,8 +106,7 @@ def capture_outputs(
     outputs: dict[str, dict[str, list[str]]] = {}
 
     def edit(model: ir.Model, role: str) -> None:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        outputs[role] = observe_outputs(model.graph, layers)
+        outputs[role] = observe_outputs(model.graph, folder.layers_of(role))
 
     statistics = {layer.name: OutputStatistics() for layer in folder.layers}
 

@@ -95,8 +95,7 @@ class InputSampler:
 
     def edit(self, model: ir.Model, role: str) -> None:
         """Add the inputs of layers to a graph's outputs."""
-        layers = [layer for layer in self._folder.layers if layer.graph == role]
-        self.observed[role] = observe_inputs(model.graph, layers)
+        self.observed[role] = observe_inputs(model.graph, self._folder.layers_of(role))
 
     def take(self, role: str, values: Values) -> None:
         """Take in one run of a graph: its inputs and outputs by name."""

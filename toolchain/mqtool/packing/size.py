@@ -174,7 +174,7 @@ class SizeModel:
         manifest = packed_manifest(self.folder.manifest, self.options, budget_bytes)
         total = len(manifest.to_bytes()) + self._copied_bytes
         for role in self.folder.manifest.graphs:
-            layers = [layer for layer in self.folder.layers if layer.graph == role]
+            layers = self.folder.layers_of(role)
             weights = {layer.name: self._blank(layer, *widths[layer.name]) for layer in layers}
             graph = packed_graph(self._float_graphs[role].clone(), layers, weights, self.options)
             path = Path(self.folder.manifest.graphs[role])

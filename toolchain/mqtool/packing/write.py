@@ -71,7 +71,7 @@ def pack(
     with new_folder(output) as target:
         for role, name in folder.manifest.graphs.items():
             model = folder.load(role)
-            layers = [layer for layer in folder.layers if layer.graph == role]
+            layers = folder.layers_of(role)
             weights = {}
             for layer in layers:
                 entry = planned[layer.name]

@@ -54,9 +54,7 @@ def _round(
 ) -> None:
     """Replace a graph's weights by what a plan makes of them, in place."""
     entries = {entry.name: entry for entry in plan.layers}
-    for layer in folder.layers:
-        if layer.graph != role:
-            continue
+    for layer in folder.layers_of(role):
         entry, weight = entries[layer.name], layer_weight(model, layer)
         rounded = quantize_weight(
             layer,

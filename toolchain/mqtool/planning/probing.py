@@ -131,8 +131,8 @@ def probe_graphs(folder: ModelFolder, threads: int = 0) -> dict[str, Session]:
     """
 
     def edit(model: ir.Model, role: str) -> None:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        override_weights(model.graph, [layer for layer in layers if layer.op != "embedding"])
+        layers = [layer for layer in folder.layers_of(role) if layer.op != "embedding"]
+        override_weights(model.graph, layers)
 
     return open_graphs(folder, edit, threads=threads)
 

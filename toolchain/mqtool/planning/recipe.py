@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mqtool.choices import CALIBRATIONS, METHODS, ROUNDINGS, SENSITIVITIES, chosen
+from mqtool.choices import CALIBRATIONS, METHODS, ROUNDINGS, SENSITIVITIES, check_known, chosen
 from mqtool.errors import OptionError
 from mqtool.packing.size import PackOptions
 from mqtool.quantization.rounding import Rounding, is_compensating
@@ -52,14 +52,11 @@ class Recipe:
     calibration: str = "cosine"
 
     def __post_init__(self) -> None:
-        chosen("method", self.method, METHODS)
-        chosen("calibration", self.calibration, CALIBRATIONS)
-        for kind, name, known in (
-            ("sensitivity", self.sensitivity, SENSITIVITIES),
-            ("rounding", self.rounding or ROUNDINGS[0], ROUNDINGS),
-        ):
-            if name not in known:
-                raise OptionError(f"{kind} {name!r} is unknown; there is {', '.join(known)}")
+        check_known("method", self.method, METHODS)
+        check_known("calibration", self.calibration, CALIBRATIONS)
+        check_known("sensitivity", self.sensitivity, SENSITIVITIES)
+        if self.rounding:
+            check_known("rounding", self.rounding, ROUNDINGS)
         if not 1 <= self.minmax[0] <= self.minmax[1] <= 16:
             raise OptionError(f"minmax is {self.minmax}; two rising widths from 1 to 16 are wanted")
         _ = self.options

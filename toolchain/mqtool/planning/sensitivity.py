@@ -38,7 +38,6 @@ __all__ = [
     "DISTANCE_BITS",
     "measure_distances",
     "measure_reductions",
-    "measure_sensitivity",
     "output_distances",
 ]
 
@@ -46,29 +45,6 @@ DISTANCE_BITS = 4
 """Width at which a layer is rounded for a distance: low enough that the error is plain."""
 
 Float = NDArray[np.float32]
-
-
-def measure_sensitivity(
-    folder: ModelFolder,
-    clips: Sequence[Clip],
-    sensitivity: str,
-    rounding: Rounding = "nearest",
-    context: RunContext = QUIET,
-) -> dict[str, float]:
-    """One measure of every layer, by name.
-
-    Args:
-        folder: the float model.
-        clips: one person's recordings.
-        sensitivity: one of `mqtool.choices.SENSITIVITIES`.
-        rounding: of the weights; used by distances only.
-        context: threads and progress.
-    """
-    if sensitivity in REDUCTIONS:
-        measures = measure_reductions(folder, clips, context)
-    else:
-        measures = measure_distances(folder, clips, rounding, context)
-    return measures[sensitivity]
 
 
 def measure_reductions(

@@ -51,8 +51,7 @@ def collect_stats(
     moments = capture_moments(folder, clips, context, frequencies=frequencies)
     factors: dict[str, np.ndarray] = {}
     for role in folder.manifest.graphs:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        for shared in shared_inputs(folder.load(role).graph, layers):
+        for shared in shared_inputs(folder.load(role).graph, folder.layers_of(role)):
             found = moments[shared.name]
             factors[shared.name] = smoothing_factors(found.abs_max[0])
             divided = found.divided(factors[shared.name])
@@ -78,7 +77,5 @@ def _unit_factors(folder: ModelFolder) -> Factors:
     return {
         shared.name: np.ones(shared.columns, np.float32)
         for role in folder.manifest.graphs
-        for shared in shared_inputs(
-            folder.load(role).graph, [layer for layer in folder.layers if layer.graph == role]
-        )
+        for shared in shared_inputs(folder.load(role).graph, folder.layers_of(role))
     }

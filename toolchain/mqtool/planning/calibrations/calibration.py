@@ -104,8 +104,8 @@ def calibrate(
     ranges = {}
     for role in folder.manifest.graphs:
         model = folder.load(role)
-        for layer in folder.layers:
-            if layer.graph != role or layer.name not in specs:
+        for layer in folder.layers_of(role):
+            if layer.name not in specs:
                 continue
             known = (inputs or {}).get(layer.name)
             evidence = LayerEvidence(
@@ -123,8 +123,7 @@ def calibrate(
 def _specs(folder: ModelFolder, options: PackOptions) -> dict[str, ActivationRange]:
     specs: dict[str, ActivationRange] = {}
     for role in folder.manifest.graphs:
-        layers = [layer for layer in folder.layers if layer.graph == role]
-        specs |= options.range_specs(folder.load(role), layers)
+        specs |= options.range_specs(folder.load(role), folder.layers_of(role))
     return specs
 
 
