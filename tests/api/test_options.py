@@ -1,14 +1,13 @@
 """Options that belong together, options that do not, and sizes that can be had."""
 
-import numpy as np
 import pytest
-import soundfile
 
 import mqtool
 from mqtool.choices import METHODS, ROUNDINGS
 from mqtool.cli.main import cli, main
 from mqtool.planning import quantizer
-from tiny_graph import toy_folder
+from mqtool.quantization.calibration_stats import collect_stats
+from tiny_graph import noise_clips, toy_folder
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +18,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
-    samples = np.random.default_rng(0).normal(0, 0.2, 400).clip(-1, 1)
-    soundfile.write(folder / "one.wav", samples, 16000, subtype="FLOAT")
+    noise_clips(folder, [400])
     return folder
 
 
@@ -149,3 +147,15 @@ def test_quantize_is_plan_and_pack_and_validate(model, recordings, tmp_path):
     assert whole.validation is not None
     for name in ("model.onnx", "model.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_quantize_observes_the_model_once(model, recordings, tmp_path, monkeypatch):
+    runs = []
+
+    def counted(*arguments):
+        runs.append(arguments)
+        return collect_stats(*arguments)
+
+    monkeypatch.setattr("mqtool.planning.quantizer.collect_stats", counted)
+    mqtool.quantize(model, budget_kb=60, recordings=recordings, output=tmp_path / "packed")
+    assert len(runs) == 1

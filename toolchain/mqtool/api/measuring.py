@@ -230,7 +230,8 @@ def bench(
     """
     ours = Path(model)
     if against is None:
-        clips = find_clips(paths_of(recordings)) if paths_of(recordings) else []
+        paths = paths_of(recordings)
+        clips = find_clips(paths) if paths else []
         return bench_model(ours, clips=clips, threads=threads, runs=runs or 5)
     if against == INT8:
         return bench_int8(ours, Path(reference or model), threads=threads, runs=runs or 15)

@@ -8,12 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mqtool.choices import CALIBRATIONS, check_known
 from mqtool.errors import OptionError, PlanError
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import PackOptions
 from mqtool.planning.recipe import Recipe
 
-__all__ = ["changed_options", "implied_activations", "recipe_of"]
+__all__ = ["changed_options", "check_calibration", "implied_activations", "recipe_of"]
 
 
 def recipe_of(*, sensitivity: str | None = None, **fields: Any) -> Recipe:
@@ -35,12 +36,33 @@ def recipe_of(*, sensitivity: str | None = None, **fields: Any) -> Recipe:
 
 
 def implied_activations(
-    asked: str | None, act_bits: int | None, twin_ranges: bool | None, default: str = "dynamic"
+    asked: str | None,
+    act_bits: int | None,
+    twin_ranges: bool | None,
+    calibration: str | None = None,
+    default: str = "dynamic",
 ) -> str:
     """Activations as asked for, or as options that only static ones have imply."""
     if asked is not None:
         return asked
-    return "static" if act_bits is not None or twin_ranges else default
+    is_static = act_bits is not None or twin_ranges or calibration is not None
+    return "static" if is_static else default
+
+
+def check_calibration(calibration: str | None, activations: str) -> None:
+    """Refuse a calibration that there is not, or for activations that have no ranges.
+
+    Raises:
+        OptionError: as said.
+    """
+    if calibration is None:
+        return
+    check_known("calibration", calibration, CALIBRATIONS)
+    if activations != "static":
+        raise OptionError(
+            f"calibration {calibration!r} chooses ranges of static activations; "
+            f"activations are {activations}: leave one of them out"
+        )
 
 
 def changed_options(
@@ -62,21 +84,17 @@ def changed_options(
         calibration: likewise.
 
     Raises:
-        OptionError: a calibration for activations that are not static.
+        OptionError: as of `check_calibration`.
         PlanError: options that do not go together.
     """
     try:
         planned = PackOptions.of_plan(plan)
     except PlanError as error:
         raise PlanError(f"{name}: {error}") from None
-    wanted = implied_activations(activations, act_bits, twin_ranges, planned.activations)
-    if activations is None and calibration is not None:
-        wanted = "static"
-    if calibration is not None and wanted != "static":
-        raise OptionError(
-            f"calibration {calibration!r} chooses ranges of static activations; "
-            f"activations are {wanted}: leave one of them out"
-        )
+    wanted = implied_activations(
+        activations, act_bits, twin_ranges, calibration, default=planned.activations
+    )
+    check_calibration(calibration, wanted)
     changed: dict[str, Any] = asdict(planned)
     if wanted != planned.activations:
         changed |= {"activations": wanted, "act_bits": act_bits, "twin_ranges": bool(twin_ranges)}

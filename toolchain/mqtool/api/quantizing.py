@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mqtool.api.measuring import validate
-from mqtool.api.options import changed_options, implied_activations, recipe_of
+from mqtool.api.options import (
+    changed_options,
+    check_calibration,
+    implied_activations,
+    recipe_of,
+)
 from mqtool.api.recordings import PathLike, Recordings, calibration_clips
 from mqtool.api.results import PackedModel, Sizes
-from mqtool.choices import CALIBRATIONS, chosen
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
@@ -236,14 +240,16 @@ def pack(
     folder = ModelFolder.open(Path(model))
     layers = with_packing_layout(folder, asked.rounding).layers
     asked.check_model(Path(name), layers, folder.sha256)
-    if calibration is not None:
-        chosen("calibration", calibration, CALIBRATIONS)
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
-    report = quantizer.pack(used, Path(output), calibration=calibration or "cosine")
-    return PackedModel(Path(output), report.bytes, report.float_bytes, used)
+    return _packed(quantizer, used, Path(output), calibration)
+
+
+def _packed(quantizer: Quantizer, plan: Plan, output: Path, calibration: str | None) -> PackedModel:
+    report = quantizer.pack(plan, output, calibration=calibration or "cosine")
+    return PackedModel(output, report.bytes, report.float_bytes, plan)
 
 
 def quantize(
@@ -303,31 +309,21 @@ def quantize(
         MqError: as `plan`, `pack` and `validate`; a model that fails its validation is no error,
             see `PackedModel.validation`.
     """
-    implied = "static" if calibration is not None and activations is None else activations
-    made = plan(
-        model,
-        budget_kb=budget_kb,
-        recordings=recordings,
-        language=language,
+    folder = ModelFolder.open(Path(model))
+    recipe = recipe_of(
         method=method,
         rounding=rounding,
-        activations=implied,
+        activations=implied_activations(activations, act_bits, twin_ranges, calibration),
         act_bits=act_bits,
-        twin_ranges=twin_ranges,
+        twin_ranges=bool(twin_ranges),
         opset=opset,
-        threads=threads,
-        progress=progress,
     )
-    packed = pack(
-        model,
-        plan=made,
-        output=output,
-        recordings=recordings,
-        language=language,
-        calibration=calibration,
-        threads=threads,
-        progress=progress,
-    )
+    check_calibration(calibration, recipe.activations)
+    clips = calibration_clips(recordings, split=None, group=None, language=language)
+    # Plan and pack share what the recordings tell: the float model runs over them once.
+    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    made = quantizer.plan(recipe, int(budget_kb * KB))
+    packed = _packed(quantizer, made, Path(output), calibration)
     validation = validate(
         packed,
         reference=model,
