@@ -1,8 +1,14 @@
-"""Peak memory of a process that runs a graph; reads /proc, so only on Linux."""
+"""Peak memory of processes; reads /proc, so only on Linux."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from tiny_graph import toy_folder
 
 SCRIPT = """
 import sys
@@ -32,3 +38,28 @@ def running_peaks(path: Path, shape: str) -> list[int]:
     command = [sys.executable, "-c", SCRIPT, str(path), shape]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [int(line) for line in done.stdout.split()]
+
+
+def peaks_over_clips(script: str, folder: Path, *arguments: str) -> list[int]:
+    """Peak KB of a script over 8 clips and over 64; it prints its own after its work.
+
+    It is given a toy model's folder, the clips' folder, how many to use, and `arguments`.
+    """
+    toy_folder(folder / "toy", scale=12)
+    (folder / "clips").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(64):
+        pcm = rng.normal(0, 0.1, 512).clip(-1, 1)
+        soundfile.write(folder / "clips" / f"{index:02}.wav", pcm, 16000)
+    peaks = []
+    for count in (8, 64):
+        given = [str(folder / "toy"), str(folder / "clips"), str(count), *arguments]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *given],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )
+        peaks.append(int(done.stdout))
+    return peaks

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import soundfile
 
 from mqruntime.bundle.manifest import CtcSettings, Manifest
 from mqruntime.recognition import Recognizer
+from mqtool.recordings.clips import Clip
 
 ROWS, COLUMNS = 40, 24
 """Of the embedding at scale 1; the other layers follow. A row is looked up for each frame, so the
@@ -92,6 +94,17 @@ def toy_folder(folder: Path, seed: int = 0, scale: int = 1, separator: str = "")
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(tokens.encode(), mtime=0))
     (folder / "model.json").write_bytes(manifest.to_bytes())
     return folder
+
+
+def noise_clips(folder: Path, lengths: Iterable[int]) -> list[Clip]:
+    """Recordings of noise, of so many samples each, the same ones every time."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for index, samples in enumerate(lengths):
+        clips.append(Clip(folder / f"{index}.wav"))
+        noise = rng.normal(0, 0.2, samples).clip(-1, 1)
+        soundfile.write(clips[-1].path, noise, 16000, subtype="FLOAT")
+    return clips
 
 
 def toy_manifest(

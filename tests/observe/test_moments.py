@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import soundfile
 
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import moments as moments_module
 from mqtool.observe.moments import InputMoments, capture_moments
 from mqtool.observe.samples import capture_inputs
-from mqtool.recordings.clips import Clip
-from tiny_graph import toy_folder
+from tiny_graph import noise_clips, toy_folder
 
 
 @pytest.fixture
@@ -19,13 +17,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = []
-    for index, samples in enumerate((160, 208, 320)):
-        path = tmp_path / f"{index}.wav"
-        soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
-        clips.append(Clip(path))
-    return clips
+    return noise_clips(tmp_path, (160, 208, 320))
 
 
 def test_moments_are_those_of_every_input_row(folder, clips):

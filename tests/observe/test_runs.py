@@ -3,7 +3,6 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-import soundfile
 
 from mqruntime.engine.session import Session
 from mqtool.model.folder import ModelFolder
@@ -11,8 +10,7 @@ from mqtool.model.graph_files import save_graph
 from mqtool.observe.runs import capture_outputs
 from mqtool.planning.divergence import OutputDivergence, ReferenceOutputs
 from mqtool.planning.probing import PROBE_BITS, SensitivityCurve, measure_curves, probe_graphs
-from mqtool.recordings.clips import Clip
-from tiny_graph import toy_folder, toy_graph
+from tiny_graph import noise_clips, toy_folder, toy_graph
 
 
 @pytest.fixture
@@ -22,13 +20,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = []
-    for index, samples in enumerate((160, 208, 320)):
-        path = tmp_path / f"{index}.wav"
-        soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
-        clips.append(Clip(path))
-    return clips
+    return noise_clips(tmp_path, (160, 208, 320))
 
 
 def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):

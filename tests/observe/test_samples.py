@@ -4,7 +4,6 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-import soundfile
 
 from mqruntime.engine.session import Session
 from mqtool.model.folder import ModelFolder, layer_weight
@@ -13,8 +12,7 @@ from mqtool.model.layers import find_layers
 from mqtool.observe import samples as inputs_module
 from mqtool.observe.samples import Reservoir, capture_inputs, conv_windows
 from mqtool.observe.taps import ConvWindow, observe_inputs, observe_outputs
-from mqtool.recordings.clips import Clip
-from tiny_graph import toy_folder
+from tiny_graph import noise_clips, toy_folder
 
 
 @pytest.fixture
@@ -24,13 +22,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = []
-    for index, samples in enumerate((160, 208, 320)):
-        path = tmp_path / f"{index}.wav"
-        soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
-        clips.append(Clip(path))
-    return clips
+    return noise_clips(tmp_path, (160, 208, 320))
 
 
 def outputs_of_runs(folder, clips, path) -> dict[str, np.ndarray]:

@@ -1,16 +1,12 @@
 """From recordings to a packed model with static inputs, by every calibration."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import soundfile
 
-import quantizers
 from mqruntime.engine.session import Session
 from mqtool.choices import CALIBRATIONS
 from mqtool.errors import ClipsError
@@ -22,6 +18,7 @@ from mqtool.packing.write import pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.fit import KB
 from mqtool.recordings.clips import Clip
+from peaks import peaks_over_clips
 from quantizers import make_plan
 from tiny_graph import toy_folder, toy_graph
 
@@ -149,21 +146,5 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 @pytest.mark.parametrize("method", ["cosine", "hess"])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_64_clips_take_the_memory_of_8(method, tmp_path):
-    toy_folder(tmp_path / "toy", scale=12)
-    (tmp_path / "clips").mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(64):
-        pcm = rng.normal(0, 0.1, 512).clip(-1, 1)
-        soundfile.write(tmp_path / "clips" / f"{index:02}.wav", pcm, 16000)
-    peaks = []
-    for count in (8, 64):
-        arguments = [str(tmp_path / "toy"), str(tmp_path / "clips"), str(count), method]
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONPATH": str(Path(quantizers.__file__).parent)},
-        )
-        peaks.append(int(done.stdout))
+    peaks = peaks_over_clips(SCRIPT, tmp_path, method)
     assert peaks[1] <= 1.1 * peaks[0]

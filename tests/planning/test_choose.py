@@ -1,8 +1,6 @@
 """Plans are compared by what their weights do together, and the better one is taken."""
 
-import numpy as np
 import pytest
-import soundfile
 
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.runs import open_graphs
@@ -13,9 +11,8 @@ from mqtool.planning.methods.method import Allocation, Method
 from mqtool.planning.methods.uniform import uniform_steps
 from mqtool.planning.plans import fit_plan
 from mqtool.planning.recipe import Recipe
-from mqtool.recordings.clips import Clip
 from quantizers import make_plan, plan_of_widths
-from tiny_graph import toy_folder
+from tiny_graph import noise_clips, toy_folder
 
 BUDGET = 60_000
 
@@ -27,10 +24,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clips") / "clip.wav"
-    samples = np.random.default_rng(0).normal(0, 0.2, 400).clip(-1, 1)
-    soundfile.write(path, samples, 16000, subtype="FLOAT")
-    return [Clip(path)]
+    return noise_clips(tmp_path_factory.mktemp("clips"), [400])
 
 
 @pytest.fixture(scope="module")

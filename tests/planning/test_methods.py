@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import soundfile
 
 from mqtool.choices import METHODS, SENSITIVITIES
 from mqtool.errors import BudgetError, ClipsError
@@ -14,9 +13,8 @@ from mqtool.planning.probing import SensitivityCurve
 from mqtool.planning.recipe import Recipe
 from mqtool.quantization.calibration_stats import collect_stats
 from mqtool.quantization.rounding import is_compensating
-from mqtool.recordings.clips import Clip
 from quantizers import make_plan
-from tiny_graph import toy_folder
+from tiny_graph import noise_clips, toy_folder
 
 BUDGET = 60_000
 
@@ -29,10 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clips") / "clip.wav"
-    samples = np.random.default_rng(0).normal(0, 0.2, 400).clip(-1, 1)
-    soundfile.write(path, samples, 16000, subtype="FLOAT")
-    return [Clip(path)]
+    return noise_clips(tmp_path_factory.mktemp("clips"), [400])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import soundfile
 
 from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.observe.samples import capture_inputs
@@ -13,9 +12,8 @@ from mqtool.planning.sensitivity import (
     output_distances,
 )
 from mqtool.quantization.rounding import quantize_weight
-from mqtool.recordings.clips import Clip
 from quantizers import make_plan
-from tiny_graph import toy_folder
+from tiny_graph import noise_clips, toy_folder
 
 
 @pytest.fixture
@@ -25,13 +23,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    rng = np.random.default_rng(0)
-    clips = []
-    for index, samples in enumerate((160, 208, 320)):
-        path = tmp_path / f"{index}.wav"
-        soundfile.write(path, rng.normal(0, 0.2, samples).clip(-1, 1), 16000, subtype="FLOAT")
-        clips.append(Clip(path))
-    return clips
+    return noise_clips(tmp_path, (160, 208, 320))
 
 
 def test_distances_by_hand():
