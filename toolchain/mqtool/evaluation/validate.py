@@ -165,9 +165,8 @@ def validate_folder(
     checks.append(
         Check("transcripts", wer <= max_word_difference, f"{wer:.1f} % of {unit} unlike", asked)
     )
-    if (
-        wer > max_word_difference
-    ):  # a model that is lost repeats itself without end: nothing to learn from it
+    if wer > max_word_difference:
+        # A model that is lost repeats itself without end: nothing to learn from it.
         return Validation(checks, transcribed, size, budget, wer, None, None)
     transcribed = _transcribed_without_optimizer(packed, clips, transcribed, context)
     plain_wer = _error_rate(
