@@ -11,28 +11,19 @@ As in the paper, every model is calibrated on the group it is tested on.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mqtool.choices import DISTANCES, REDUCTIONS
 from mqtool.errors import ClipsError
 from mqtool.experiments.ablation_table import Part, Row, ShownTable
-from mqtool.experiments.comparison import (
-    Metric,
-    outcome_row,
-    recipe_title,
-)
+from mqtool.experiments.comparison import Metric, outcome_row, recipe_title
 from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import ClipSet
-from mqtool.experiments.report.cells import (
-    megabytes,
-)
+from mqtool.experiments.report.cells import megabytes
 from mqtool.experiments.report.page import Page, Report
 from mqtool.experiments.trials import Trial
 from mqtool.planning.recipe import MinMax, Recipe
 from mqtool.quantization.bits import FLOAT_BITS
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "ACT_BITS",
@@ -52,7 +43,6 @@ MINMAX_RANGES: tuple[MinMax, ...] = ((5, 7), (6, 7), (4, 8), (5, 8), (6, 8), (7,
 CLIP_COUNTS = (4, 8, 16, 32, 64)
 """Of the paper's Table 4, without 128."""
 
-
 ACT_BITS = (4, 6, 8, 10, 12, 16, 32)
 """Of the paper's Table 5."""
 
@@ -61,7 +51,6 @@ CALIBRATION_ORDER = (
     *("minmax", "hess", "cosine"),
 )
 """As in the paper's Table 3."""
-
 
 TWIN_RANGES = ("hess", "cosine")
 """Calibrations for which the paper describes two ranges (equations 4 and 5)."""
@@ -172,7 +161,7 @@ def _sensitivities(experiment: Experiment, settings: Settings, calib: Groups, te
     rows = []
     for sensitivity in (*REDUCTIONS, *DISTANCES):
         recipe = Recipe("myqasr", sensitivity=sensitivity)
-        trials = {g: [Trial(recipe, calib[g], budget, test[g])] for g in test}
+        trials = _own_group(recipe, budget, calib, test)
         against = None if sensitivity == "median" else "median"
         rows.append(Row(sensitivity, trials, against))
     plain = {g: [Trial(Recipe("uniform"), None, budget, test[g])] for g in test}
@@ -222,9 +211,7 @@ def _calibrations(experiment: Experiment, settings: Settings, calib: Groups, tes
     rows = []
     for calibration in CALIBRATION_ORDER:
         recipe = _static(calibration, 8)
-        trials = {
-            name: [Trial(recipe, calib[name], settings.budget_bytes, test[name])] for name in test
-        }
+        trials = _own_group(recipe, settings.budget_bytes, calib, test)
         rows.append(Row(calibration, trials, None if calibration == "cosine" else "cosine"))
     text = (
         f"Algorithm 1 at {megabytes(settings.budget_bytes)} with inputs of 8 bits in stored "
@@ -239,9 +226,7 @@ def _input_widths(experiment: Experiment, settings: Settings, calib: Groups, tes
     rows = []
     for bits in settings.act_bits:
         recipe = _static(settings.calibration, bits)
-        trials = {
-            name: [Trial(recipe, calib[name], settings.budget_bytes, test[name])] for name in test
-        }
+        trials = _own_group(recipe, settings.budget_bytes, calib, test)
         rows.append(Row(f"{bits} bits", trials, None if bits == 8 else "8 bits"))
     if 8 not in settings.act_bits:
         rows = [replace(row, against=None) for row in rows]
@@ -250,6 +235,13 @@ def _input_widths(experiment: Experiment, settings: Settings, calib: Groups, tes
         f"calibrated by {settings.calibration}; 32: inputs stay float."
     )
     return Part(5, "Width of inputs", "against 8 bits", text, rows)
+
+
+def _own_group(
+    recipe: Recipe, budget_bytes: int, calib: Groups, test: Groups
+) -> dict[str, Sequence[Trial]]:
+    """A trial for each group, calibrated on it."""
+    return {name: [Trial(recipe, calib[name], budget_bytes, test[name])] for name in test}
 
 
 def _static(calibration: str, bits: int) -> Recipe:
