@@ -49,14 +49,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--quick"):
-        return
+    soak, quick = config.getoption("--soak"), config.getoption("--quick")
     kept, left_out, cases = [], [], Counter[str]()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        marked = any(item.get_closest_marker(name) for name in SKIPPED_BY_QUICK)
-        (left_out if marked or cases[test] % QUICK_STEP else kept).append(item)
-        cases[test] += not marked
+        marker = item.get_closest_marker("soak")
+        skipped = marker is not None and marker.kwargs.get("whole", False) and not soak
+        if quick:
+            skipped = any(item.get_closest_marker(name) for name in SKIPPED_BY_QUICK)
+            cases[test] += not skipped
+            skipped = skipped or (cases[test] - 1) % QUICK_STEP != 0
+        (left_out if skipped else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 

@@ -20,27 +20,30 @@ LARGE = {
     "conv_bias": True,
 }
 QUARTER = LARGE | {"num_hidden_layers": 6}
-"""One model above 2 GB is enough to pay for each time."""
+"""What is above 2 GB only `make soak` pays for."""
 CONFORMER = LARGE | {"hidden_act": "swish", "vocab_size": 32}
 
-# Name, class, options, millions of parameters, external data, limit of memory in GB.
+# Name, class, options, millions of parameters, size above which data is external (None: as it is),
+# limit of memory in GB.
 CASES = [
-    ("base", "Wav2Vec2ForCTC", {}, 94, False, 3.5),
-    ("quarter-large", "Wav2Vec2ForCTC", QUARTER | {"do_stable_layer_norm": True}, 88, False, 7.5),
+    ("base", "Wav2Vec2ForCTC", {}, 94, 300_000_000, 3.5),
+    ("quarter-large", "Wav2Vec2ForCTC", QUARTER | {"do_stable_layer_norm": True}, 88, None, 7.5),
     (
         "quarter-conformer-relative",
         "Wav2Vec2ConformerForCTC",
         CONFORMER | QUARTER | {"position_embeddings_type": "relative"},
         164,
-        False,
+        None,
         7.5,
     ),
+]
+LARGE_CASES = [
     (
         "large-conformer-rotary",
         "Wav2Vec2ConformerForCTC",
         CONFORMER | {"position_embeddings_type": "rotary"},
         593,
-        True,
+        None,
         7.5,
     ),
 ]
@@ -48,19 +51,28 @@ CASES = [
 EXPORT = """
 import json, resource, sys
 from pathlib import Path
+from mqtool.exporters import graphs
 from mqtool.exporters.pipeline import export_model
+if sys.argv[3:]:
+    graphs._EXTERNAL_DATA_OVER = int(sys.argv[3])
 result = export_model(sys.argv[1], Path(sys.argv[2]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([result.parameters, result.bytes, result.parity.difference, peak]))
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "model_class", "options", "millions", "external", "gigabytes"),
-    CASES,
-    ids=[case[0] for case in CASES],
-)
-def test_exports(tmp_path, name, model_class, options, millions, external, gigabytes):
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+def test_exports(case, tmp_path):
+    check_export(tmp_path, *case[1:])
+
+
+@pytest.mark.soak(whole=True)
+@pytest.mark.parametrize("case", LARGE_CASES, ids=[case[0] for case in LARGE_CASES])
+def test_exports_above_2_gb(case, tmp_path):
+    check_export(tmp_path, *case[1:])
+
+
+def check_export(tmp_path, model_class, options, millions, external_over, gigabytes):
     """In its own process, so that the peak of memory is its own. Needs 5 GB of disk."""
     import json
 
@@ -79,12 +91,14 @@ def test_exports(tmp_path, name, model_class, options, millions, external, gigab
     (tmp_path / "source" / "preprocessor_config.json").write_text(json.dumps(settings))
     folder = tmp_path / "model"
     command = [sys.executable, "-c", EXPORT, str(tmp_path / "source"), str(folder)]
+    command += [str(external_over)] if external_over else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         assert done.returncode == 0, done.stderr[-2000:]
         parameters, size, difference, peak = json.loads(done.stdout)
         assert parameters // 1_000_000 == millions
         assert difference < 1e-4
+        external = 4 * parameters > (external_over or 1_500_000_000)
         assert (folder / "model.onnx.data").exists() == external
         assert size < 4 * parameters + 500_000
         assert peak < gigabytes * 1e9

@@ -13,6 +13,7 @@ from mqruntime.engine.session import Session
 from mqtool.model.folder import layer_weight
 from mqtool.model.graph_files import load_graph, save_graph, saved_bytes
 from mqtool.model.layers import find_layers
+from mqtool.packing.rewrite import CODES_SUFFIX
 from mqtool.packing.size import PackOptions, packed_graph
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import StoredLayer, encode_weight, read_layers, weight_spec
@@ -109,10 +110,10 @@ def test_multipliers_are_applied_exactly(
 
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_dynamic_activations_stay_close_and_use_integer_kernels(bits, tmp_path):
-    layers, weights, reference = quantized_toy(bits, 3)
+    layers, weights, reference = quantized_toy(bits, 3, scale=2)
     expected = logits(reference, tmp_path / "float.onnx")
     encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
-    packed = packed_graph(toy_graph(), layers, encoded, PackOptions("dynamic", 25))
+    packed = packed_graph(toy_graph(scale=2), layers, encoded, PackOptions("dynamic", 25))
     operators = [node.op_type for node in packed.graph]
     assert operators.count("MatMulInteger") == 3
     assert operators.count("DynamicQuantizeLinear") == 2, "Q and K share their input's codes"
@@ -127,6 +128,21 @@ def test_layers_above_8_bits_compute_in_float(tmp_path):
     encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
     packed = packed_graph(toy_graph(), layers, encoded, PackOptions("dynamic", 25))
     assert "MatMulInteger" not in [node.op_type for node in packed.graph]
+
+
+@pytest.mark.parametrize("activations", ["dynamic", "static"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_layers_that_some_releases_multiply_wrongly_compute_in_float(scale, activations):
+    layers, weights, _ = quantized_toy(7, 0, scale=scale)
+    encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
+    options = PackOptions(activations, 25)
+    packed = packed_graph(toy_graph(scale=scale), layers, encoded, options)
+    integers = {str(value.name) for node in packed.graph for value in node.outputs}
+    integers = {name for name in integers if name.endswith(CODES_SUFFIX)}
+    wide = {layer.name for layer in layers if layer.name.startswith(("layer", "embed"))}
+    assert {layer.rows for layer in layers if layer.name in wide} == {24 * scale, 40 * scale}
+    wide -= {layer.name for layer in layers if layer.rows == 24}
+    assert integers == {name + CODES_SUFFIX for name in wide}
 
 
 def test_inputs_and_outputs_keep_their_names_and_types():

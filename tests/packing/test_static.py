@@ -19,7 +19,7 @@ from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import encode_weight
 
-ROWS, COLUMNS = 24, 32
+ROWS, COLUMNS = 40, 32
 FORMS = {"plain": "Neg (pcm)", "gelu": "Gelu (pcm)", "softmax": "Softmax (pcm)"}
 SPLITS = {"plain": None, "gelu": "sign", "softmax": "magnitude"}
 
@@ -46,7 +46,9 @@ def one_layer(op: str, source: str, shape: tuple[int, ...]) -> tuple[ir.Model, L
 
 
 def linear(source: str) -> tuple[ir.Model, Layer]:
-    return one_layer("o = MatMul (hidden, l__weight) logits = Add (o, l__bias)", source, (32, 24))
+    return one_layer(
+        "o = MatMul (hidden, l__weight) logits = Add (o, l__bias)", source, (COLUMNS, ROWS)
+    )
 
 
 CONVS = {

@@ -30,8 +30,9 @@ PCM = np.random.default_rng(1).normal(0, 0.3, (2, 208)).astype(np.float32)
 INTEGER_LAYERS = {"layer.q.codes", "layer.k.codes", "embed.codes"}
 
 
-def packed_toy(path: Path, bits: int, lower=0, *, opset=25, rounding="nearest", scale=1, **save):
-    """The toy with every layer at `bits`, its last `lower` rows one bit below."""
+def packed_toy(path: Path, bits: int, lower=0, *, opset=25, rounding="nearest", scale=2, **save):
+    """The toy with every layer at `bits`, its last `lower` rows one bit below; at scale 1 some of
+    its layers are too small to compute in integers."""
     model = toy_graph(scale=scale)
     layers = find_layers(model.graph, "model")
     encoded = {}
@@ -98,7 +99,7 @@ def test_only_what_is_multiplied_and_nothing_else_becomes_unsigned(tmp_path):
 
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("lookup", [True, False], ids=["lookup", "whole-table"])
-@pytest.mark.parametrize(("rounding", "scale"), [("nearest", 1), ("grouped", 4)])
+@pytest.mark.parametrize(("rounding", "scale"), [("nearest", 2), ("grouped", 4)])
 @pytest.mark.parametrize("lower", [0, 5])
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_codes_are_those_of_the_nodes(
@@ -115,13 +116,14 @@ def test_codes_are_those_of_the_nodes(
     assert_same_as_folded(path, {"embed.codes"} if plain else INTEGER_LAYERS)
 
 
-@pytest.mark.parametrize("columns", [23, 21])
+@pytest.mark.parametrize("columns", [39, 37])
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_rows_that_end_inside_a_byte(bits, opset, columns, tmp_path, monkeypatch):
     monkeypatch.setattr(mqtool.packing.rewrite, "LOOKUP_PARAMS", 0)
     monkeypatch.setattr("tiny_graph.COLUMNS", columns)
-    path = packed_toy(tmp_path / "toy.onnx", bits, 3 if bits > 1 else 0, opset=opset)
+    lower = 3 if bits > 1 else 0
+    path = packed_toy(tmp_path / "toy.onnx", bits, lower, opset=opset, scale=1)
     assert_same_as_folded(path, INTEGER_LAYERS)
 
 
@@ -217,7 +219,7 @@ def test_stored_parts_that_are_not_used_are_left_to_onnxruntime(name, tmp_path):
     path = packed_toy(tmp_path / "toy.onnx", 4)
     assert unpack_model(map_file(path)) is not None
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(288, np.uint8), name))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1152, np.uint8), name))
     onnx.save(model, path)
     assert unpack_model(map_file(path)) is None
     assert Session(path).run({"pcm": PCM})["logits"].shape[0] == 2
@@ -314,7 +316,7 @@ def test_peak_memory(bits, opset, tmp_path):
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("rounding", ["nearest", "grouped"])
-@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("bits", [3, 7, 8])
 def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_path):
     folder = ModelFolder.open(exported_tiny_en)
     sizes = SizeModel(folder, PackOptions(grouped=rounding == "grouped"))

@@ -6,6 +6,9 @@ What a layer becomes depends on its widths and on how activations are computed:
   Cast -> Mul, which onnxruntime fuses to its own int8 kernels;
 - with static activations every input of a Linear or Conv is quantized in a range known beforehand;
   `mqtool.packing.static` says which nodes that takes and when they compute in integers;
+- a layer of 17 to 31 rows computes in float: it is small, and onnxruntime 1.21 to 1.24 multiplies
+  integers of that many columns wrongly on processors with AMX (seen for 32 input rows and more;
+  1.20 and 1.25 are right);
 - everything else: the weight is decoded to float32 (Cast, Mul by the scale) when the session is
   created, and computed in float;
 - a large embedding: its packed rows stay packed, and only the rows looked up are decoded. A head
@@ -33,6 +36,9 @@ Activations = Literal["dynamic", "static", "float"]
 CODES_SUFFIX = ".codes"
 """`{layer}.codes` is the decoded int8 weight that MatMulInteger reads; `mqruntime.engine.planes`
 can decode it by itself, in less memory than onnxruntime's constant folding."""
+
+MISCOUNTED_ROWS = range(17, 32)
+"""Rows of a layer that some onnxruntime releases multiply wrongly in integers."""
 
 LOOKUP_PARAMS = 1_000_000
 """Tables with fewer weights are decoded whole at load: cheaper a step, and little memory."""
@@ -93,7 +99,7 @@ class _Rewriter:
         del self.graph.initializers[layer.initializer]
 
     def _is_integer(self, layer: Layer, weight: PackedWeight) -> bool:
-        if any(part.bits > 8 for part in weight.parts):
+        if layer.rows in MISCOUNTED_ROWS or any(part.bits > 8 for part in weight.parts):
             return False
         if self.activations == "static":
             return layer.name in self.ranges and self.ranges[layer.name].bits <= 8
