@@ -19,7 +19,7 @@ from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import PackedWeight, encode_weight
 from tiny_graph import toy_graph
 
-ROWS, FREQUENT = 160, 24
+ROWS, FREQUENT = 160, 40
 PCM = np.random.default_rng(3).normal(0, 0.3, (2, 480)).astype(np.float32)
 
 
