@@ -38,6 +38,7 @@ def _modules(package: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_functions_are_still_functions_once_every_module_is_imported():
     """A module of a function's name would take its place when it is imported."""
     modules = [name for name in _modules("mqtool") if not name.endswith("__main__")]

@@ -171,15 +171,25 @@ def test_transcribe_detects_what_nobody_names(capsys, multilingual, manifest, sp
     assert set(found) <= {"en", "fr", "it"}
 
 
-def test_models_of_one_language_take_it(capsys, tmp_path):
+def test_models_of_one_language_take_it(capsys, manifest, tmp_path):
     english = whisper_folder(tmp_path / "whisper")
     soundfile.write(tmp_path / "words.wav", pcm([(1, LIKELY)]), 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "guess.wav", pcm([(1, GUESSING)]), 16000, subtype="FLOAT")
     assert succeed(
         capsys, "transcribe", english, tmp_path / "words.wav", "--language", "en"
     ) == succeed(capsys, "transcribe", english, tmp_path / "words.wav")
-    code, _, error = run(capsys, "transcribe", english, tmp_path / "guess.wav", "--language", "fr")
-    assert (code, "this model knows English only" in error) == (1, True)
+    small, plan = tmp_path / "small", tmp_path / "plan.json"
+    succeed(capsys, "plan", english, "--budget-kb", 60, "--method", "uniform", "-o", plan)
+    succeed(capsys, "pack", english, "--plan", plan, "-o", small)
+    for command in (
+        ("transcribe", english, tmp_path / "guess.wav"),
+        ("evaluate", english, "--manifest", manifest),
+        ("plan", english, "--budget-kb", 100, "--calib", manifest, "-o", tmp_path / "no.json"),
+        ("validate", small, "--reference", english, "--clips", manifest),
+    ):
+        code, _, error = run(capsys, *command, "--language", "fr")
+        assert (code, "this model knows English only" in error) == (1, True), (command, error)
+    assert not (tmp_path / "no.json").exists()
     reader = reader_folder(tmp_path / "reader")
     soundfile.write(tmp_path / "hello.wav", spell("hello"), 16000, subtype="FLOAT")
     out = succeed(capsys, "transcribe", reader, tmp_path / "hello.wav", "--language", "en")

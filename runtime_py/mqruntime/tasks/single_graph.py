@@ -23,6 +23,9 @@ class SingleGraph:
     def __init__(self, min_samples: int) -> None:
         self._min_samples = min_samples
 
+    def check_language(self, language: str | None) -> None:
+        pass
+
     def utterances(
         self, graphs: Graphs, pcm: np.ndarray, language: str | None
     ) -> Iterator[Utterance]:

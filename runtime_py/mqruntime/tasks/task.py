@@ -62,6 +62,16 @@ class Task(Protocol):
     @property
     def typical_seconds(self) -> float: ...
 
+    def check_language(self, language: str | None) -> None:
+        """Refuse a language that a caller names and the model does not know.
+
+        Models that cannot be told take any: they are of the language they were trained for.
+
+        Raises:
+            ModelError: it is not one of the model's.
+        """
+        ...
+
     def transcribe(
         self,
         graphs: Graphs,

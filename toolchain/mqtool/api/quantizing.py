@@ -175,7 +175,7 @@ def plan(
         twin_ranges=bool(twin_ranges),
         opset=opset,
     )
-    clips = calibration_clips(recordings, split=split, group=group, language=language)
+    clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
     budget = None if budget_kb is None else int(budget_kb * KB)
     if output is None:
@@ -242,7 +242,7 @@ def pack(
     asked.check_model(Path(name), layers, folder.sha256)
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
-    clips = calibration_clips(recordings, split=split, group=group, language=language)
+    clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
     return _packed(quantizer, used, Path(output), calibration)
 
@@ -319,7 +319,7 @@ def quantize(
         opset=opset,
     )
     check_calibration(calibration, recipe.activations)
-    clips = calibration_clips(recordings, split=None, group=None, language=language)
+    clips = calibration_clips(recordings, folder.task, split=None, group=None, language=language)
     # Plan and pack share what the recordings tell: the float model runs over them once.
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
     made = quantizer.plan(recipe, int(budget_kb * KB))

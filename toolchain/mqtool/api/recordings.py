@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mqruntime.tasks.task import Task
 from mqtool.recordings.clips import CALIBRATION_LIMIT, Clip, find_clips
 
 __all__ = ["PathLike", "Recordings", "calibration_clips", "paths_of", "test_clips"]
@@ -22,9 +23,18 @@ def paths_of(recordings: Recordings) -> list[Path]:
 
 
 def calibration_clips(
-    recordings: Recordings, *, split: str | None, group: str | None, language: str | None
+    recordings: Recordings,
+    task: Task,
+    *,
+    split: str | None,
+    group: str | None,
+    language: str | None,
 ) -> list[Clip]:
-    """Clips to calibrate on; none for no recordings. Arguments as of `mqtool.plan`."""
+    """Clips to calibrate on; none for no recordings. Arguments as of `mqtool.plan`.
+
+    A manifest's language is not for a model that cannot be told one; a caller's is an error.
+    """
+    task.check_language(language)
     sources = paths_of(recordings)
     if not sources:
         return []

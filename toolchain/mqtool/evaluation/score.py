@@ -81,6 +81,7 @@ def evaluate_model(
     clips: Sequence[Clip],
     *,
     by: str = "group",
+    language: str | None = None,
     detect_language: bool = False,
     remove_diacritics: bool = False,
     context: RunContext = QUIET,
@@ -91,19 +92,22 @@ def evaluate_model(
         model: folder made by export or pack.
         clips: with transcripts.
         by: column of the manifest that tells groups apart.
+        language: what the caller says is spoken; a clip's own is not for a model that cannot be
+            told.
         detect_language: let the model find the language although it is known.
         remove_diacritics: see `text_normalizer`.
         context: threads and progress.
 
     Raises:
         ClipsError: a clip has no transcript.
-        ModelError: the model cannot be opened or run.
+        ModelError: the model cannot be opened or run, or does not know `language`.
         AudioError: a clip cannot be read.
     """
     _check_transcripts(clips)
     advance = context.progress("Transcribing", len(clips))
     scored = []
     with Recognizer.open(model, threads=context.threads) as recognizer:
+        recognizer.task.check_language(language)
         for clip in clips:
             item = score_clip(
                 recognizer,

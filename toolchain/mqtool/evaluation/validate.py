@@ -128,6 +128,7 @@ def validate_folder(
     reference: Path,
     clips: Sequence[Clip],
     *,
+    language: str | None = None,
     plan: Plan | None = None,
     max_word_difference: float = 30.0,
     context: RunContext = QUIET,
@@ -138,19 +139,22 @@ def validate_folder(
         packed: folder made by `mqtool pack`.
         reference: folder made by `mqtool export`.
         clips: recordings; transcripts are not needed.
+        language: what the caller says is spoken.
         plan: that it was packed by.
         max_word_difference: percent of words in which packed and float may differ (keywords: of
             clips).
         context: threads and progress.
 
     Raises:
-        ModelError: the folders are swapped or unrelated, or one cannot be opened.
+        ModelError: the folders are swapped or unrelated, one cannot be opened, or the model does
+            not know `language`.
         PlanError: the plan is malformed or for another model.
         ClipsError: the float model finds no words in the clips.
         AudioError: a clip cannot be read.
     """
     manifest = _check_related(packed, reference)
     folder = ModelFolder.open(reference)
+    folder.task.check_language(language)
     assert manifest.packed is not None
     budget, size = manifest.packed["budget_bytes"], stored_bytes(packed)
     checks = [Check("size", size <= budget, f"{size:,} bytes", f"at most {budget:,} bytes")]

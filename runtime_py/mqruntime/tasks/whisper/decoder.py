@@ -16,6 +16,7 @@ from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
 
 __all__ = [
+    "check_language",
     "decode",
     "detect_language",
     "empty_cache",
@@ -32,6 +33,15 @@ __all__ = [
 _SAMPLES_PER_FRAME = 320  # one encoder position: a hop of 160 samples, then a stride of 2
 
 
+def check_language(settings: WhisperSettings, language: str | None) -> None:
+    """Raise ModelError where the model does not know a spoken language (ISO code)."""
+    if not settings.languages and language != "en":
+        raise ModelError(f"language {language!r}: this model knows English only; leave it out")
+    if settings.languages and language not in settings.languages:
+        known = " ".join(sorted(settings.languages))
+        raise ModelError(f"language {language!r} is not one of the model's: {known}")
+
+
 def prompt_tokens(
     settings: WhisperSettings, language: str | None, *, timestamps: bool = False
 ) -> list[int]:
@@ -42,7 +52,7 @@ def prompt_tokens(
 
     Args:
         settings: the model's.
-        language: ISO code; ignored by English-only models (`Recognizer` checks it before).
+        language: ISO code; ignored by English-only models.
         timestamps: whether the text is to have them.
 
     Raises:
@@ -51,9 +61,9 @@ def prompt_tokens(
     end = [] if timestamps else [settings.no_timestamps]
     if not settings.languages:
         return [settings.start_of_transcript, *end]
-    if language not in settings.languages or settings.transcribe is None:
-        known = " ".join(sorted(settings.languages))
-        raise ModelError(f"language {language!r} is not one of the model's: {known}")
+    check_language(settings, language)
+    assert language is not None
+    assert settings.transcribe is not None, "Manifest refuses languages without it"
     task = [settings.languages[language], settings.transcribe]
     return [settings.start_of_transcript, *task, *end]
 

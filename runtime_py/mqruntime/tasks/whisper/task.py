@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mqruntime.bundle.manifest import ROLES, Manifest
-from mqruntime.errors import ManifestError, ModelError
+from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result
 from mqruntime.tasks.task import Graphs, Utterance
@@ -41,6 +41,10 @@ class WhisperTask:
     def languages(self) -> frozenset[str]:
         return frozenset(self._settings.languages)
 
+    def check_language(self, language: str | None) -> None:
+        if language is not None:
+            whisper.check_language(self._settings, language)
+
     def transcribe(
         self,
         graphs: Graphs,
@@ -53,8 +57,7 @@ class WhisperTask:
     ) -> Result:
         if self._vocabulary is None:
             raise ManifestError("a transcribe model needs a vocabulary; export again")
-        if not self.languages and language not in (None, "en"):
-            raise ModelError(f"language {language!r}: this model knows English only; leave it out")
+        self.check_language(language)
         work = Transcription(
             graphs, self._settings, self._vocabulary, self._rate, language, options, cancel
         )
