@@ -1,0 +1,137 @@
+"""Weights as they are stored: one deflate stream, cut so that its parts inflate by themselves.
+
+`NAME.gz` is a gzip file (RFC 1952) of the external data `NAME` of a graph:
+
+    header      10 bytes: 1f 8b, method 8 (deflate), flags 0, time 0, 02 (densest), ff (no system)
+    stream      one deflate stream (RFC 1951)
+    trailer     CRC-32 and length modulo 2**32 of `NAME`, uint32 each, little-endian
+
+The stream is cut at places that the manifest lists. What comes before a cut ends with a full flush
+(an empty stored block, 00 00 ff ff, after which nothing refers to what came before), so that each
+part starts at a byte and inflates alone, on any thread; only the last ends the stream. Anything
+that reads gzip reads the whole.
+
+Lengths are known before anything is inflated, and no more is inflated than they say.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HEADER", "MAX_PART", "CodedData", "Part", "inflate", "trailer"]
+
+HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 0xFF])
+_TRAILER = struct.Struct("<II")
+
+MAX_PART = 1 << 22
+"""Most bytes that one part may inflate to."""
+
+_MAX_PARTS = 1 << 12
+_RAW_DEFLATE = -15
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes between two cuts: in the stream, and inflated."""
+
+    stored: int
+    inflated: int
+
+
+@dataclass(frozen=True)
+class CodedData:
+    """Where the stream of one file is cut.
+
+    Attributes:
+        parts: in order.
+    """
+
+    parts: Sequence[Part]
+
+    @property
+    def inflated(self) -> int:
+        """Length of the whole, inflated."""
+        return sum(part.inflated for part in self.parts)
+
+    @property
+    def stored(self) -> int:
+        """Length of the gzip file."""
+        return len(HEADER) + sum(part.stored for part in self.parts) + _TRAILER.size
+
+    @classmethod
+    def parse(cls, lengths: Sequence[Sequence[int]]) -> Self:
+        """Read the manifest's [[stored, inflated], ...].
+
+        Raises:
+            ValueError: a part is empty or too long, or there are too many or none.
+        """
+        if not 1 <= len(lengths) <= _MAX_PARTS:
+            raise ValueError(f"{len(lengths)} parts; 1 to {_MAX_PARTS} are possible")
+        for pair in lengths:
+            if len(pair) != 2 or pair[0] < 1 or not 1 <= pair[1] <= MAX_PART:
+                raise ValueError(f"a part of {list(pair)} bytes; at most {MAX_PART} are possible")
+        return cls([Part(*pair) for pair in lengths])
+
+    def to_json(self) -> list[list[int]]:
+        """As the manifest lists it."""
+        return [[part.stored, part.inflated] for part in self.parts]
+
+
+def trailer(crc32: int, length: int) -> bytes:
+    """What ends the gzip file of data with this CRC-32 and length."""
+    return _TRAILER.pack(crc32, length % 2**32)
+
+
+def inflate(content: memoryview, coded: CodedData, *, threads: int = 1) -> NDArray[np.uint8]:
+    """The data of a gzip file, uint8 [`coded.inflated`].
+
+    Args:
+        content: the whole file.
+        coded: where it is cut.
+        threads: that inflate parts side by side.
+
+    Raises:
+        ValueError: it is not a file that is cut so, or is damaged.
+    """
+    if len(content) != coded.stored:
+        raise ValueError(f"has {len(content)} bytes, its parts are listed with {coded.stored}")
+    if content[: len(HEADER)] != HEADER:
+        raise ValueError("does not begin as its gzip header must")
+    data = np.empty(coded.inflated, np.uint8)
+    starts = accumulate((part.stored for part in coded.parts), initial=len(HEADER))
+    places = accumulate((part.inflated for part in coded.parts), initial=0)
+
+    def fill(number: int, part: Part, start: int, place: int) -> None:
+        is_last = number == len(coded.parts) - 1
+        source = content[start : start + part.stored]
+        data[place : place + part.inflated] = _inflate_part(source, part.inflated, is_last, number)
+
+    work = list(zip(range(len(coded.parts)), coded.parts, starts, places, strict=False))
+    if threads == 1:
+        for item in work:
+            fill(*item)
+    else:
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            for done in [pool.submit(fill, *item) for item in work]:
+                done.result()
+    if content[-_TRAILER.size :] != trailer(zlib.crc32(data.data), len(data)):
+        raise ValueError("is damaged: its CRC-32 or length is another")
+    return data
+
+
+def _inflate_part(source: memoryview, length: int, is_last: bool, number: int) -> NDArray[np.uint8]:
+    inflater = zlib.decompressobj(_RAW_DEFLATE)
+    try:
+        found = inflater.decompress(source, length + 1)
+    except zlib.error as error:
+        raise ValueError(f"part {number} is damaged ({error})") from None
+    if len(found) != length or inflater.unused_data or inflater.eof != is_last:
+        raise ValueError(f"part {number} is damaged: it does not inflate to {length} bytes")
+    return np.frombuffer(found, np.uint8)

@@ -1,0 +1,153 @@
+"""Weights as one deflate stream: any gzip reads the whole, each part inflates alone."""
+
+import gzip
+import subprocess
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mqruntime.engine.coded_data import HEADER, MAX_PART, CodedData, Part, inflate
+from mqtool.packing.coded_data import LEAST_PART, coded_file
+
+LENGTHS = (10, 300_000, 0, 5, LEAST_PART, 2 * MAX_PART + 7, 100)
+
+
+def tensors() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    return [np.rint(rng.normal(0, 2, n)).astype(np.int8).tobytes() for n in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def coded() -> tuple[bytes, CodedData]:
+    return coded_file(tensors())
+
+
+def test_the_systems_gunzip_gives_the_data(coded, tmp_path):
+    (tmp_path / "weights.gz").write_bytes(coded[0])
+    subprocess.run(["gunzip", tmp_path / "weights.gz"], check=True)
+    assert (tmp_path / "weights").read_bytes() == b"".join(tensors())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_data(coded, threads):
+    content, parts = coded
+    assert inflate(memoryview(content), parts, threads=threads).tobytes() == b"".join(tensors())
+
+
+def test_it_is_one_stream_and_each_part_inflates_alone(coded):
+    content, parts = coded
+    inflater = zlib.decompressobj(-15)
+    assert inflater.decompress(content[len(HEADER) :]) == b"".join(tensors())
+    assert (inflater.eof, len(inflater.unused_data)) == (True, 8)
+    start, found = len(HEADER), b""
+    for part in parts.parts:
+        found += zlib.decompressobj(-15).decompress(content[start : start + part.stored])
+        start += part.stored
+    assert found == b"".join(tensors())
+    assert len(parts.parts) == 5
+
+
+def test_nearly_as_short_as_the_entropy(coded):
+    """A Huffman code is up to 0.08 bit longer at 3 bits a weight."""
+    values = np.frombuffer(b"".join(tensors()), np.uint8)
+    counts = np.bincount(values)
+    share = counts[counts > 0] / len(values)
+    entropy = -(share * np.log2(share)).sum()
+    assert entropy < 8 * len(coded[0]) / len(values) < entropy + 0.08
+
+
+def test_manifests_lengths_are_read_back(coded):
+    assert CodedData.parse(coded[1].to_json()) == coded[1]
+    assert coded[1].stored == len(coded[0])
+    for lengths in (
+        [],
+        [[0, 1]],
+        [[1, 0]],
+        [[1, MAX_PART + 1]],
+        [[1, -1]],
+        [[1, 2, 3]],
+        [[1]],
+        [[1, 1]] * 5000,
+    ):
+        with pytest.raises(ValueError, match="possible"):
+            CodedData.parse(lengths)
+
+
+def test_nothing_to_code_is_refused():
+    with pytest.raises(ValueError, match="no data"):
+        coded_file([b"", b""])
+
+
+def swapped(content: bytes, parts: CodedData) -> bytes:
+    """The first two parts the other way round."""
+    first, second = (part.stored for part in parts.parts[:2])
+    start = len(HEADER)
+    middle, end = start + first, start + first + second
+    return content[:start] + content[middle:end] + content[start:middle] + content[end:]
+
+
+def refusal(content: bytes, parts: CodedData, threads: int) -> str:
+    try:
+        inflate(memoryview(content), parts, threads=threads)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_damage_is_refused(coded):
+    content, parts = coded
+    first, *rest = parts.parts
+    merged = Part(first.stored + rest[0].stored, first.inflated + rest[0].inflated)
+    bomb = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = bomb.compress(bytes(MAX_PART * 8)) + bomb.flush()
+    cases = {
+        "truncated": (content[:-1], parts),
+        "over-long": (content + b"\0", parts),
+        "doubled": (content + content, parts),
+        "empty": (b"", parts),
+        "other header": (b"\x1f\x8b\x08\x08" + content[4:], parts),
+        "swapped parts": (swapped(content, parts), parts),
+        "shorter than listed": (content, CodedData([replace(first, inflated=9), *rest])),
+        "longer than listed": (
+            content,
+            CodedData([replace(first, inflated=first.inflated + 1), *rest]),
+        ),
+        "cut elsewhere": (
+            content,
+            CodedData(
+                [
+                    replace(first, stored=first.stored - 1),
+                    replace(rest[0], stored=rest[0].stored + 1),
+                    *rest[1:],
+                ]
+            ),
+        ),
+        "other CRC": (content[:-8] + bytes([content[-8] ^ 1]) + content[-7:], parts),
+        "other length": (content[:-1] + bytes([content[-1] ^ 1]), parts),
+        "a bomb": (HEADER + zeros + bytes(8), CodedData([Part(len(zeros), 100)])),
+        "no end": (
+            HEADER + content[len(HEADER) : len(HEADER) + first.stored] + bytes(8),
+            CodedData([first]),
+        ),
+    }
+    for name, (bad, cut) in cases.items():
+        for threads in (1, 3):
+            assert refusal(bad, cut, threads), name
+    # Cuts that are not listed do not hinder: the stream is the same.
+    whole = inflate(memoryview(content), CodedData([merged, *rest[1:]]))
+    assert whole.tobytes() == gzip.decompress(content)
+
+
+def test_flipped_bits_are_refused_or_harmless(coded):
+    """CRC-32 finds every single flipped bit of what is inflated."""
+    small, parts = coded_file([tensors()[1][:5000]])
+    for bit in range(8 * len(HEADER), 8 * len(small)):
+        bad = bytearray(small)
+        bad[bit // 8] ^= 1 << bit % 8
+        try:
+            found = inflate(memoryview(bytes(bad)), parts)
+        except ValueError:
+            continue
+        assert found.tobytes() == gzip.decompress(small)
