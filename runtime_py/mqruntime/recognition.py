@@ -13,7 +13,7 @@ import numpy as np
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.graph_cache import GraphCache
-from mqruntime.engine.session import Graph, Session, StoredGraph
+from mqruntime.engine.session import CodedGraph, Graph, Session, StoredGraph
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
@@ -103,9 +103,7 @@ class Recognizer:
         vocabulary = None
         if manifest.vocabulary is not None:
             vocabulary = Vocabulary.read(path / manifest.vocabulary)
-        graphs: dict[str, Path | StoredGraph] = {
-            role: path / name for role, name in manifest.graphs.items()
-        }
+        graphs = {role: graph_source(path, manifest, role) for role in manifest.graphs}
         return cls._opened(manifest, graphs, vocabulary, _folder_identity(path), settings)
 
     @classmethod
@@ -138,7 +136,7 @@ class Recognizer:
     def _opened(
         cls,
         manifest: Manifest,
-        graphs: Mapping[str, Path | StoredGraph],
+        graphs: Mapping[str, Path | CodedGraph | StoredGraph],
         vocabulary: Vocabulary | None,
         identity: bytes,
         settings: "_Settings",
@@ -277,7 +275,9 @@ class _Settings:
     config: Mapping[str, str]
     cache: str | os.PathLike[str] | None
 
-    def session(self, graph: Path | StoredGraph, save_to: Path | None = None) -> Session:
+    def session(
+        self, graph: Path | CodedGraph | StoredGraph, save_to: Path | None = None
+    ) -> Session:
         return Session(
             graph,
             threads=self.threads,
@@ -285,6 +285,13 @@ class _Settings:
             config=self.config,
             save_to=save_to,
         )
+
+
+def graph_source(folder: Path, manifest: Manifest, role: str) -> Path | CodedGraph:
+    """What a `Session` opens a graph of a model folder by."""
+    path = folder / manifest.graphs[role]
+    coded = manifest.coded.get(f"{path.name}.data")
+    return path if coded is None else CodedGraph(path, coded)
 
 
 def _folder_identity(folder: Path) -> bytes:

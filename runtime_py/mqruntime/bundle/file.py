@@ -66,7 +66,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from mqruntime.bundle.fields import parse_json, read_fields
-from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest, canonical_json
+from mqruntime.bundle.manifest import FORMAT, MANIFEST_NAME, Manifest, canonical_json
 from mqruntime.bundle.stored_zip import Entry, read_entries
 from mqruntime.errors import BundleError, SignatureError
 
@@ -159,6 +159,8 @@ class BundleManifest:
             raise ValueError(f"its format is {found!r}, this version reads {BUNDLE_FORMAT}")
         manifest = read_fields(cls, fields)
         manifest.model.check()
+        if manifest.model.format != FORMAT:
+            raise ValueError(f"its model has format {manifest.model.format}, not {FORMAT}")
         if manifest.to_bytes() != content:
             raise ValueError("it is not spelled as mqtool writes it")
         return manifest

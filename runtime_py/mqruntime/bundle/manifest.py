@@ -7,6 +7,8 @@ A model folder (float or packed) holds:
     decoder.onnx
     model.onnx            CTC and keyword models: the only graph
     *.onnx.data           external data of the graph of that name, only for graphs over 1.5 GB
+    *.onnx.data.gz        format 2, instead: that data coded (`mqruntime.engine.coded_data`), for
+                          every graph that has any
     vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
                           (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
                           CTC: characters, the word delimiter as it is)
@@ -23,6 +25,10 @@ Graph inputs and outputs, the same in float and packed models:
                      present_key_{i}, present_value_{i} float32 [batch, heads, past + n, head_size]
 
 with i from 0 to the number of decoder layers - 1. PCM is mono at `sample_rate`, in [-1, 1].
+
+Format 1 is of models whose weights are as onnxruntime opens them, format 2 of packed models whose
+weights are coded; `packed.weights` then has `{"encoder.onnx.data": [[stored, inflated], ...]}`, the
+lengths of the parts of each file.
 """
 
 import json
@@ -31,9 +37,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mqruntime.bundle.fields import parse_json, read_fields
+from mqruntime.engine.coded_data import CodedData
 from mqruntime.errors import ManifestError
 
 __all__ = [
+    "CODED_FORMAT",
     "FORMAT",
     "MANIFEST_NAME",
     "ROLES",
@@ -45,6 +53,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+CODED_FORMAT = 2
 MANIFEST_NAME = "model.json"
 
 Task = Literal["transcribe", "ctc", "keywords"]
@@ -55,6 +64,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     "keywords": ("model",),
 }
 """Roles of a task's graphs, in the order in which values pass through them."""
+
+_FORMATS = (FORMAT, CODED_FORMAT)
 
 _TOKENS = 1 << 31
 """Token ids are below, so that 32 bits hold them."""
@@ -135,6 +146,17 @@ class WhisperSettings:
 
 
 @dataclass(frozen=True)
+class _Weights:
+    """The field of `packed` that readers of format 2 need."""
+
+    weights: dict[str, list[list[int]]]
+
+    @classmethod
+    def of(cls, packed: dict[str, Any] | None) -> Self:
+        return read_fields(cls, {"weights": (packed or {}).get("weights")}, "packed")
+
+
+@dataclass(frozen=True)
 class CtcSettings:
     """Blank token id and the token that stands for a space between words (None: no words)."""
 
@@ -158,8 +180,8 @@ class Manifest:
         ctc: what decoding of CTC needs; null for other tasks.
         source: name, licence and revision of the model this was made from (free text values).
         packed: None for a float model; for a packed one the SHA-256 of plan and recordings, the
-            budget, and options.
-        format: of this file, an integer.
+            budget, options, and, in format 2, where its coded weights are cut.
+        format: of this file, 1 or 2.
     """
 
     family: str
@@ -195,9 +217,9 @@ class Manifest:
             fields = parse_json(content)
         except ValueError as error:
             raise ManifestError(f"{name}: not valid JSON ({error}); export or pack again") from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-            raise ManifestError(f"{name}: format {found!r}, this version reads {FORMAT}")
+        found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+        if found not in _FORMATS:
+            raise ManifestError(f"{name}: format {found!r}, this version reads {_FORMATS}")
         try:
             manifest = read_fields(cls, fields)
             manifest.check()
@@ -225,9 +247,17 @@ class Manifest:
 
     @property
     def files(self) -> list[str]:
-        """Files that the manifest names; external data of graphs comes on top."""
+        """Files that the manifest names; external data that is not coded comes on top."""
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
-        return [*self.graphs.values(), *vocabulary]
+        return [*self.graphs.values(), *vocabulary, *(f"{name}.gz" for name in self.coded)]
+
+    @property
+    def coded(self) -> dict[str, CodedData]:
+        """Where the weights of format 2 are cut, by the name of the data that they inflate to."""
+        if self.format != CODED_FORMAT:
+            return {}
+        listed = _Weights.of(self.packed)
+        return {name: CodedData.parse(parts) for name, parts in listed.weights.items()}
 
     def check(self) -> None:
         """Check what the types do not say.
@@ -235,8 +265,15 @@ class Manifest:
         Raises:
             ValueError: naming the first value that cannot be.
         """
-        if self.format != FORMAT:
-            raise ValueError(f"format {self.format!r}, this version reads {FORMAT}")
+        if self.format not in _FORMATS:
+            raise ValueError(f"format {self.format!r}, this version reads {_FORMATS}")
+        if (self.format == CODED_FORMAT) != ("weights" in (self.packed or {})):
+            raise ValueError(
+                f"format {self.format} and the field `packed.weights` do not go together"
+            )
+        known = {f"{name}.data" for name in self.graphs.values()}
+        if unknown := self.coded.keys() - known:
+            raise ValueError(f"packed.weights names {min(unknown)!r}, the data of no graph")
         roles = set(ROLES[self.task])
         if set(self.graphs) != roles:
             raise ValueError(f"task {self.task!r} has graphs {sorted(self.graphs)}, not {roles}")

@@ -83,7 +83,7 @@ def unpack_model(
         if not locations <= data.keys():
             return None
         codes: dict[str, Codes] = {name: _decode_layer(graph, name, data) for name in names}
-        codes |= _stored_codes(graph, graph.needed(codes), unsigned)
+        codes |= _stored_codes(graph, graph.needed(codes), data, unsigned)
         if unsigned:
             codes |= {
                 name: _as_unsigned(array)
@@ -176,20 +176,24 @@ def _as_unsigned(codes: Codes) -> NDArray[np.uint8]:
     )
 
 
-def _stored_codes(graph: GraphProto, needed: set[str], unsigned: bool) -> dict[str, Signed]:
-    """Layers of 8 bits, as they lie in the file.
+def _stored_codes(
+    graph: GraphProto, needed: set[str], data: Mapping[str, memoryview], unsigned: bool
+) -> dict[str, Signed]:
+    """Layers of 8 bits, as they lie in the file, or, where they will be uint8, in its data.
 
     Large ones, with which a skeleton would be a copy, and those that will be uint8. Only such as
     are `needed` beside the decoded layers, whose planes are read no more.
     """
     return {
-        name: tensor.bytes({}).view(np.int8).reshape(tensor.shape)
+        name: tensor.bytes(data).view(np.int8).reshape(tensor.shape)
         for name, tensor in graph.tensors.items()
         if name.endswith(_WHOLE_SUFFIX)
         and name in needed
         and tensor.data_type == INT8
-        and tensor.location is None
-        and (prod(tensor.shape) >= _LARGE or (unsigned and graph.is_only_multiplied(name)))
+        and (
+            (prod(tensor.shape) >= _LARGE and tensor.location is None)
+            or (unsigned and graph.is_only_multiplied(name))
+        )
     }
 
 

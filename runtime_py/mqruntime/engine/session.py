@@ -1,18 +1,20 @@
 """One ONNX graph, opened with onnxruntime."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files, map_file
+from mqruntime.engine.coded_data import CodedData, inflate
+from mqruntime.engine.onnx_file import PARSE_ERRORS, Model, external_files, map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.errors import ModelError
 
-__all__ = ["Graph", "Session", "StoredGraph"]
+__all__ = ["CodedGraph", "Graph", "Session", "StoredGraph"]
 
 
 class Graph(Protocol):
@@ -48,6 +50,19 @@ class StoredGraph:
     data: Mapping[str, memoryview]
 
 
+@dataclass(frozen=True)
+class CodedGraph:
+    """A graph file whose external data is beside it, coded (`mqruntime.engine.coded_data`).
+
+    Attributes:
+        path: of the .onnx file; the data is in `<path>.data.gz`.
+        coded: where that file is cut.
+    """
+
+    path: Path
+    coded: CodedData
+
+
 class Session:
     """An onnxruntime session on the CPU.
 
@@ -56,7 +71,7 @@ class Session:
     K/V cache can so be fed back step after step at the cost of the graph's own Concat.
 
     Args:
-        graph: the .onnx file, whose external data must lie beside it, or a stored graph.
+        graph: the .onnx file, whose external data must lie beside it, or a coded or stored graph.
         threads: threads inside an operator; 0 lets onnxruntime choose.
         optimize: graph optimization on (all levels) or off.
         unpack: decode packed weights in little memory (`mqruntime.engine.planes`) and not by the
@@ -71,7 +86,7 @@ class Session:
 
     def __init__(
         self,
-        graph: Path | StoredGraph,
+        graph: Path | CodedGraph | StoredGraph,
         *,
         threads: int = 0,
         optimize: bool = True,
@@ -100,12 +115,14 @@ class Session:
             entries[f"{_SAVED}min_size_in_bytes"] = "1024"
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
-        stored = graph if isinstance(graph, StoredGraph) else _mapped(graph)
+        stored = _inflated(graph, threads) if isinstance(graph, CodedGraph) else graph
+        stored = stored if isinstance(stored, StoredGraph) else _mapped(stored)
         self.name = stored.name
-        # Older releases cannot be handed external data: then it has to be a file, and stay packed.
+        # Older releases cannot be handed external data: it has to be a file, and stay packed, or be
+        # handed over tensor by tensor.
         data = stored.data if hasattr(options, _HAND_OVER) else {}
-        if isinstance(graph, StoredGraph):
-            _check_external(graph)
+        if not isinstance(graph, Path):
+            _check_external(stored)
         unpacked = None
         if unpack and optimize:
             unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
@@ -114,8 +131,15 @@ class Session:
             model = unpacked.skeleton
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]
             options.add_external_initializers(list(unpacked.codes), values)
-        elif isinstance(graph, StoredGraph):
+        elif not isinstance(graph, Path):
             model = bytes(stored.content)
+        if isinstance(graph, CodedGraph) and not data:
+            tensors = Model(stored.content).graph.external(stored.data)
+            values = [
+                onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(*t)
+                for t in tensors.values()
+            ]
+            options.add_external_initializers(list(tensors), values)
         if data and isinstance(model, bytes):
             lengths = [len(content) for content in data.values()]
             getattr(options, _HAND_OVER)(list(data), list(data.values()), lengths)
@@ -175,6 +199,15 @@ def _mapped(path: Path) -> StoredGraph:
     return StoredGraph(
         str(path), map_file(path), {data.name: map_file(data)} if data.is_file() else {}
     )
+
+
+def _inflated(graph: CodedGraph, threads: int) -> StoredGraph:
+    file = graph.path.with_name(f"{graph.path.name}.data.gz")
+    try:
+        data = inflate(map_file(file), graph.coded, threads=threads or os.cpu_count() or 1)
+    except ValueError as error:
+        raise ModelError(f"{file}: {error}; pack again") from None
+    return replace(_mapped(graph.path), data={f"{graph.path.name}.data": data.data})
 
 
 def _check_external(graph: StoredGraph) -> None:

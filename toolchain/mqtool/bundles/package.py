@@ -80,12 +80,14 @@ def write_package(
 
     Raises:
         ModelError: the folder cannot be read or run.
-        PackError: the bundle would be over 4 GB.
+        PackError: the bundle would be over 4 GB, or the folder's weights are coded.
         MqError: `output` or the key cannot be used.
     """
     from mqtool.bundles.keys import sign
 
     model = Manifest.read(folder)
+    if model.coded:
+        raise PackError(f"{folder}: has coded weights, which an .mqz of this version cannot hold")
     packed = dict(model.packed or {})
     if not calibration_hash and "calib_sha256" in packed:
         packed["calib_sha256"] = None

@@ -1,0 +1,155 @@
+"""A folder with coded weights computes what the stock folder does, wherever it is opened."""
+
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.engine.onnx_file import map_file
+from mqruntime.engine.planes import unpack_model
+from mqruntime.errors import ManifestError, ModelError
+from mqruntime.recognition import Recognizer
+from mqtool.bundles.package import write_package
+from mqtool.errors import PackError
+from mqtool.model.folder import ModelFolder
+from mqtool.model.graph_files import load_graph, save_graph
+from mqtool.packing.coded_data import coded_file
+from mqtool.packing.coded_folder import code_weights
+from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.packing.write import pack
+from quantizers import plan_of_widths
+from tiny_graph import toy_folder
+
+PCM = np.random.default_rng(0).normal(0, 0.3, 480).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory) -> Path:
+    """A packed folder with external data; 8-bit layers are stored as onnxruntime takes them."""
+    folder = ModelFolder.open(toy_folder(tmp_path_factory.mktemp("toy") / "toy", scale=8))
+    sizes = SizeModel(folder, PackOptions(opset=18))
+    widths = {layer.name: (8, 0) for layer in folder.layers}
+    target = tmp_path_factory.mktemp("stock") / "packed"
+    pack(folder, plan_of_widths(sizes, widths, folder.bytes), target)
+    save_graph(load_graph(target / "model.onnx"), target / "model.onnx", external=True)
+    return target
+
+
+@pytest.fixture
+def coded(stock, tmp_path) -> Path:
+    folder = tmp_path / "coded"
+    shutil.copytree(stock, folder)
+    manifest = code_weights(folder, Manifest.read(folder))
+    (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+    return folder
+
+
+def logits(folder: Path, **options) -> np.ndarray:
+    with Recognizer.open(folder, threads=1, **options) as recognizer:
+        return recognizer.first_outputs(PCM)["logits"]
+
+
+def test_both_folders_compute_the_same(stock, coded):
+    assert sorted(path.name for path in coded.iterdir()) == [
+        "model.json",
+        "model.onnx",
+        "model.onnx.data.gz",
+        "vocabulary.json.gz",
+    ]
+    for options in ({}, {"optimize": False}):
+        np.testing.assert_array_equal(logits(coded, **options), logits(stock, **options))
+
+
+def test_where_products_saturate_too(stock, coded):
+    expected = logits(stock)
+    with mock.patch("mqruntime.engine.session.products_saturate", return_value=True):
+        np.testing.assert_array_equal(logits(coded), expected)
+    path, data = stock / "model.onnx", stock / "model.onnx.data"
+    unpacked = unpack_model(map_file(path), {data.name: map_file(data)}, unsigned=True)
+    assert unpacked is not None
+    multiplied = {"embed.codes", "layer.q.weight/0/0:8", "layer.k.weight/0/0:8"}
+    assert {name for name, codes in unpacked.codes.items() if codes.dtype == np.uint8} == multiplied
+
+
+def test_gunzip_gives_the_stock_folder(stock, coded):
+    subprocess.run(["gunzip", coded / "model.onnx.data.gz"], check=True)
+    for name in ("model.onnx", "model.onnx.data", "vocabulary.json.gz"):
+        assert (coded / name).read_bytes() == (stock / name).read_bytes()
+    manifest = Manifest.read(stock)
+    (coded / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+    np.testing.assert_array_equal(logits(coded), logits(stock))
+
+
+def test_a_cache_of_it_opens_without_inflating(coded, tmp_path):
+    expected = logits(coded, cache=tmp_path / "cache")
+    with mock.patch("mqruntime.engine.session.inflate", side_effect=AssertionError):
+        np.testing.assert_array_equal(logits(coded, cache=tmp_path / "cache"), expected)
+
+
+def test_onnxruntime_without_the_hand_over_of_files_is_given_tensors(coded, monkeypatch):
+    expected = logits(coded)
+    monkeypatch.setattr("mqruntime.engine.session._HAND_OVER", "no_such_method")
+    np.testing.assert_array_equal(logits(coded), expected)
+
+
+def test_bundles_do_not_hold_it_yet(coded, tmp_path):
+    with pytest.raises(PackError, match="coded weights"):
+        write_package(coded, tmp_path / "app.mqz")
+    assert not (tmp_path / "app.mqz").exists()
+
+
+def changed(folder: Path, **fields: object) -> None:
+    path = folder / MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    manifest["packed"] |= fields.pop("packed", {})
+    path.write_text(json.dumps({**manifest, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": 1}, "format 1 and the field `packed.weights` do not go together"),
+        ({"format": 3}, "format 3, this version reads"),
+        ({"packed": {"weights": None}}, "packed.weights"),
+        ({"packed": {"weights": {"model.onnx.data": []}}}, "0 parts"),
+        ({"packed": {"weights": {"model.onnx.data": [[5, 1 << 40]]}}}, "a part of"),
+        ({"packed": {"weights": {"model.onnx.data": [["5", 1]]}}}, "packed.weights"),
+        ({"packed": {"weights": {"../x.data": [[5, 1]]}}}, "'../x.data', the data of no graph"),
+    ],
+)
+def test_manifests_that_cannot_be_are_refused(coded, fields, message):
+    changed(coded, **fields)
+    with pytest.raises(ManifestError, match=message):
+        Recognizer.open(coded)
+
+
+def test_damaged_weights_are_refused_in_one_line(coded):
+    file = coded / "model.onnx.data.gz"
+    good = file.read_bytes()
+    other = good[:10] + bytes(len(good) - 18) + good[-8:]
+    for bad in (good[:-3], good + b"0", b"", other, good[:5000] + b"\xff" * 9 + good[5009:]):
+        file.write_bytes(bad)
+        with pytest.raises(ModelError, match=r"model.onnx.data.gz: .*; pack again") as found:
+            Recognizer.open(coded)
+        assert "\n" not in str(found.value)
+    file.unlink()
+    with pytest.raises(ManifestError, match="not a file beside it"):
+        Recognizer.open(coded)
+
+
+def test_weights_of_another_model_are_refused(coded, tmp_path):
+    """Another file has parts of other lengths; one that the manifest describes may be too short."""
+    file = coded / "model.onnx.data.gz"
+    content, parts = coded_file([gzip.decompress(file.read_bytes())[:-4000]])
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="its parts are listed with"):
+        Recognizer.open(coded)
+    changed(coded, packed={"weights": {"model.onnx.data": parts.to_json()}})
+    with pytest.raises(ModelError, match=r"model.onnx: onnxruntime .* cannot open it"):
+        Recognizer.open(coded)
