@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mqruntime
+from coded_toys import coded_toy_folder
 from conftest import missing
 from mqruntime.recognition import Recognizer
 from mqtool.model.folder import ModelFolder
@@ -95,3 +96,14 @@ def test_attention_as_one_operator_gives_the_same_tokens(
         expected = recognizer.transcribe(pcm).tokens
     assert expected
     assert run_old(python, pcm, [target], tmp_path) == [expected]
+
+
+@pytest.mark.slow
+def test_coded_weights_give_the_same_tokens(old_python, tmp_path):
+    _, python = old_python
+    folder = coded_toy_folder(tmp_path / "coded", scale=4)
+    pcm = np.random.default_rng(0).normal(0, 0.3, 480).astype(np.float32)
+    with Recognizer.open(folder) as recognizer:
+        expected = recognizer.transcribe(pcm).tokens
+    assert expected
+    assert run_old(python, pcm, [folder], tmp_path) == [expected]

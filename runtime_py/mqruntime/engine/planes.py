@@ -187,7 +187,7 @@ def _stored_codes(
     return {
         name: tensor.bytes(data).view(np.int8).reshape(tensor.shape)
         for name, tensor in graph.tensors.items()
-        if name.endswith(_WHOLE_SUFFIX)
+        if name.endswith((_WHOLE_SUFFIX, _CODES_SUFFIX))
         and name in needed
         and tensor.data_type == INT8
         and (

@@ -115,4 +115,4 @@ def set_opset(model: ir.Model, opset: int) -> None:
     if opset < GELU_OPSET:
         expand_gelu(model.graph)
     model.graph.opset_imports[""] = opset
-    model.ir_version = {18: 8, 25: 13}[opset]
+    model.ir_version = {18: 8, 21: 10, 25: 13}[opset]

@@ -1,0 +1,214 @@
+"""Replace float layers by int8 codes, as any onnxruntime opens them.
+
+Per layer the graph holds
+
+    {layer}.codes     int8 [columns + n, rows]: the matrix that MatMulInteger reads
+    {layer}.scale     bfloat16 [rows]
+    {layer}.repeats   int64 [columns + n], only where n > 0: which input column each row of codes
+                      multiplies (`mqtool.quantization.coded`)
+
+Linears compute DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul, or with static activations as
+`mqtool.packing.static` says. A table is looked up along the second axis of its codes, and a head
+tied to it multiplies the same tensor: nothing is decoded when the graph is loaded but convolutions,
+small tables, and what computes in float.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from mqtool.model.emitter import Emitter
+from mqtool.model.layers import Layer
+from mqtool.packing.rewrite import (
+    CODES_SUFFIX,
+    LOOKUP_PARAMS,
+    MISCOUNTED_ROWS,
+    Activations,
+    dynamic_product,
+)
+from mqtool.packing.static import StaticInputs, can_unfold
+from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.coded import CodedWeight
+
+__all__ = ["replace_by_codes"]
+
+_SCALE_SUFFIX, _REPEATS_SUFFIX = ".scale", ".repeats"
+
+
+def replace_by_codes(
+    graph: ir.Graph,
+    layers: Sequence[Layer],
+    weights: Mapping[str, CodedWeight],
+    activations: Activations,
+    ranges: Mapping[str, ActivationRange] | None = None,
+) -> None:
+    """Rewrite `graph` in place so that every layer is read from its codes.
+
+    Args:
+        graph: float.
+        layers: of the graph.
+        weights: of every layer, by name. Codes beyond int8 are possible in Linears that compute in
+            integers.
+        activations: how layers compute.
+        ranges: of the inputs, by layer name, for static activations; an input without one is left
+            in float32.
+
+    Raises:
+        ValueError: codes beyond int8 in a layer that cannot have them.
+    """
+    load, run = Emitter(graph), Emitter(graph)
+    found = ranges or {}
+    rewriter = _Rewriter(graph, activations, load, run, StaticInputs(load, run, found), found)
+    first_node = next(iter(graph))
+    for layer in layers:
+        rewriter.replace(layer, weights[layer.name])
+    graph.insert_before(first_node, load.take_nodes())
+
+
+@dataclass
+class _Rewriter:
+    graph: ir.Graph
+    activations: Activations
+    load: Emitter
+    run: Emitter
+    static_inputs: StaticInputs
+    ranges: Mapping[str, ActivationRange]
+    quantized_inputs: dict[str, Sequence[ir.Value]] = field(default_factory=dict)
+
+    def replace(self, layer: Layer, weight: CodedWeight) -> None:
+        parts, repeated = weight.int8_parts()
+        stored = _Stored(self.load, layer, weight, parts, repeated)
+        source = self.graph.initializers[layer.initializer]
+        for use in list(source.uses()):
+            if layer.op == "embedding":
+                self._replace_table_use(stored, use.node)
+            elif layer.op == "linear" and self._is_integer(layer):
+                self._replace_matmul(stored, use.node)
+            elif layer.op == "conv" and self._is_integer_conv(layer, use.node):
+                output = self.static_inputs.convolution(
+                    layer, use.node, stored.by_rows(), stored.scale()
+                )
+                self.run.replace(use.node, output)
+            else:
+                use.node.replace_input_with(use.idx, stored.decoded())
+                self._round_input(layer, use.node)
+        del self.graph.initializers[layer.initializer]
+
+    def _is_integer(self, layer: Layer) -> bool:
+        if layer.rows in MISCOUNTED_ROWS:
+            return False
+        if self.activations == "static":
+            return layer.name in self.ranges and self.ranges[layer.name].bits <= 8
+        return self.activations == "dynamic"
+
+    def _is_integer_conv(self, layer: Layer, node: ir.Node) -> bool:
+        is_static = self.activations == "static"
+        return is_static and self._is_integer(layer) and can_unfold(layer, node)
+
+    def _replace_table_use(self, stored: "_Stored", node: ir.Node) -> None:
+        layer = stored.layer
+        if node.op_type == "Gather" and layer.params > LOOKUP_PARAMS:
+            assert node.inputs[1] is not None
+            self.run.replace(node, self._rows(stored, node.inputs[1]))
+        elif node.op_type == "Transpose" and self._is_integer(layer):
+            for use in list(node.outputs[0].uses()):
+                self._replace_matmul(stored, use.node)
+            self.graph.remove(node, safe=True)
+        else:
+            node.replace_input_with(0, stored.decoded())
+            if node.op_type == "Transpose":
+                for use in list(node.outputs[0].uses()):
+                    self._round_input(layer, use.node)
+
+    def _rows(self, stored: "_Stored", ids: ir.Value) -> ir.Value:
+        """float32 [..., columns] for ids [...]."""
+        run, integers = self.run, ir.DataType.INT64
+        flat = run.op("Reshape", ids, run.constant([-1], integers))
+        codes = run.op("Transpose", run.op("Gather", stored.codes(), flat, axis=1), perm=[1, 0])
+        scale = run.op("Gather", stored.scale(), flat)
+        column = run.op("Unsqueeze", scale, run.constant([-1], integers))
+        rows = run.op("Mul", run.op("Cast", codes, to=int(ir.DataType.FLOAT)), column)
+        tail = run.constant([stored.layer.columns], integers)
+        return run.op("Reshape", rows, run.op("Concat", run.op("Shape", ids), tail, axis=0))
+
+    def _replace_matmul(self, stored: "_Stored", node: ir.Node) -> None:
+        run, source = self.run, node.inputs[0]
+        assert source is not None
+        if self.activations == "static":
+            output = self.static_inputs.product(
+                stored.layer, stored.repeated(run, source), stored.codes(), stored.scale()
+            )
+            run.replace(node, output)
+            return
+        name = source.name or ""
+        if name not in self.quantized_inputs:
+            self.quantized_inputs[name] = run.ops("DynamicQuantizeLinear", [source], 3)
+        values, scale, zero_point = self.quantized_inputs[name]
+        quantized = (stored.repeated(run, values), scale, zero_point)
+        run.replace(node, dynamic_product(run, quantized, stored.codes(), stored.scale()))
+
+    def _round_input(self, layer: Layer, node: ir.Node) -> None:
+        """Quantize what a product in float32 multiplies."""
+        if layer.name not in self.ranges:
+            return
+        source = node.inputs[0]
+        assert source is not None
+        rounded = self.static_inputs.rounded(layer, source)
+        self.graph.insert_before(node, self.run.take_nodes())
+        node.replace_input_with(0, rounded)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the graph holds of a layer."""
+
+    load: Emitter
+    layer: Layer
+    weight: CodedWeight
+    parts: np.ndarray
+    repeats: np.ndarray
+
+    def codes(self) -> ir.Value:
+        """int8 [columns + n, rows]."""
+        return self.load.initializer(ir.Tensor(self.parts, name=self.layer.name + CODES_SUFFIX))
+
+    def scale(self) -> ir.Value:
+        """float32 [rows]."""
+        narrow = self.weight.scale.astype(ml_dtypes.bfloat16)
+        tensor = ir.Tensor(narrow, ir.DataType.BFLOAT16, name=self.layer.name + _SCALE_SUFFIX)
+        return self.load.op("Cast", self.load.initializer(tensor), to=int(ir.DataType.FLOAT))
+
+    def repeated(self, emitter: Emitter, source: ir.Value) -> ir.Value:
+        """Input [..., columns], as many columns of it as the codes have rows."""
+        if not len(self.repeats):
+            return source
+        columns = np.concatenate([np.arange(self.layer.columns), self.repeats])
+        tensor = ir.Tensor(columns.astype(np.int64), name=self.layer.name + _REPEATS_SUFFIX)
+        return emitter.op("Gather", source, emitter.initializer(tensor), axis=-1)
+
+    def by_rows(self) -> ir.Value:
+        """int8 in the shape of a convolution's weight."""
+        load, layer = self.load, self.layer
+        self._check_whole()
+        rows = load.op("Transpose", self.codes(), perm=[1, 0])
+        return load.op("Reshape", rows, load.constant(list(layer.shape), ir.DataType.INT64))
+
+    def decoded(self) -> ir.Value:
+        """float32, as the float graph's tensor."""
+        self._check_whole()
+        load = self.load
+        codes = load.op("Cast", self.codes(), to=int(ir.DataType.FLOAT))
+        weight = load.op("Mul", codes, self.scale())
+        if self.layer.op == "linear":
+            return weight
+        rows = load.op("Transpose", weight, perm=[1, 0])
+        shape = load.constant(list(self.layer.shape), ir.DataType.INT64)
+        return load.op("Reshape", rows, shape)
+
+    def _check_whole(self) -> None:
+        if len(self.repeats):
+            highest = int(np.abs(self.weight.codes).max())
+            raise ValueError(f"{self.layer.name}: has a code of {highest}, and computes in float")
