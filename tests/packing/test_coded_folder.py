@@ -4,12 +4,15 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from coded_toys import coded_toy_folder
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqruntime.engine.onnx_file import map_file
 from mqruntime.engine.planes import unpack_model
@@ -88,14 +91,30 @@ def test_gunzip_gives_the_stock_folder(stock, coded):
 
 def test_a_cache_of_it_opens_without_inflating(coded, tmp_path):
     expected = logits(coded, cache=tmp_path / "cache")
-    with mock.patch("mqruntime.engine.session.inflate", side_effect=AssertionError):
+    with mock.patch("mqruntime.engine.session.inflate_file", side_effect=AssertionError):
         np.testing.assert_array_equal(logits(coded, cache=tmp_path / "cache"), expected)
 
 
-def test_onnxruntime_without_the_hand_over_of_files_is_given_tensors(coded, monkeypatch):
-    expected = logits(coded)
-    monkeypatch.setattr("mqruntime.engine.session._HAND_OVER", "no_such_method")
-    np.testing.assert_array_equal(logits(coded), expected)
+def test_what_is_inflated_is_gone_once_it_is_open(coded, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with Recognizer.open(coded, threads=1) as recognizer:
+        assert not list((tmp_path / "temporary").iterdir())
+        assert recognizer.first_outputs(PCM)["logits"].any()
+    (coded / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match=r"model.onnx: onnxruntime"):
+        Recognizer.open(coded)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_no_room_for_what_is_inflated_is_said_in_one_line(coded):
+    full = OSError(28, "No space left on device")
+    with (
+        mock.patch("mqruntime.engine.session.copyfile", side_effect=full),
+        pytest.raises(ModelError, match=r"No space left on device.*TMPDIR") as found,
+    ):
+        Recognizer.open(coded)
+    assert "\n" not in str(found.value)
 
 
 def test_bundles_do_not_hold_it_yet(coded, tmp_path):
@@ -153,3 +172,39 @@ def test_weights_of_another_model_are_refused(coded, tmp_path):
     changed(coded, packed={"weights": {"model.onnx.data": parts.to_json()}})
     with pytest.raises(ModelError, match=r"model.onnx: onnxruntime .* cannot open it"):
         Recognizer.open(coded)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+
+import numpy, onnxruntime
+from mqruntime.recognition import Recognizer
+
+def peak_kb():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak_kb()
+Recognizer.open(Path(sys.argv[1]), threads=1)
+print((peak_kb() - before) * 1024)
+"""
+
+
+def open_peak(folder: Path) -> int:
+    """Bytes by which opening a folder raises the peak memory of a process: the least of three."""
+    command = [sys.executable, "-c", PEAK, str(folder)]
+    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    return min(int(run.stdout) for run in done)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_opening_takes_little_more_memory_than_the_stock_folder_does(tmp_path):
+    """Of 26 M weights; 2 MB are for what does not grow with them."""
+    coded = coded_toy_folder(tmp_path / "coded", scale=110)
+    coded_peak = open_peak(coded)
+    stock_manifest = replace(Manifest.read(coded), packed={}, format=1).to_bytes()
+    subprocess.run(["gunzip", coded / "model.onnx.data.gz"], check=True)
+    (coded / MANIFEST_NAME).write_bytes(stock_manifest)
+    weights = (coded / "model.onnx.data").stat().st_size
+    assert coded_peak <= open_peak(coded) + 0.15 * weights + 2_000_000

@@ -14,23 +14,26 @@ that reads gzip reads the whole.
 Lengths are known before anything is inflated, and no more is inflated than they say.
 """
 
+import mmap
+import os
 import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEADER", "MAX_PART", "CodedData", "Part", "inflate", "trailer"]
+__all__ = ["HEADER", "MAX_PART", "CodedData", "Part", "inflate", "inflate_file", "trailer"]
 
 HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 0xFF])
 _TRAILER = struct.Struct("<II")
 
-MAX_PART = 1 << 22
+MAX_PART = 1 << 20
 """Most bytes that one part may inflate to."""
 
 _MAX_PARTS = 1 << 12
@@ -100,11 +103,32 @@ def inflate(content: memoryview, coded: CodedData, *, threads: int = 1) -> NDArr
     Raises:
         ValueError: it is not a file that is cut so, or is damaged.
     """
+    data = np.empty(coded.inflated, np.uint8)
+    _inflate_into(data, content, coded, threads)
+    return data
+
+
+def inflate_file(target: Path, content: memoryview, coded: CodedData, *, threads: int = 1) -> None:
+    """Write the data to a new file, which only this user can read; else as `inflate`.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: as `inflate`.
+    """
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        file.truncate(coded.inflated)
+        mapped = mmap.mmap(file.fileno(), coded.inflated)
+        _inflate_into(np.frombuffer(mapped, np.uint8), content, coded, threads)
+
+
+def _inflate_into(
+    data: NDArray[np.uint8], content: memoryview, coded: CodedData, threads: int
+) -> None:
     if len(content) != coded.stored:
         raise ValueError(f"has {len(content)} bytes, its parts are listed with {coded.stored}")
     if content[: len(HEADER)] != HEADER:
         raise ValueError("does not begin as its gzip header must")
-    data = np.empty(coded.inflated, np.uint8)
     starts = accumulate((part.stored for part in coded.parts), initial=len(HEADER))
     places = accumulate((part.inflated for part in coded.parts), initial=0)
 
@@ -123,7 +147,6 @@ def inflate(content: memoryview, coded: CodedData, *, threads: int = 1) -> NDArr
                 done.result()
     if content[-_TRAILER.size :] != trailer(zlib.crc32(data.data), len(data)):
         raise ValueError("is damaged: its CRC-32 or length is another")
-    return data
 
 
 def _inflate_part(source: memoryview, length: int, is_last: bool, number: int) -> NDArray[np.uint8]:

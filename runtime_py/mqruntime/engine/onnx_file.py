@@ -17,7 +17,6 @@ import mmap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +52,6 @@ Codes = NDArray[np.int8] | NDArray[np.uint8]
 _MIDDLE_NAME = b"mqruntime.zero_point"
 _B_ZERO_POINT = 3
 """Number of that input of MatMulInteger."""
-
-_NUMPY_TYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 10: "<u2", 16: "<u2"}
-"""By TensorProto.DataType; float16 (10) and bfloat16 (16) by their bits."""
 
 _EXTERNAL = 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -165,23 +161,6 @@ class GraphProto:
             if not needed.isdisjoint(node.outputs) and outside.isdisjoint(node.outputs):
                 needed |= node.uses
         return needed
-
-    def external(self, data: Mapping[str, memoryview]) -> dict[str, tuple[NDArray[Any], int]]:
-        """Tensors whose data is in other files, as views, and their TensorProto.DataType.
-
-        Types that numpy lacks are views of unsigned integers of their size.
-
-        Raises:
-            ValueError, LookupError: there is no such file, or it is too short.
-        """
-        return {
-            name: (
-                tensor.bytes(data).view(_NUMPY_TYPES[tensor.data_type]).reshape(tensor.shape),
-                tensor.data_type,
-            )
-            for name, tensor in self.tensors.items()
-            if tensor.location is not None
-        }
 
     def is_only_multiplied(self, name: str) -> bool:
         """Whether a value is read as the weight, without a zero point, of MatMulIntegers alone."""

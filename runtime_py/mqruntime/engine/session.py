@@ -1,15 +1,18 @@
 """One ONNX graph, opened with onnxruntime."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 
-from mqruntime.engine.coded_data import CodedData, inflate
-from mqruntime.engine.onnx_file import PARSE_ERRORS, Model, external_files, map_file
+from mqruntime.engine.coded_data import CodedData, inflate_file
+from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files, map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.errors import ModelError
@@ -62,6 +65,11 @@ class CodedGraph:
     path: Path
     coded: CodedData
 
+    @property
+    def name(self) -> str:
+        """What to call it in errors."""
+        return str(self.path)
+
 
 class Session:
     """An onnxruntime session on the CPU.
@@ -94,66 +102,10 @@ class Session:
         config: Mapping[str, str] | None = None,
         save_to: Path | None = None,
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what matters arrives as an exception
-        options.intra_op_num_threads = threads
-        # It would plan memory for every shape seen, and reserve it beside what the first run has
-        # left: for a decoder, whose cache grows, that is a plan a step.
-        options.enable_mem_pattern = False
-        levels = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = (
-            levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-        )
-        entries = dict(config or {})
-        if _release(onnxruntime.__version__) >= _NO_SATURATION_SINCE:
-            entries.setdefault(_NO_SATURATION, "1")
-        if save_to is not None:
-            options.optimized_model_filepath = str(save_to)
-            entries[f"{_SAVED}file_name"] = f"{save_to.name}.data"
-            entries[f"{_SAVED}min_size_in_bytes"] = "1024"
-        for key, value in entries.items():
-            options.add_session_config_entry(key, value)
-        stored = _inflated(graph, threads) if isinstance(graph, CodedGraph) else graph
-        stored = stored if isinstance(stored, StoredGraph) else _mapped(stored)
-        self.name = stored.name
-        # Older releases cannot be handed external data: it has to be a file, and stay packed, or be
-        # handed over tensor by tensor.
-        data = stored.data if hasattr(options, _HAND_OVER) else {}
-        if not isinstance(graph, Path):
-            _check_external(stored)
-        unpacked = None
-        if unpack and optimize:
-            unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
-        model: str | bytes = stored.name
-        if unpacked is not None:
-            model = unpacked.skeleton
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]
-            options.add_external_initializers(list(unpacked.codes), values)
-        elif not isinstance(graph, Path):
-            model = bytes(stored.content)
-        if isinstance(graph, CodedGraph) and not data:
-            tensors = Model(stored.content).graph.external(stored.data)
-            values = [
-                onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(*t)
-                for t in tensors.values()
-            ]
-            options.add_external_initializers(list(tensors), values)
-        if data and isinstance(model, bytes):
-            lengths = [len(content) for content in data.values()]
-            getattr(options, _HAND_OVER)(list(data), list(data.values()), lengths)
-        # What was read of a mapped file counts as memory of the process for as long as it is open.
-        del stored
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ModelError(
-                f"{self.name}: onnxruntime {onnxruntime.__version__} cannot open it "
-                f"({_first_line(error)}); export or pack the model again"
-            ) from error
+        options = _options(threads, optimize, config or {}, save_to)
+        self.name = str(graph) if isinstance(graph, Path) else graph.name
+        with _as_opened(graph, threads) as opened:
+            self._session: Any = _create(opened, self.name, options, unpack=unpack and optimize)
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
 
@@ -182,6 +134,64 @@ class Session:
         self._session = None
 
 
+def _options(threads: int, optimize: bool, config: Mapping[str, str], save_to: Path | None) -> Any:
+    """Onnxruntime's SessionOptions; arguments as of `Session`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what matters arrives as an exception
+    options.intra_op_num_threads = threads
+    # It would plan memory for every shape seen, and reserve it beside what the first run has
+    # left: for a decoder, whose cache grows, that is a plan a step.
+    options.enable_mem_pattern = False
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    entries = dict(config)
+    if _release(onnxruntime.__version__) >= _NO_SATURATION_SINCE:
+        entries.setdefault(_NO_SATURATION, "1")
+    if save_to is not None:
+        options.optimized_model_filepath = str(save_to)
+        entries[f"{_SAVED}file_name"] = f"{save_to.name}.data"
+        entries[f"{_SAVED}min_size_in_bytes"] = "1024"
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _create(graph: Path | StoredGraph, name: str, options: Any, *, unpack: bool) -> Any:
+    """Onnxruntime's InferenceSession of a graph that is called `name` in errors."""
+    import onnxruntime
+
+    stored = graph if isinstance(graph, StoredGraph) else _mapped(graph)
+    # Older releases cannot be handed external data: then it has to be a file, and stay packed.
+    data = stored.data if hasattr(options, _HAND_OVER) else {}
+    if isinstance(graph, StoredGraph):
+        _check_external(graph)
+    unpacked = None
+    if unpack:
+        unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
+    model: str | bytes = stored.name
+    if unpacked is not None:
+        model = unpacked.skeleton
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unpacked.codes.values()]
+        options.add_external_initializers(list(unpacked.codes), values)
+    elif isinstance(graph, StoredGraph):
+        model = bytes(stored.content)
+    if data and isinstance(model, bytes):
+        lengths = [len(content) for content in data.values()]
+        getattr(options, _HAND_OVER)(list(data), list(data.values()), lengths)
+    # What was read of a mapped file counts as memory of the process for as long as it is open; what
+    # is handed over (`data`) has to stay until the session is made.
+    del stored
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(
+            f"{name}: onnxruntime {onnxruntime.__version__} cannot open it "
+            f"({_first_line(error)}); export or pack the model again"
+        ) from error
+
+
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
@@ -201,13 +211,35 @@ def _mapped(path: Path) -> StoredGraph:
     )
 
 
-def _inflated(graph: CodedGraph, threads: int) -> StoredGraph:
+@contextmanager
+def _as_opened(
+    graph: Path | CodedGraph | StoredGraph, threads: int
+) -> Iterator[Path | StoredGraph]:
+    """What onnxruntime opens.
+
+    The weights of a coded graph are inflated to a temporary file, which is there for as long as it
+    takes to open it: onnxruntime maps files, and copies what it is handed in memory.
+    """
+    if not isinstance(graph, CodedGraph):
+        yield graph
+        return
     file = graph.path.with_name(f"{graph.path.name}.data.gz")
-    try:
-        data = inflate(map_file(file), graph.coded, threads=threads or os.cpu_count() or 1)
-    except ValueError as error:
-        raise ModelError(f"{file}: {error}; pack again") from None
-    return replace(_mapped(graph.path), data={f"{graph.path.name}.data": data.data})
+    with TemporaryDirectory(prefix="mqruntime-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / graph.path.name
+        target = path.with_name(f"{path.name}.data")
+        try:
+            copyfile(graph.path, path)
+            inflate_file(
+                target, map_file(file), graph.coded, threads=threads or os.cpu_count() or 1
+            )
+        except ValueError as error:
+            raise ModelError(f"{file}: {error}; pack again") from None
+        except OSError as error:
+            raise ModelError(
+                f"{file}: cannot be inflated in {folder} ({error.strerror or error}); make room "
+                "there, or set TMPDIR"
+            ) from error
+        yield path
 
 
 def _check_external(graph: StoredGraph) -> None:
