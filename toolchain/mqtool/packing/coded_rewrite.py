@@ -94,7 +94,7 @@ class _Rewriter:
                 self.run.replace(use.node, output)
             else:
                 use.node.replace_input_with(use.idx, stored.decoded())
-                self._round_input(layer, use.node)
+                self.static_inputs.round_input(layer, use.node)
         del self.graph.initializers[layer.initializer]
 
     def _is_integer(self, layer: Layer) -> bool:
@@ -121,7 +121,7 @@ class _Rewriter:
             node.replace_input_with(0, stored.decoded())
             if node.op_type == "Transpose":
                 for use in list(node.outputs[0].uses()):
-                    self._round_input(layer, use.node)
+                    self.static_inputs.round_input(layer, use.node)
 
     def _rows(self, stored: "_Stored", ids: ir.Value) -> ir.Value:
         """float32 [..., columns] for ids [...]."""
@@ -149,16 +149,6 @@ class _Rewriter:
         values, scale, zero_point = self.quantized_inputs[name]
         quantized = (stored.repeated(run, values), scale, zero_point)
         run.replace(node, dynamic_product(run, quantized, stored.codes(), stored.scale()))
-
-    def _round_input(self, layer: Layer, node: ir.Node) -> None:
-        """Quantize what a product in float32 multiplies."""
-        if layer.name not in self.ranges:
-            return
-        source = node.inputs[0]
-        assert source is not None
-        rounded = self.static_inputs.rounded(layer, source)
-        self.graph.insert_before(node, self.run.take_nodes())
-        node.replace_input_with(0, rounded)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class _Rewriter:
                 self.run_time.replace(use.node, output)
             else:
                 use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
-                self._round_input(layer, use.node)
+                self.static_inputs.round_input(layer, use.node)
         del self.graph.initializers[layer.initializer]
 
     def _is_integer(self, layer: Layer, weight: PackedWeight) -> bool:
@@ -108,16 +108,6 @@ class _Rewriter:
     def _is_integer_conv(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> bool:
         is_static = self.activations == "static"
         return is_static and self._is_integer(layer, weight) and can_unfold(layer, node)
-
-    def _round_input(self, layer: Layer, node: ir.Node) -> None:
-        """Quantize what a product in float32 multiplies."""
-        if layer.name not in self.ranges:
-            return
-        source = node.inputs[0]
-        assert source is not None
-        rounded = self.static_inputs.rounded(layer, source)
-        self.graph.insert_before(node, self.run_time.take_nodes())
-        node.replace_input_with(0, rounded)
 
     def _flat(self, scale: ir.Value) -> ir.Value:
         return self.load_time.op("Reshape", scale, self.load_time.constant([-1], ir.DataType.INT64))
@@ -135,7 +125,7 @@ class _Rewriter:
             node.replace_input_with(0, self._float_weight(layer, weight))
             if node.op_type == "Transpose":
                 for use in list(node.outputs[0].uses()):
-                    self._round_input(layer, use.node)
+                    self.static_inputs.round_input(layer, use.node)
 
     def _replace_matmul(
         self, layer: Layer, node: ir.Node, codes: ir.Value, scale: ir.Value

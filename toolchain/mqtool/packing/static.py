@@ -108,14 +108,21 @@ class StaticInputs:
         self._load, self._run, self._ranges = load, run, ranges
         self._numbers = {name: number for number, name in enumerate(ranges)}
 
-    def rounded(self, layer: Layer, source: ir.Value) -> ir.Value:
-        """The input of a layer, quantized and back in float32."""
+    def round_input(self, layer: Layer, node: ir.Node) -> None:
+        """Quantize what a product in float32 multiplies, and back, where the layer has a range."""
+        source, graph = node.inputs[0], node.graph
+        if layer.name not in self._ranges:
+            return
+        assert source is not None
+        assert graph is not None
         tensors = self._tensors(layer)
         halves = [
             self._run.op("DequantizeLinear", codes, scale, tensors.zero)
             for codes, scale in zip(self._codes(layer, source), tensors.scales, strict=True)
         ]
-        return halves[0] if len(halves) == 1 else self._run.op("Add", *halves)
+        rounded = halves[0] if len(halves) == 1 else self._run.op("Add", *halves)
+        graph.insert_before(node, self._run.take_nodes())
+        node.replace_input_with(0, rounded)
 
     def product(self, layer: Layer, source: ir.Value, codes: ir.Value, scale: ir.Value) -> ir.Value:
         """A Linear.
