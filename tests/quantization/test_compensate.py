@@ -7,16 +7,7 @@ from mqtool.model.layers import Layer
 from mqtool.observe.moments import InputMoments
 from mqtool.quantization.compensate import DAMPING, Compensator
 from mqtool.quantization.rounding import LOOKUP_WEIGHT, LayerInput, layer_inputs, quantize_weight
-
-
-def correlated(columns: int, seed: int = 0, groups: int = 1) -> InputMoments:
-    """Of inputs whose columns are mixtures of a few sources, as real activations are."""
-    rng = np.random.default_rng(seed)
-    mixing = rng.normal(0, 1, (groups, columns // 4, columns)) * rng.uniform(0.2, 3, columns)
-    inputs = rng.normal(0, 1, (groups, 800, columns // 4)) @ mixing
-    inputs = (inputs + rng.normal(0, 0.1, inputs.shape)).astype(np.float32)
-    second = inputs.transpose(0, 2, 1) @ inputs / inputs.shape[1]
-    return InputMoments(second, np.abs(inputs).max(axis=1))
+from toy_layers import correlated, layer_of
 
 
 def optimal_brain_rounding(weight, step, second, low, high):
@@ -51,10 +42,6 @@ def test_inputs_without_correlation_are_rounded_to_nearest():
     ends = np.full(5, -8), np.full(5, 7)
     codes = Compensator(np.eye(16, dtype=np.float32)).round(weight, step, *ends)
     np.testing.assert_array_equal(codes, np.clip(np.rint(weight / 0.25), -8, 7))
-
-
-def layer_of(rows: int, *shape: int) -> Layer:
-    return Layer("layer", "linear", "model", "layer.weight", (rows, *shape))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -18,10 +18,20 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HIGHEST_CODE", "CodedWeight", "storable_step"]
+from mqtool.model.layers import Layer
+from mqtool.quantization.rounding import LayerInput
+
+__all__ = ["HIGHEST_CODE", "HIGHEST_TABLE_CODE", "CodedWeight", "round_to_steps", "storable_step"]
 
 HIGHEST_CODE = 127
 """Largest magnitude of a code that int8 kernels take; -128 is not used."""
+
+
+HIGHEST_TABLE_CODE = 64
+"""Of a table that is an output head too: two products with uint8 never saturate (255 * 64 * 2 is
+below 2**15), so that its one tensor, which is looked up as well, is right on every processor."""
+
+UNBOUNDED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,3 +78,36 @@ def storable_step(step: NDArray[np.float64]) -> NDArray[np.float32]:
     """Steps as files hold them: bfloat16, which the least of float32's normal numbers bounds."""
     least = np.finfo(np.float32).tiny
     return np.maximum(step, least).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def round_to_steps(
+    layer: Layer,
+    weight: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    inputs: LayerInput | None = None,
+    *,
+    highest: int | None = None,
+) -> CodedWeight:
+    """Codes of a weight for given steps.
+
+    Args:
+        layer: whose weight it is.
+        weight: float32 [rows, columns].
+        scale: step of each row, as stored (`storable_step`), float32 [rows].
+        inputs: what the layer multiplies, for codes that make up for each other's errors
+            (`mqtool.quantization.compensate`); None to round each weight to the nearest code.
+        highest: largest magnitude of a code; None for as large as they come.
+    """
+    most = UNBOUNDED if highest is None else highest
+    compensators = [] if inputs is None else inputs.compensators
+    if not compensators:
+        codes = np.rint(weight / scale[:, None]).clip(-most, most).astype(np.int32)
+        return CodedWeight(codes, scale)
+    codes = np.empty(weight.shape, np.int32)
+    step = np.broadcast_to(scale[:, None], weight.shape)
+    bound = np.full(layer.rows, most, np.int32)
+    each = layer.rows // len(compensators)
+    for group, compensator in enumerate(compensators):
+        rows = slice(group * each, (group + 1) * each)
+        codes[rows] = compensator.round(weight[rows], step[rows], -bound[rows], bound[rows])
+    return CodedWeight(codes, scale)

@@ -1,0 +1,70 @@
+"""Codes for given steps: as large as they come, and making up for each other's errors."""
+
+import numpy as np
+import pytest
+
+from mqtool.model.layers import Layer
+from mqtool.quantization.coded import CodedWeight, round_to_steps, storable_step
+from mqtool.quantization.rounding import LayerInput
+from toy_layers import correlated, layer_of
+
+ROWS, COLUMNS = 48, 96
+
+
+def weights(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 1, (ROWS, COLUMNS)).astype(np.float32)
+
+
+def steps(least: float, most: float) -> np.ndarray:
+    return storable_step(np.random.default_rng(1).uniform(least, most, ROWS))
+
+
+def test_without_inputs_each_weight_takes_the_nearest_code():
+    weight, scale = weights(), steps(0.2, 0.4)
+    found = round_to_steps(layer_of(ROWS, COLUMNS), weight, scale)
+    assert np.abs(found.dequantize() - weight).max() <= scale.max() / 2 + 1e-6
+    np.testing.assert_array_equal(found.scale, scale)
+
+
+@pytest.mark.parametrize("step", [0.2, 0.6, 1.2])
+def test_errors_make_up_for_each_other_in_the_output(step):
+    moments, weight = correlated(COLUMNS), weights()
+    layer, scale = layer_of(ROWS, COLUMNS), steps(step, step * 1.5)
+    nearest = round_to_steps(layer, weight, scale)
+    compensated = round_to_steps(layer, weight, scale, LayerInput(moments))
+    before = moments.error(nearest.dequantize() - weight)
+    assert moments.error(compensated.dequantize() - weight) < 0.7 * before
+
+
+def test_codes_go_as_far_as_they_may():
+    weight = weights()
+    weight[3, 5] = 300.0
+    layer, scale, inputs = layer_of(ROWS, COLUMNS), steps(0.2, 0.2), LayerInput(correlated(COLUMNS))
+    for known in (None, inputs):
+        free = round_to_steps(layer, weight, scale, known)
+        assert free.codes[3, 5] > 1400
+        assert abs(free.dequantize()[3, 5] - 300) < 5
+        bound = round_to_steps(layer, weight, scale, known, highest=64)
+        assert np.abs(bound.codes).max() == 64
+
+
+def test_groups_of_a_convolution_are_rounded_for_their_own_inputs():
+    moments = correlated(COLUMNS, groups=2)
+    layer = Layer("c", "conv", "model", "c.weight", (ROWS, COLUMNS // 4, 4))
+    weight, scale = weights(), steps(0.5, 0.5)
+    whole = round_to_steps(layer, weight, scale, LayerInput(moments))
+    half = ROWS // 2
+    for group in range(2):
+        rows = slice(group * half, (group + 1) * half)
+        alone = LayerInput(type(moments)(moments.gram[[group]], moments.abs_max[[group]]))
+        found = round_to_steps(layer_of(half, COLUMNS), weight[rows], scale[rows], alone)
+        np.testing.assert_array_equal(whole.codes[rows], found.codes)
+
+
+def test_the_weight_is_what_float32_makes_of_code_times_step():
+    codes = np.array([[3, -7], [100_000, 1]], np.int32)
+    scale = storable_step(np.array([0.1, 0.3]))
+    expected = codes.astype(np.float32) * scale[:, None]
+    found = CodedWeight(codes, scale).dequantize()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
