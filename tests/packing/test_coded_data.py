@@ -4,12 +4,13 @@ import gzip
 import subprocess
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from mqruntime.engine.coded_data import HEADER, MAX_PART, CodedData, Part, inflate
-from mqtool.packing.coded_data import LEAST_PART, coded_file
+from mqtool.packing.coded_data import LEAST_PART, coded_file, uncoded_bytes
 
 LENGTHS = (10, 300_000, 0, 5, LEAST_PART, 2 * MAX_PART + 7, 100)
 
@@ -73,6 +74,24 @@ def test_manifests_lengths_are_read_back(coded):
     ):
         with pytest.raises(ValueError, match="possible"):
             CodedData.parse(lengths)
+
+
+@pytest.mark.parametrize("kept", [1, 9, 10, 11, 300_010, 300_020, 400_000, MAX_PART * 2, 10**9])
+def test_what_is_kept_fills_any_size(coded, kept):
+    data = b"".join(tensors())
+    kept = min(kept, len(data))
+    content, parts = coded_file(tensors(), kept=kept)
+    assert gzip.decompress(content) == data
+    for threads in (1, 3):
+        assert inflate(memoryview(content), parts, threads=threads).tobytes() == data
+    expected = len(coded[0]) + kept / len(data) * (len(data) - len(coded[0]))
+    assert len(content) == pytest.approx(expected, abs=200 + 0.001 * len(data))
+    assert len(content) <= uncoded_bytes(len(data)) + 5 * len(parts.parts)
+
+
+def test_a_few_bytes_more_are_kept_for_a_few_bytes_more():
+    sizes = [len(coded_file(tensors()[:2], kept=kept)[0]) for kept in range(1000, 3000, 100)]
+    assert all(20 < later - earlier < 110 for earlier, later in pairwise(sizes))
 
 
 def test_nothing_to_code_is_refused():

@@ -3,23 +3,29 @@
 Only Huffman codes are made, no references back: in rounded weights there is nothing to refer to,
 and looking for it costs density (zlib's default strategy takes more bytes than Huffman codes
 alone). zlib makes a new code for every 32 K values, so that each stretch of a matrix has its own.
+
+To fill a size that codes alone do not take, the first bytes can be kept as they are, in stored
+blocks: deflate's own form for what does not shrink. So every size up to that of the data is had.
 """
 
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 
 from mqruntime.engine.coded_data import HEADER, MAX_PART, CodedData, Part, trailer
 
-__all__ = ["LEAST_PART", "coded_file"]
+__all__ = ["LEAST_PART", "coded_file", "uncoded_bytes"]
 
 LEAST_PART = 1 << 16
 """Bytes below which data that follows joins a part: a cut takes 5 bytes and its place in the
 manifest about 14."""
 
 _LEVEL, _RAW_DEFLATE, _MOST_MEMORY = 9, -15, 9
+_STORED_BLOCK = struct.Struct("<BHH")
+_MOST_STORED = (1 << 16) - 1
 
 
-def coded_file(tensors: Iterable[bytes | memoryview]) -> tuple[bytes, CodedData]:
+def coded_file(tensors: Iterable[bytes | memoryview], *, kept: int = 0) -> tuple[bytes, CodedData]:
     """The gzip file of tensors that lie one after another, and where it is cut.
 
     The same tensors and zlib give the same bytes.
@@ -27,34 +33,57 @@ def coded_file(tensors: Iterable[bytes | memoryview]) -> tuple[bytes, CodedData]
     Args:
         tensors: contents, in order; not all of them empty. Parts begin and end with tensors where
             these are long enough.
+        kept: how many of the first bytes are not coded.
 
     Raises:
         ValueError: there is nothing to write.
     """
     coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MOST_MEMORY, zlib.Z_HUFFMAN_ONLY)
     crc32, length, stream, parts = 0, 0, [HEADER], []
-    pieces = list(_pieces(tensors))
+    pieces = list(_pieces(tensors, kept))
     if not pieces:
         raise ValueError("no data to code")
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1
-        stored = coder.compress(piece) + coder.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+        if length < kept:
+            stored = _uncoded(piece, last)
+        else:
+            end = zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
+            stored = coder.compress(piece) + coder.flush(end)
         crc32, length = zlib.crc32(piece, crc32), length + len(piece)
         stream.append(stored)
         parts.append(Part(len(stored), len(piece)))
     return b"".join([*stream, trailer(crc32, length)]), CodedData(parts)
 
 
-def _pieces(tensors: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """What becomes parts, none of them empty."""
-    waiting = b""
+def uncoded_bytes(length: int) -> int:
+    """Bytes of the file of so much data with none of it coded, cut as seldom as can be."""
+    parts = [MAX_PART] * (length // MAX_PART) + [length % MAX_PART]
+    blocks = sum(-(-part // _MOST_STORED) for part in parts)
+    return len(HEADER) + length + blocks * _STORED_BLOCK.size + len(trailer(0, 0))
+
+
+def _uncoded(piece: bytes, last: bool) -> bytes:
+    """A part of stored blocks (RFC 1951, section 3.2.4); it begins and ends at a byte."""
+    blocks = []
+    for start in range(0, len(piece), _MOST_STORED):
+        block = piece[start : start + _MOST_STORED]
+        is_final = last and start + len(block) == len(piece)
+        blocks += [_STORED_BLOCK.pack(is_final, len(block), len(block) ^ 0xFFFF), block]
+    return b"".join(blocks)
+
+
+def _pieces(tensors: Iterable[bytes | memoryview], kept: int) -> Iterator[bytes]:
+    """What becomes parts, none of them empty; one ends after the first `kept` bytes."""
+    waiting, before = b"", 0
     for tensor in tensors:
         waiting += bytes(tensor)
-        while len(waiting) > MAX_PART:
-            yield waiting[:MAX_PART]
-            waiting = waiting[MAX_PART:]
+        while len(waiting) > MAX_PART or before < kept <= before + len(waiting):
+            most = min(MAX_PART, kept - before) if before < kept else MAX_PART
+            yield waiting[:most]
+            waiting, before = waiting[most:], before + most
         if len(waiting) >= LEAST_PART:
             yield waiting
-            waiting = b""
+            waiting, before = b"", before + len(waiting)
     if waiting:
         yield waiting
