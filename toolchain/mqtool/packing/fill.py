@@ -2,13 +2,13 @@
 
 How long codes are is known only once they are there, and roundings differ between processors, so a
 plan's steps hit a size to a few tenths of a percent and the rest is done on the codes themselves.
-Too long: codes of one become zero, those first whose weights are nearest to it; what that costs is
-least in the layer that minds errors least for its size. Too short: the first bytes are not coded.
+Too long: codes of one become zero, in all layers alike those whose weights are less than so many
+steps. Where steps are those of one lambda (`mqtool.planning.steps`), an error of a step does the
+same damage in every layer. Too short: the first bytes are not coded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,6 @@ class Filled:
 def fill(
     weights: Mapping[str, CodedWeight],
     exact: Callable[[str], Float],
-    order: Sequence[str],
     size: Size,
     budget: int,
     most_kept: int,
@@ -50,7 +49,6 @@ def fill(
     Args:
         weights: by layer name.
         exact: the float weight of a layer, [rows, columns], by its name.
-        order: layers whose codes may change, those that mind it least first.
         size: bytes for weights and so many bytes that are not coded.
         budget: what is wanted.
         most_kept: bytes there are.
@@ -61,45 +59,32 @@ def fill(
     if size(weights, 0) <= budget:
         kept = _most(most_kept, lambda count: size(weights, count) <= budget)
         return Filled(dict(weights), kept)
-    changed, zeroed = dict(weights), 0
-    for name in order:
-        ones = _nearest_to_zero(weights[name], exact(name))
-        search = _Zeros(changed, name, ones)
-        if size(search.weights(len(ones)), 0) <= budget:
-            spared = _most(len(ones), partial(_fits, search, size, budget))
-            count = len(ones) - spared
-            return Filled(search.weights(count), 0, zeroed + count)
-        changed, zeroed = search.weights(len(ones)), zeroed + len(ones)
-    raise BudgetError(
-        f"{size(changed, 0):,} bytes are left with every code of one at zero, {budget:,} are "
-        "wanted; plan with a larger budget"
-    )
+    last = int(np.float32(np.inf).view(np.int32))
+    if (least := size(_zeroed(weights, exact, last), 0)) > budget:
+        raise BudgetError(
+            f"{least:,} bytes are left with every code of one at zero, {budget:,} are wanted; "
+            "plan with a larger budget"
+        )
+    spared = _most(last, lambda bits: size(_zeroed(weights, exact, last - bits), 0) <= budget)
+    found = _zeroed(weights, exact, last - spared)
+    zeroed = sum(int((weights[name].codes != found[name].codes).sum()) for name in weights)
+    return Filled(found, 0, zeroed)
 
 
-@dataclass(frozen=True)
-class _Zeros:
-    """Weights of which one layer's codes at some places become zero."""
+def _zeroed(
+    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float], bits: int
+) -> dict[str, CodedWeight]:
+    """With codes of one at zero where the weight is less than a number of steps.
 
-    others: Mapping[str, CodedWeight]
-    name: str
-    places: NDArray[np.intp]
-
-    def weights(self, count: int) -> dict[str, CodedWeight]:
-        """With the codes at the first `count` places at zero."""
-        codes = self.others[self.name].codes.copy()
-        codes.reshape(-1)[self.places[:count]] = 0
-        return {**self.others, self.name: replace(self.others[self.name], codes=codes)}
-
-
-def _fits(search: _Zeros, size: Size, budget: int, spared: int) -> bool:
-    return size(search.weights(len(search.places) - spared), 0) <= budget
-
-
-def _nearest_to_zero(weight: CodedWeight, exact: Float) -> NDArray[np.intp]:
-    """Places of codes of one in the flat weight, those first whose value is nearest to zero."""
-    ones = np.flatnonzero(np.abs(weight.codes) == 1)
-    ratios = np.abs(exact / weight.scale[:, None]).reshape(-1)[ones]
-    return ones[np.argsort(ratios, kind="stable")]
+    `bits` are those of the number as float32, which are in the order of the numbers.
+    """
+    most = np.int32(bits).view(np.float32)
+    found = {}
+    for name, weight in weights.items():
+        is_near = np.abs(exact(name) / weight.scale[:, None]) < most
+        is_near &= np.abs(weight.codes) == 1
+        found[name] = replace(weight, codes=np.where(is_near, 0, weight.codes))
+    return found
 
 
 def _most(last: int, fits: Callable[[int], bool]) -> int:
