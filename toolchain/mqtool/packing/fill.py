@@ -7,6 +7,7 @@ steps. Where steps are those of one lambda (`mqtool.planning.steps`), an error o
 same damage in every layer. Too short: the first bytes are not coded.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -89,11 +90,4 @@ def _zeroed(
 
 def _most(last: int, fits: Callable[[int], bool]) -> int:
     """The greatest count in 0..last that fits, where 0 does and what fits is nearly an interval."""
-    low, high = 0, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return bisect_left(range(1, last + 1), True, key=lambda count: not fits(count))

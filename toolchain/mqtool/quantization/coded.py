@@ -26,12 +26,11 @@ __all__ = ["HIGHEST_CODE", "HIGHEST_TABLE_CODE", "CodedWeight", "round_to_steps"
 HIGHEST_CODE = 127
 """Largest magnitude of a code that int8 kernels take; -128 is not used."""
 
-
 HIGHEST_TABLE_CODE = 64
 """Of a table that is an output head too: two products with uint8 never saturate (255 * 64 * 2 is
 below 2**15), so that its one tensor, which is looked up as well, is right on every processor."""
 
-UNBOUNDED = 1 << 20
+_UNBOUNDED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def round_to_steps(
             (`mqtool.quantization.compensate`); None to round each weight to the nearest code.
         highest: largest magnitude of a code; None for as large as they come.
     """
-    most = UNBOUNDED if highest is None else highest
+    most = _UNBOUNDED if highest is None else highest
     compensators = [] if inputs is None else inputs.compensators
     if not compensators:
         codes = np.rint(weight / scale[:, None]).clip(-most, most).astype(np.int32)
