@@ -1,5 +1,6 @@
 """Toys of int8 codes."""
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 import onnx
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
-from mqtool.model.folder import layer_weight, set_layer_weight
+from mqruntime.bundle.manifest import FORMAT, MANIFEST_NAME, Manifest
+from mqtool.model.folder import ModelFolder, layer_weight, set_layer_weight
 from mqtool.model.graph_files import save_graph
 from mqtool.model.layers import find_layers
-from mqtool.packing.coded_folder import code_weights
+from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.coded_rewrite import replace_by_codes
+from mqtool.packing.size import PackOptions, packed_manifest
 from mqtool.packing.tidy import set_opset, shorten_names
 from mqtool.quantization.coded import CodedWeight, storable_step
 from tiny_graph import toy_folder, toy_graph
@@ -44,8 +46,6 @@ def float_toy(scale: int):
 def coded_toy(scale: int, path: Path, activations: str, *, ranges=None, external=True) -> Path:
     _, layers, weights = float_toy(scale)
     model = toy_graph(scale=scale)
-    if activations == "float":  # no int8 kernel asks for less than 128
-        weights[WIDE] = CodedWeight(np.clip(weights[WIDE].codes, -127, 127), weights[WIDE].scale)
     replace_by_codes(model.graph, layers, weights, activations, ranges)
     RemoveUnusedNodesPass()(model)
     set_opset(model, 21)
@@ -55,10 +55,27 @@ def coded_toy(scale: int, path: Path, activations: str, *, ranges=None, external
     return path
 
 
-def coded_toy_folder(folder: Path, scale: int) -> Path:
-    """A model folder with the coded toy."""
-    toy_folder(folder, scale=scale)
-    coded_toy(scale, folder / "model.onnx", "dynamic")
-    manifest = code_weights(folder, replace(Manifest.read(folder), packed={}))
-    (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    return folder
+def coded_toy_folder(path: Path, scale: int) -> Path:
+    """A packed folder of the coded toy."""
+    folder = ModelFolder.open(toy_folder(path, scale=scale))
+    _, _, weights = float_toy(scale)
+    options = PackOptions(storage="coded")
+    made = CodedFolder(folder, packed_manifest(folder.manifest, options, folder.bytes), options)
+    for name, content in made.files(weights).items():
+        (path / name).write_bytes(content)
+    return path
+
+
+def expand(coded: Path, target: Path) -> Path:
+    """The stock folder that a coded one stands for, by Python's own gzip."""
+    target.mkdir()
+    for file in coded.iterdir():
+        is_data = file.name.endswith(".data.gz")
+        content = gzip.decompress(file.read_bytes()) if is_data else file.read_bytes()
+        (target / (file.stem if is_data else file.name)).write_bytes(content)
+    manifest = Manifest.read(coded)
+    assert manifest.packed is not None
+    packed = {name: value for name, value in manifest.packed.items() if name != "weights"}
+    stock = replace(manifest, packed=packed, format=FORMAT)
+    (target / MANIFEST_NAME).write_bytes(stock.to_bytes())
+    return target

@@ -16,6 +16,7 @@ from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import find_clips
 from quantizers import make_plan
 from tiny_graph import toy_folder
@@ -42,7 +43,7 @@ def _packed(model, folder, bits):
     budget = SizeModel(model, PackOptions()).uniform(bits, 10**5)
     plan = make_plan(model, [], budget, method="uniform")
     (folder / f"plan{bits}.json").write_bytes(plan.to_bytes())
-    pack(model, plan, folder / f"packed{bits}")
+    pack(CalibrationStats(model), plan, folder / f"packed{bits}")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from mqtool.packing.write import pack
 from mqtool.planning import quantizer
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.recipe import Recipe
+from mqtool.quantization.calibration_stats import CalibrationStats
 from quantizers import make_plan
 from tiny_graph import toy_folder, toy_manifest
 
@@ -72,7 +73,7 @@ def test_figures_are_those_of_plan_pack_and_evaluate(model, groups, tmp_path):
     experiment = Experiment(model, Cache(tmp_path / "cache"))
     outcome, plain = experiment.run([trial, Trial(None, None, None, test["M"])])
     plan = make_plan(model, calib["F"].clips, budget, method="myqasr")
-    pack(model, plan, tmp_path / "packed")
+    pack(CalibrationStats(model), plan, tmp_path / "packed")
     expected = evaluate_model(tmp_path / "packed", test["M"].clips)
     assert [item.text for item in outcome.scored] == [item.text for item in expected.scored]
     assert [item.errors for item in outcome.scored] == [item.errors for item in expected.scored]
@@ -195,8 +196,8 @@ def test_static_inputs_are_calibrated_on_the_clips(model, groups, tmp_path, call
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run([trials[0], *trials])
     assert calls.count("pack") == 2
     plan = fit_plan_of(model, recipe, budget)
-    ranges = calibrate(model, plan, calib["M"].clips, "minmax")
-    pack(model, plan, tmp_path / "packed", ranges=ranges)
+    ranges = calibrate(CalibrationStats(model), plan, calib["M"].clips, "minmax")
+    pack(CalibrationStats(model), plan, tmp_path / "packed", ranges=ranges)
     expected = evaluate_model(tmp_path / "packed", test["M"].clips)
     assert [item.text for item in outcomes[2].scored] == [item.text for item in expected.scored]
     assert outcomes[2].calibration_seconds > 0
@@ -215,9 +216,9 @@ def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monk
     heard = []
     real = quantizer.collect_stats
 
-    def counted(folder, clips, context):
+    def counted(folder, clips, context, **options):
         heard.append(len(clips))
-        return real(folder, clips, context)
+        return real(folder, clips, context, **options)
 
     monkeypatch.setattr(quantizer, "collect_stats", counted)
     budgets = budgets_of_bits(model, [3, 4.5])
@@ -225,9 +226,8 @@ def test_compensated_rounding_hears_the_clips_once(model, groups, tmp_path, monk
     trials = [Trial(recipe, calib["F"], budget, test[t]) for budget in budgets for t in test]
     outcomes = Experiment(model, Cache(tmp_path / "cache")).run(trials)
     assert heard == [3]
-    stats = real(model, calib["F"].clips)
     plan = make_plan(model, calib["F"].clips, budgets[0], method="measured")
-    pack(stats.folder, plan, tmp_path / "packed", inputs=stats.inputs)
+    pack(real(model, calib["F"].clips, steps=True), plan, tmp_path / "packed")
     expected = evaluate_model(tmp_path / "packed", test["F"].clips)
     assert [item.text for item in outcomes[0].scored] == [item.text for item in expected.scored]
     assert outcomes[0].bytes == expected.bytes

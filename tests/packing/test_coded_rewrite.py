@@ -45,7 +45,7 @@ def reference(tmp_path: Path, scale: int, *, clip: bool) -> np.ndarray:
 @pytest.mark.usefixtures("lookup")
 def test_float_activations_give_the_rounded_graph(tmp_path):
     path = coded_toy(2, tmp_path / "coded.onnx", "float")
-    expected = reference(tmp_path, 2, clip=True)
+    expected = reference(tmp_path, 2, clip=False)
     for options in ({}, {"optimize": False}):
         np.testing.assert_allclose(logits(path, **options), expected, rtol=0, atol=1e-4)
 
@@ -89,8 +89,11 @@ def test_static_activations(tmp_path):
 
 
 def test_layers_that_some_releases_multiply_wrongly_compute_in_float(tmp_path):
-    with pytest.raises(ValueError, match=f"{WIDE}: has a code of"):
-        coded_toy(1, tmp_path / "coded.onnx", "dynamic")
+    path = coded_toy(1, tmp_path / "coded.onnx", "dynamic")
+    operators = [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
+    assert operators.count("MatMulInteger") == 1, "the head, of 40 rows"
+    expected = reference(tmp_path, 1, clip=False)
+    assert np.abs(logits(path) - expected).max() <= 0.02 * np.ptp(expected)
 
 
 @given(

@@ -18,6 +18,7 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import load_graph
 from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.audio import read_pcm
 from mqtool.recordings.clips import find_clips
 from quantizers import plan_of_widths
@@ -72,7 +73,7 @@ def test_every_width_gives_the_same_tokens(old_python, tmp_path):
             widths = {layer.name: (bits, 7) for layer in folder.layers}
             plan = plan_of_widths(sizes, widths, folder.bytes, rounding="grouped")
             target = tmp_path / f"{activations}{bits}"
-            pack(folder, plan, target)
+            pack(CalibrationStats(folder), plan, target)
             packed.append(target)
             with Recognizer.open(target) as recognizer:
                 expected.append(recognizer.transcribe(pcm).tokens)
@@ -88,7 +89,7 @@ def test_attention_as_one_operator_gives_the_same_tokens(
     sizes = SizeModel(folder, PackOptions(opset=18 if version == "1.20.1" else 25))
     widths = {layer.name: (8, 0) for layer in folder.layers}
     target = tmp_path / "packed"
-    pack(folder, plan_of_widths(sizes, widths, folder.bytes), target)
+    pack(CalibrationStats(folder), plan_of_widths(sizes, widths, folder.bytes), target)
     operators = [node.op_type for node in load_graph(target / "model.onnx").graph]
     assert "MultiHeadAttention" in operators
     pcm = read_pcm(find_clips([demo_clips], split="dev")[0].path)

@@ -42,9 +42,14 @@ def test_fields_of_the_contract(plan):
     assert fields["layers"]
     assert all(
         layer.keys()
-        == {"name", "op", "shape", "params", "bits", "rows_at_lower_bits", "bytes", "sensitivity"}
+        == {
+            "name", "op", "shape", "params", "bits", "rows_at_lower_bits", "bytes", "sensitivity",
+            "step",
+        }
         for layer in fields["layers"]
-    )
+    )  # fmt: skip
+    assert fields["storage"] == "planes"
+    assert {layer["step"] for layer in fields["layers"]} == {fields["zlib"]} == {None}
     bits = sum(layer["bits"] * layer["params"] for layer in fields["layers"])
     columns = {layer["name"]: layer["params"] // layer["shape"][0] for layer in fields["layers"]}
     bits -= sum(columns[layer["name"]] * layer["rows_at_lower_bits"] for layer in fields["layers"])
@@ -58,8 +63,10 @@ def test_fields_of_the_contract(plan):
     [
         ({"bits": 0}, "bits 0"),
         ({"bits": 17}, "bits 17"),
-        ({"bits": "4.5"}, "bits is '4.5', not an integer"),
-        ({"bits": True}, "bits is True, not an integer"),
+        ({"bits": 4.5}, r"bits 4\.5"),
+        ({"bits": "4.5"}, "bits is '4.5', not a number"),
+        ({"bits": True}, "bits is True, not a number"),
+        ({"step": 0.5}, "layers have steps, and storage is not coded"),
         ({"rows_at_lower_bits": -1}, "rows_at_lower_bits -1"),
         ({"rows_at_lower_bits": 10**6}, "rows_at_lower_bits 1000000"),
         ({"name": "nowhere"}, "'nowhere' is not in the model"),
@@ -81,7 +88,8 @@ def test_a_bad_layer_is_named(plan, folder, tmp_path, change, message):
     [
         ("", "not valid JSON"),
         ("[]", "format"),
-        ('{"format": 2}', "format 2"),
+        ('{"format": 3}', "format 3"),
+        ('{"format": 2}', "missing"),
         ('{"format": 1}', "missing"),
         ('{"format": 1, "layers": []}', "missing"),
         ('{"format": 1, "method": 3}', "method is 3, not a string"),

@@ -15,7 +15,7 @@ from mqtool.packing.size import NO_RECORDINGS, PackOptions, SizeModel, size_mode
 from mqtool.packing.write import pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.fit import KB
-from mqtool.quantization.calibration_stats import collect_stats
+from mqtool.quantization.calibration_stats import CalibrationStats, collect_stats
 from mqtool.recordings.clips import Clip
 from quantizers import make_plan
 from tiny_graph import toy_folder
@@ -48,8 +48,8 @@ def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, s
     smallest, largest = sizes.uniform(1, 10**6), sizes.uniform(32, 10**6)
     budget = int(np.random.default_rng(seed).integers(smallest, largest))
     plan = make_plan(folder, [], budget, method="uniform", options=options)
-    ranges = calibrate(folder, plan, [], "none")
-    report = pack(folder, plan, tmp_path / "packed", ranges=ranges)
+    ranges = calibrate(CalibrationStats(folder), plan, [], "none")
+    report = pack(CalibrationStats(folder), plan, tmp_path / "packed", ranges=ranges)
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert budget - KB < report.bytes <= budget
     pcm = np.random.default_rng(0).normal(0, 0.1, 480).astype(np.float32)
@@ -77,7 +77,7 @@ def test_compensated_plans_fill_random_budgets_too(
         options=PackOptions(opset=opset),
         rounding="compensated",
     )
-    report = pack(stats.folder, plan, tmp_path / "packed", inputs=stats.inputs)
+    report = pack(stats, plan, tmp_path / "packed")
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
     names = {entry.name for entry in plan.layers}
@@ -87,14 +87,14 @@ def test_compensated_plans_fill_random_budgets_too(
 def test_compensated_rounding_without_recordings_is_refused(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform", rounding="compensated")
     with pytest.raises(PackError, match="needs recordings; give --calib"):
-        pack(folder, plan, tmp_path / "packed")
+        pack(CalibrationStats(folder), plan, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
 
 
 def test_packing_twice_gives_the_same_bytes(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
     for name in ("one", "two"):
-        pack(folder, plan, tmp_path / name)
+        pack(CalibrationStats(folder), plan, tmp_path / name)
     one, two = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
         for name in ("one", "two")
@@ -103,7 +103,11 @@ def test_packing_twice_gives_the_same_bytes(folder, tmp_path):
 
 
 def test_a_packed_model_cannot_be_packed_again(folder, tmp_path):
-    pack(folder, make_plan(folder, [], 60 * KB, method="uniform"), tmp_path / "packed")
+    pack(
+        CalibrationStats(folder),
+        make_plan(folder, [], 60 * KB, method="uniform"),
+        tmp_path / "packed",
+    )
     with pytest.raises(MqError, match="packed already"):
         ModelFolder.open(tmp_path / "packed")
 
@@ -116,7 +120,7 @@ def test_nothing_is_left_when_a_check_fails(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pack_module, "check_widths", differ)
     with pytest.raises(PackError):
-        pack(folder, plan, tmp_path / "packed")
+        pack(CalibrationStats(folder), plan, tmp_path / "packed")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,7 +129,7 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing_and_keeps_the_old(
     folder, tmp_path, monkeypatch, error
 ):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
-    pack(folder, plan, tmp_path / "packed")
+    pack(CalibrationStats(folder), plan, tmp_path / "packed")
     before = {file.name: file.read_bytes() for file in (tmp_path / "packed").iterdir()}
 
     def fail(model, path, *, external):
@@ -134,7 +138,7 @@ def test_a_full_disk_or_ctrl_c_leaves_nothing_and_keeps_the_old(
 
     monkeypatch.setattr(pack_module, "save_graph", fail)
     with pytest.raises((MqError, KeyboardInterrupt)):
-        pack(folder, plan, tmp_path / "packed")
+        pack(CalibrationStats(folder), plan, tmp_path / "packed")
     assert [path.name for path in tmp_path.iterdir()] == ["packed"]
     assert {file.name: file.read_bytes() for file in (tmp_path / "packed").iterdir()} == before
 
@@ -144,13 +148,13 @@ def test_other_files_in_the_way_are_not_deleted(folder, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
     with pytest.raises(MqError, match="not empty"):
-        pack(folder, plan, tmp_path / "photos")
+        pack(CalibrationStats(folder), plan, tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
 
 
 def test_widths_in_the_file_are_compared_with_the_plan(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
-    pack(folder, plan, tmp_path / "packed")
+    pack(CalibrationStats(folder), plan, tmp_path / "packed")
     other = make_plan(folder, [], 50 * KB, method="uniform")
     manifest = pack_module.Manifest.read(tmp_path / "packed")
     pack_module.check_widths(tmp_path / "packed", manifest, plan)
@@ -160,7 +164,7 @@ def test_widths_in_the_file_are_compared_with_the_plan(folder, tmp_path):
 
 def test_manifest_records_the_plan(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
-    pack(folder, plan, tmp_path / "packed")
+    pack(CalibrationStats(folder), plan, tmp_path / "packed")
     packed = json.loads((tmp_path / "packed" / "model.json").read_bytes())["packed"]
     assert packed == {
         "act_bits": 8,
@@ -175,12 +179,11 @@ def test_manifest_records_the_plan(folder, tmp_path):
 def test_ranges_must_be_those_of_the_plan(folder, tmp_path):
     options = PackOptions("static", act_bits=6)
     plan = make_plan(folder, [], 60 * KB, method="uniform", options=options)
-    ranges = calibrate(folder, plan, [], "none")
+    ranges = calibrate(CalibrationStats(folder), plan, [], "none")
     with pytest.raises(PackError, match=r"'layer\.k' has no input range"):
-        pack(
-            folder, plan, tmp_path / "packed", ranges={k: ranges[k] for k in ranges if "k" not in k}
-        )
+        others = {name: given for name, given in ranges.items() if "k" not in name}
+        pack(CalibrationStats(folder), plan, tmp_path / "packed", ranges=others)
     wider = {name: replace(given, bits=8) for name, given in ranges.items()}
     with pytest.raises(PackError, match=r"range of 8 bits.* the plan says 6"):
-        pack(folder, plan, tmp_path / "packed", ranges=wider)
+        pack(CalibrationStats(folder), plan, tmp_path / "packed", ranges=wider)
     assert not (tmp_path / "packed").exists()

@@ -17,6 +17,7 @@ from mqtool.packing.size import PackOptions
 from mqtool.packing.write import pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.fit import KB
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import Clip
 from peaks import peaks_over_clips
 from quantizers import make_plan
@@ -68,10 +69,10 @@ def test_every_calibration_fills_the_budget_and_listens(folder, clips, method, t
     differences = []
     for act_bits in (5, 8):
         plan = plan_for(folder, act_bits, twin)
-        ranges = calibrate(folder, plan, clips, method)
+        ranges = calibrate(CalibrationStats(folder), plan, clips, method)
         assert set(ranges) == {"front.conv", "layer.q", "layer.k", "embed"}
         assert {given.split for given in ranges.values()} == ({None, "sign"} if twin else {None})
-        report = pack(folder, plan, tmp_path / f"packed{act_bits}", ranges=ranges)
+        report = pack(CalibrationStats(folder), plan, tmp_path / f"packed{act_bits}", ranges=ranges)
         assert BUDGET - KB < report.bytes <= BUDGET
         differences.append(difference(tmp_path / f"packed{act_bits}", folder))
     if method != "none":
@@ -82,7 +83,9 @@ def test_every_calibration_fills_the_budget_and_listens(folder, clips, method, t
 def test_the_same_clips_give_the_same_ranges(folder, clips):
     plan = plan_for(folder, 6, twin=True)
     for method in ("hess", "cosine"):
-        assert calibrate(folder, plan, clips, method) == calibrate(folder, plan, clips, method)
+        assert calibrate(CalibrationStats(folder), plan, clips, method) == calibrate(
+            CalibrationStats(folder), plan, clips, method
+        )
 
 
 def test_ranges_depend_on_the_voice(folder, clips, tmp_path):
@@ -90,7 +93,8 @@ def test_ranges_depend_on_the_voice(folder, clips, tmp_path):
     soundfile.write(tmp_path / "loud.wav", loud, 16000, subtype="FLOAT")
     plan = plan_for(folder, 8)
     quiet, other = (
-        calibrate(folder, plan, heard, "minmax") for heard in (clips, [Clip(tmp_path / "loud.wav")])
+        calibrate(CalibrationStats(folder), plan, heard, "minmax")
+        for heard in (clips, [Clip(tmp_path / "loud.wav")])
     )
     assert other["layer.q"].scale > 1.5 * quiet["layer.q"].scale
 
@@ -120,9 +124,9 @@ def test_clips_from_which_nothing_is_kept_are_no_mistake(folder, clips, monkeypa
 
 
 def test_inputs_that_stay_float_need_no_clips(folder):
-    assert calibrate(folder, plan_for(folder, 32), [], "cosine") == {}
+    assert calibrate(CalibrationStats(folder), plan_for(folder, 32), [], "cosine") == {}
     with pytest.raises(ClipsError, match="calibration cosine needs recordings; give --calib"):
-        calibrate(folder, plan_for(folder, 8), [], "cosine")
+        calibrate(CalibrationStats(folder), plan_for(folder, 8), [], "cosine")
 
 
 SCRIPT = """
@@ -133,11 +137,12 @@ from mqtool.model.folder import ModelFolder
 from quantizers import make_plan
 from mqtool.packing.size import PackOptions
 from mqtool.planning.calibrations.calibration import calibrate
+from mqtool.quantization.calibration_stats import CalibrationStats
 
 clips = find_clips([Path(sys.argv[2])])[: int(sys.argv[3])]
 folder = ModelFolder.open(Path(sys.argv[1]))
 plan = make_plan(folder, [], 400_000, method="uniform", options=PackOptions("static"))
-calibrate(folder, plan, clips, sys.argv[4])
+calibrate(CalibrationStats(folder), plan, clips, sys.argv[4])
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 

@@ -11,6 +11,7 @@ from mqtool.planning.methods.method import Allocation, Method
 from mqtool.planning.methods.uniform import uniform_steps
 from mqtool.planning.plans import fit_plan
 from mqtool.planning.recipe import Recipe
+from mqtool.quantization.calibration_stats import CalibrationStats
 from quantizers import make_plan, plan_of_widths
 from tiny_graph import noise_clips, toy_folder
 
@@ -47,7 +48,7 @@ def test_divergence_grows_as_widths_fall_and_is_zero_in_float(folder, reference,
         plan_of_widths(sizes, {layer.name: (bits, 0) for layer in folder.layers}, 10**9)
         for bits in (32, 6, 4, 2)
     ]
-    found = plan_divergences(folder, plans, reference)
+    found = plan_divergences(CalibrationStats(folder), plans, reference)
     assert found[0] == pytest.approx(0, abs=1e-9)
     assert found[0] < found[1] < found[2] < found[3]
 
@@ -64,7 +65,7 @@ def test_the_order_that_does_least_harm_is_taken_wherever_it_stands(
         name: fit_plan(sizes, Recipe("uniform"), Allocation(steps), BUDGET)
         for name, steps in (("level", level), ("lopsided", lopsided))
     }
-    harm = plan_divergences(folder, list(plans.values()), reference)
+    harm = plan_divergences(CalibrationStats(folder), list(plans.values()), reference)
     assert harm[0] < harm[1], "else this test shows nothing"
     for orders in ((level, lopsided), (lopsided, level)):
         monkeypatch.setattr("mqtool.planning.methods.uniform.METHOD", method_of(*orders))

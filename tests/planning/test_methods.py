@@ -10,9 +10,9 @@ from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
 from mqtool.planning.methods.measured import weighted_sensitivity
 from mqtool.planning.probing import SensitivityCurve
+from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
-from mqtool.quantization.calibration_stats import collect_stats
-from mqtool.quantization.rounding import is_compensating
+from mqtool.quantization.calibration_stats import CalibrationStats
 from quantizers import make_plan
 from tiny_graph import noise_clips, toy_folder
 
@@ -34,11 +34,7 @@ def clips(tmp_path_factory):
 def test_every_method_fills_the_budget_and_packs(folder, clips, method, tmp_path):
     sharing = Recipe(method).sharing
     plan = make_plan(folder, clips if sharing.needs_recordings else [], BUDGET, method=method)
-    model, inputs = folder, None
-    if is_compensating(plan.rounding):
-        stats = collect_stats(folder, clips)
-        model, inputs = stats.folder, stats.inputs
-    report = pack(model, plan, tmp_path / "packed", inputs=inputs)
+    report = Quantizer(folder, clips).pack(plan, tmp_path / "packed")
     assert BUDGET - KB < report.bytes == plan.planned_bytes <= BUDGET
     assert plan.method == method
     assert (plan.calib_sha256 is not None) == sharing.needs_recordings
@@ -77,7 +73,7 @@ def test_minmax_without_a_budget_has_the_size_of_its_mapping(folder, clips, tmp_
         assert layer.rows_at_lower_bits == 0
         mapped = 7 - 4 * (values[layer.name] - low) / (high - low)
         assert layer.bits == np.floor(mapped + 0.5)
-    report = pack(folder, plan, tmp_path / "packed")
+    report = pack(CalibrationStats(folder), plan, tmp_path / "packed")
     assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
 
 

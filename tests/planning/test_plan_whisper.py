@@ -10,6 +10,7 @@ from mqtool.packing.size import PackOptions, SizeModel
 from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
 from mqtool.planning.methods.myqasr import algorithm_1
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import find_clips
 from planning.test_schedules import follow, paper_algorithm_1
 from quantizers import make_plan
@@ -26,7 +27,7 @@ def tiny(exported_tiny_en) -> ModelFolder:
 def test_files_fill_the_budget_to_within_1_kb(tiny, budget_kb, tmp_path):
     budget = int(budget_kb * KB)
     plan = make_plan(tiny, [], budget, method="uniform")
-    pack(tiny, plan, tmp_path / "packed")
+    pack(CalibrationStats(tiny), plan, tmp_path / "packed")
     written = sum(file.stat().st_size for file in (tmp_path / "packed").iterdir())
     assert budget - KB < written <= budget
     assert written == plan.planned_bytes
@@ -55,7 +56,7 @@ def test_every_weight_is_a_layer_once(tiny):
 def test_8_bits_transcribe_like_the_float_model(tiny, demo_clips, tmp_path):
     """Rounding of activations differs between processors, so one unsure word may too."""
     plan = make_plan(tiny, [], 38_000 * KB, method="uniform", options=PackOptions())
-    pack(tiny, plan, tmp_path / "packed")
+    pack(CalibrationStats(tiny), plan, tmp_path / "packed")
     clips = find_clips([demo_clips], split="dev")[:8]
     texts = []
     for folder in (tiny.path, tmp_path / "packed"):
@@ -67,6 +68,6 @@ def test_8_bits_transcribe_like_the_float_model(tiny, demo_clips, tmp_path):
 def test_sizes_of_the_older_form_are_exact_too(tiny, tmp_path):
     options = PackOptions(opset=18)
     plan = make_plan(tiny, [], 25_000 * KB, method="uniform", options=options)
-    report = pack(tiny, plan, tmp_path / "packed")
+    report = pack(CalibrationStats(tiny), plan, tmp_path / "packed")
     widths = {layer.name: (layer.bits, layer.rows_at_lower_bits) for layer in plan.layers}
     assert report.bytes == SizeModel(tiny, options).exact(widths, 25_000 * KB)

@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mqtool.planning.steps import FINEST_ROW, StepRange, lambda_for, row_factors, steps_at
+from mqtool.planning.steps import StepRange, lambda_for, steps_at
 
 FREE = {"finest": 1e-9, "coarsest": 1e9}
 
@@ -73,11 +72,3 @@ def test_sizes_that_cannot_be_end_at_the_ends():
 
     assert steps_at(known, lambda_for(size, 1e9))["l"] == 0.1
     assert steps_at(known, lambda_for(size, -1e9))["l"] == 2.0
-
-
-def test_frequent_rows_are_finer():
-    probabilities = np.array([0.5, 0.3, 0.1999, 1e-4, 0.0])
-    factors = row_factors(probabilities)
-    assert (np.diff(factors) >= 0).all()
-    assert factors[0] == FINEST_ROW
-    assert factors[-1] == 1

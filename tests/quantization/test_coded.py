@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from mqtool.model.layers import Layer
-from mqtool.quantization.coded import CodedWeight, round_to_steps, storable_step
+from mqtool.quantization.coded import (
+    FINEST_ROW,
+    CodedWeight,
+    highest_code,
+    round_to_steps,
+    row_factors,
+    row_steps,
+    storable_step,
+)
 from mqtool.quantization.rounding import LayerInput
 from toy_layers import correlated, layer_of
 
@@ -68,3 +76,27 @@ def test_the_weight_is_what_float32_makes_of_code_times_step():
     found = CodedWeight(codes, scale).dequantize()
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+
+
+def test_frequent_rows_are_finer():
+    probabilities = np.array([0.5, 0.3, 0.1999, 1e-4, 0.0])
+    factors = row_factors(probabilities)
+    assert (np.diff(factors) >= 0).all()
+    assert factors[0] == FINEST_ROW
+    assert factors[-1] == 1
+
+
+def test_steps_are_coarser_only_in_rows_that_reach_too_far():
+    weight = weights()
+    weight[4, 9] = 200.0
+    table = Layer("t", "embedding", "model", "t.weight", weight.shape)
+    highest = highest_code(table, is_head=True)
+    scale = row_steps(weight, 0.25, highest)
+    assert scale[4] >= 200 / 64
+    np.testing.assert_array_equal(np.delete(scale, 4), 0.25)
+    assert np.abs(round_to_steps(table, weight, scale).codes).max() <= 64
+    finer = row_steps(weight, 0.25, highest, np.linspace(0.5, 1, ROWS))
+    assert finer[0] == 0.125
+    assert (
+        row_steps(weight, 0.25, highest_code(layer_of(ROWS, COLUMNS), is_head=False)) == 0.25
+    ).all()

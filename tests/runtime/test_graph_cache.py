@@ -14,6 +14,7 @@ from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
+from mqtool.quantization.calibration_stats import CalibrationStats
 from quantizers import make_plan
 from tiny_graph import toy_folder
 
@@ -24,7 +25,9 @@ PCM = np.random.default_rng(1).normal(0, 0.3, 300).astype(np.float32)
 def packed(tmp_path_factory) -> Path:
     top = tmp_path_factory.mktemp("cache")
     folder = ModelFolder.open(toy_folder(top / "model", scale=8))
-    pack(folder, make_plan(folder, [], 150 * KB, method="uniform"), top / "packed")
+    pack(
+        CalibrationStats(folder), make_plan(folder, [], 150 * KB, method="uniform"), top / "packed"
+    )
     write_package(top / "packed", top / "app.mqz", golden=False)
     return top
 

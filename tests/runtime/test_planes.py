@@ -21,6 +21,7 @@ from mqtool.model.graph_files import save_graph
 from mqtool.model.layers import find_layers
 from mqtool.packing.size import PackOptions, SizeModel, packed_graph
 from mqtool.packing.write import pack
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import encode_weight
 from quantizers import plan_of_widths
@@ -323,7 +324,11 @@ def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_pa
     sizes = SizeModel(folder, PackOptions(grouped=rounding == "grouped"))
     widths = {layer.name: (bits, 0) for layer in folder.layers}
     target = 2 * folder.bytes
-    pack(folder, plan_of_widths(sizes, widths, target, rounding=rounding), tmp_path / "packed")
+    pack(
+        CalibrationStats(folder),
+        plan_of_widths(sizes, widths, target, rounding=rounding),
+        tmp_path / "packed",
+    )
     rng = np.random.default_rng(0)
     heard = {"pcm": rng.normal(0, 0.1, (1, 480_000)).astype(np.float32)}
     for role in ("encoder", "decoder"):

@@ -19,6 +19,7 @@ __all__ = [
     "REDUCTIONS",
     "ROUNDINGS",
     "SENSITIVITIES",
+    "STORAGES",
     "check_known",
     "chosen",
 ]
@@ -71,6 +72,11 @@ ROUNDINGS = ("nearest", "clipped", "grouped", "compensated")
 
 ACTIVATIONS = ("dynamic", "static", "float")
 """How the packed model computes."""
+
+STORAGES = ("auto", "coded", "planes")
+"""How packed weights are stored: int8 codes, entropy-coded (`mqtool.packing.coded_rewrite`), or
+whole numbers of bits in planes (`mqtool.quantization.weights`); auto takes what suits method and
+size."""
 
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:

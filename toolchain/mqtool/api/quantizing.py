@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
 from mqtool.outputs import new_file
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import size_table
+from mqtool.packing.size import coded_size_table, size_table
 from mqtool.planning.fit import KB, feasible_kilobytes
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.refit import refit_plan
@@ -66,12 +67,13 @@ def sizes(
     act_bits: int | None = None,
     twin_ranges: bool | None = None,
     opset: int = 25,
+    storage: str = "auto",
 ) -> Sizes:
     """How large a model's packed forms can be, without any recordings.
 
     Examples:
         >>> found = mqtool.sizes("model/")
-        >>> found.smallest_kb < 700 < found.largest_kb
+        >>> found.smallest_kb < 700 < found.coded_up_to_kb < found.largest_kb
         True
 
     Args:
@@ -82,6 +84,7 @@ def sizes(
         act_bits: width of static activations.
         twin_ranges: two ranges for static activations that follow a GELU or softmax.
         opset: of the packed graphs.
+        storage: of weights, as of `plan`.
 
     Raises:
         ModelError: the folder cannot be used.
@@ -95,13 +98,22 @@ def sizes(
         act_bits=act_bits,
         twin_ranges=bool(twin_ranges),
         opset=opset,
+        storage=storage,
     )
-    size_model = Quantizer(folder).size_model(recipe)
+    quantizer = Quantizer(folder)
     params = sum(layer.params for layer in folder.layers)
-    smallest, largest = feasible_kilobytes(size_model)
-    return Sizes(
-        len(folder.layers), params, folder.bytes, size_table(size_model), smallest, largest
-    )
+    found = partial(Sizes, len(folder.layers), params, folder.bytes)
+    settled = quantizer.settled(recipe, None)
+    if not settled.has_steps:
+        size_model = quantizer.size_model(settled)
+        return found(size_table(size_model), *feasible_kilobytes(size_model))
+    smallest, most_coded = (-(-size // KB) for size in quantizer.coded_bounds(settled))
+    largest = most_coded
+    if recipe.storage == "auto":
+        planes = quantizer.size_model(replace(recipe, storage="planes"))
+        largest = feasible_kilobytes(planes)[1]
+    table = coded_size_table(quantizer.coded_bounds(settled)[1], params)
+    return found(table, smallest, largest, most_coded)
 
 
 def plan(
@@ -122,6 +134,7 @@ def plan(
     act_bits: int | None = None,
     twin_ranges: bool | None = None,
     opset: int = 25,
+    storage: str = "auto",
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> Plan:
@@ -153,7 +166,10 @@ def plan(
             `twin_ranges` are given.
         act_bits: width of static activations, 4 to 16, or 32 for float; None for 8.
         twin_ranges: two ranges for static activations that follow a GELU or softmax.
-        opset: of the packed graphs: 25, or 18 to load in onnxruntime 1.20 as well.
+        opset: of graphs with weights in planes: 25, or 18 to load in onnxruntime 1.20 as well.
+        storage: of weights: `coded`, in int8 codes that take as few bytes as entropy coding gives;
+            `planes`, in whole numbers of bits; `auto`, coded where the method gives layers steps
+            (`measured`) and the budget is not above what int8 takes.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 
@@ -174,6 +190,7 @@ def plan(
         act_bits=act_bits,
         twin_ranges=bool(twin_ranges),
         opset=opset,
+        storage=storage,
     )
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
@@ -238,7 +255,7 @@ def pack(
     """
     name, asked = ("the plan", plan) if isinstance(plan, Plan) else (plan, Plan.read(Path(plan)))
     folder = ModelFolder.open(Path(model))
-    layers = with_packing_layout(folder, asked.rounding).layers
+    layers = with_packing_layout(folder, asked.rounding, steps=asked.has_steps).layers
     asked.check_model(Path(name), layers, folder.sha256)
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
@@ -267,6 +284,7 @@ def quantize(
     twin_ranges: bool | None = None,
     calibration: str | None = None,
     opset: int = 25,
+    storage: str = "auto",
     max_word_difference: float = 30.0,
     threads: int = 0,
     progress: Progress = no_progress,
@@ -300,6 +318,7 @@ def quantize(
         act_bits: as of `plan`.
         twin_ranges: as of `plan`.
         opset: as of `plan`.
+        storage: as of `plan`.
         calibration: as of `pack`.
         max_word_difference: percent of words that may differ from the float model's.
         threads: inside an operator of onnxruntime; 0 lets it choose.
@@ -317,6 +336,7 @@ def quantize(
         act_bits=act_bits,
         twin_ranges=bool(twin_ranges),
         opset=opset,
+        storage=storage,
     )
     check_calibration(calibration, recipe.activations)
     clips = calibration_clips(recordings, folder.task, split=None, group=None, language=language)

@@ -1,6 +1,7 @@
 """What the functions that make packed models give back."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,32 @@ class Sizes:
         layers: how many there are.
         parameters: weights in them.
         float_bytes: of the float model's folder.
-        bytes_at: bits -> bytes of the packed folder with all layers at so many.
+        bytes_at: bits -> bytes of the packed folder with all layers at so many; for coded weights
+            with so many on average, about.
         smallest_kb: the least feasible budget, in KB of 1024 bytes.
         largest_kb: the greatest.
+        coded_up_to_kb: the greatest with coded weights, which the next larger ones are not; None
+            where none are coded.
     """
 
     layers: int
     parameters: int
     float_bytes: int
-    bytes_at: dict[int, int]
+    bytes_at: Mapping[int, int] | Mapping[float, int]
     smallest_kb: int
     largest_kb: int
+    coded_up_to_kb: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of `mqtool plan --dry-run`."""
         return {
-            "bytes": {str(bits): size for bits, size in self.bytes_at.items()},
+            "bytes": {f"{bits:g}": size for bits, size in self.bytes_at.items()},
             "params": self.parameters,
             "smallest": min(self.bytes_at.values()),
             "largest": max(self.bytes_at.values()),
             "smallest_kb": self.smallest_kb,
             "largest_kb": self.largest_kb,
+            "coded_up_to_kb": self.coded_up_to_kb,
         }
 
 

@@ -76,6 +76,11 @@ def pack(
         f"{packed.float_bytes:,}), {packed.average_bits:.2f} bits a weight on average, "
         f"{packed.plan.activations} activations"
     )
-    if used_plan is None and packed.plan != mqtool.Plan.read(plan_path):
-        click.echo(f"widths differ from {plan_path}, made for other options; see --used-plan")
+    read = mqtool.Plan.read(plan_path)
+    if used_plan is None and packed.plan != read:
+        click.echo(f"{plan_path} was made for other options; see --used-plan")
+    if packed.plan.storage == "coded" and not packed.plan.has_steps:
+        click.echo(f"coded; in planes these bits take {packed.plan.planned_bytes:,} bytes")
+    if read.format == 1 and read.method == "measured":
+        click.echo(f"{plan_path} is of mqtool 0.3: plan again for coded weights, which err less")
     write_json(json_path, packed.to_json())

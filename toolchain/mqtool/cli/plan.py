@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import mqtool
-from mqtool.choices import METHODS, SENSITIVITIES
+from mqtool.choices import METHODS, SENSITIVITIES, STORAGES
 from mqtool.cli.common import (
     activation_options,
     json_option,
@@ -89,7 +89,16 @@ class _Kilobytes(click.ParamType[float]):
     type=click.Choice(["18", "25"]),
     default="25",
     show_default=True,
-    help="18 also loads in onnxruntime 1.20, and more slowly.",
+    help="Of weights in planes: 18 also loads in onnxruntime 1.20, and more slowly.",
+)
+@click.option(
+    "--storage",
+    type=click.Choice(STORAGES),
+    default="auto",
+    show_default=True,
+    help="Of weights. coded: int8 codes, entropy-coded, which every onnxruntime from 1.20 opens "
+    "once inflated; planes: whole numbers of bits. auto: coded for measured, up to the size of "
+    "int8; else planes.",
 )
 @rounding_option
 @click.option("--dry-run", is_flag=True, help="Print sizes and the feasible range; no calibration.")
@@ -110,6 +119,7 @@ def plan(
     activations: str | None,
     act_bits: int | None,
     twin_ranges: bool | None,
+    storage: str,
     **options: Any,
 ) -> None:
     """Choose bits for every layer of MODEL so that it fills a budget to within 1 KB.
@@ -126,6 +136,7 @@ def plan(
         "act_bits": act_bits,
         "twin_ranges": twin_ranges,
         "opset": int(opset_floor),
+        "storage": storage,
     }
     if dry_run:
         sizes = mqtool.sizes(model, **options_of_size)
@@ -149,7 +160,7 @@ def plan(
             **options,
         )
     click.echo(
-        f"{output}: {made.planned_bytes:,} of {made.budget_bytes:,} bytes, "
+        f"{output}: {made.planned_bytes:,} of {made.budget_bytes:,} bytes, {made.storage}, "
         f"{made.average_bits:.2f} bits a weight on average "
         f"({made.weight_bits_as_bytes:,} bytes of weights alone), {made.method} on "
         f"{made.calib_clips} clips, {made.activations} activations"
@@ -162,9 +173,17 @@ def _print_sizes(model: Path, sizes: Any, budget_kb: float | None) -> None:
         f"{model}: {sizes.layers} layers, {sizes.parameters:,} weights, {sizes.float_bytes:,} bytes"
     )
     for bits, size in sizes.bytes_at.items():
-        click.echo(f"{bits:>4} bits  {size:>13,} bytes  {size / 1024:>11,.1f} KB")
+        click.echo(f"{bits:>4g} bits  {size:>13,} bytes  {size / 1024:>11,.1f} KB")
     click.echo(f"feasible: --budget-kb {sizes.smallest_kb} to {sizes.largest_kb}")
+    coded_up_to = sizes.coded_up_to_kb
+    if coded_up_to is not None and coded_up_to < sizes.largest_kb:
+        click.echo(f"coded up to {coded_up_to} KB, in planes above")
     if budget_kb is not None:
         fits = [bits for bits, size in sizes.bytes_at.items() if size <= budget_kb * 1024]
-        verdict = f"all layers at {max(fits)} bits fit" if fits else "too small"
+        if not sizes.smallest_kb <= budget_kb:
+            verdict = "too small"
+        elif coded_up_to is None:
+            verdict = f"all layers at {max(fits)} bits fit"
+        else:
+            verdict = "coded" if budget_kb <= coded_up_to else "in planes"
         click.echo(f"{budget_kb:,.0f} KB: {verdict}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.manifest import FORMAT, Manifest
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.recognition import Recognizer, Result
 from mqruntime.tasks.registry import task_of
@@ -23,6 +23,7 @@ from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.model.folder import ModelFolder
 from mqtool.model.frequent import FREQUENT_SUFFIX
 from mqtool.model.graph_files import check_graph, load_graph
+from mqtool.packing.coded_rewrite import coded_shapes
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.write import check_widths
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
@@ -206,7 +207,7 @@ def _check_related(packed: Path, reference: Path) -> Manifest:
         raise ModelError(f"{packed}: was not made by mqtool pack; give a packed folder")
     if theirs.packed is not None:
         raise ModelError(f"{reference}: is packed; give the float model as --reference")
-    if replace(ours, packed=None, source={}) != replace(theirs, source={}) or (
+    if replace(ours, packed=None, source={}, format=FORMAT) != replace(theirs, source={}) or (
         ours.vocabulary is not None
         and (packed / ours.vocabulary).read_bytes() != (reference / ours.vocabulary).read_bytes()
     ):
@@ -222,6 +223,8 @@ def _title(manifest: Manifest) -> str:
 
 
 def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Check:
+    if manifest.coded:
+        return _coded_check(packed, manifest, folder)
     found: dict[str, StoredLayer] = {}
     for name in manifest.graphs.values():
         check_graph(packed / name)
@@ -241,9 +244,27 @@ def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Chec
     return Check("layers", True, f"{len(found)} layers at {listed} bits", wanted)
 
 
+def _coded_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Check:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in manifest.graphs.values():
+        shapes |= coded_shapes(load_graph(packed / name, with_data=False).graph)
+    has_steps = {layer.name for layer in folder.layers} > set(shapes)
+    layers = folder.with_formulas().layers if has_steps else folder.layers
+    wanted = f"{len(layers)} layers of int8 codes"
+    for layer in layers:
+        found = shapes.pop(layer.name, None)
+        if found is None or found[0] < layer.columns or found[1] != layer.rows:
+            return Check("layers", False, f"layer {layer.name!r} has codes {found}", wanted)
+    if shapes:
+        return Check("layers", False, f"unknown layer {min(shapes)!r}", wanted)
+    return Check("layers", True, wanted, wanted)
+
+
 def _plan_checks(packed: Path, manifest: Manifest, folder: ModelFolder, plan: Plan) -> list[Check]:
     plan.check_model(
-        Path("the plan"), with_packing_layout(folder, plan.rounding).layers, folder.sha256
+        Path("the plan"),
+        with_packing_layout(folder, plan.rounding, steps=plan.has_steps).layers,
+        folder.sha256,
     )
     assert manifest.packed is not None
     stored = str(manifest.packed.get("plan_sha256"))

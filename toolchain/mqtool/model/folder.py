@@ -16,6 +16,7 @@ from mqtool.model.equalize import Factors, equalize
 from mqtool.model.frequent import RowOrders, split_tables
 from mqtool.model.graph_files import check_graph, data_path, load_graph, sha256_files
 from mqtool.model.layers import Layer, find_layers
+from mqtool.model.sinusoids import formulate_sinusoids
 
 __all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
 
@@ -31,12 +32,15 @@ class ModelFolder:
             (`mqtool.model.equalize`); the model computes the same with or without.
         orders: of the rows of tables, whose frequent ones then are a layer of their own
             (`mqtool.model.frequent`); likewise.
+        formulas: whether positions that are sinusoids are computed and no layer
+            (`mqtool.model.sinusoids`); likewise, but for the rounding of a checkpoint.
     """
 
     path: Path
     manifest: Manifest
     factors: Factors | None = None
     orders: RowOrders | None = None
+    formulas: bool = False
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -67,12 +71,18 @@ class ModelFolder:
             equalize(model.graph, find_layers(model.graph, role), self.factors)
         return model
 
-    def adapted(self, factors: Factors, orders: RowOrders) -> "ModelFolder":
+    def adapted(self, factors: Factors, orders: RowOrders | None = None) -> "ModelFolder":
         """The same model with its channels equalized and the frequent rows of tables apart."""
         return replace(self, factors=factors, orders=orders)
 
+    def with_formulas(self) -> "ModelFolder":
+        """The same model with positions that are sinusoids as formulas."""
+        return replace(self, formulas=True)
+
     def _split(self, role: str) -> ir.Model:
         model = load_graph(self.path / self.manifest.graphs[role])
+        if self.formulas:
+            formulate_sinusoids(model.graph, find_layers(model.graph, role))
         if self.orders is not None:
             split_tables(model.graph, find_layers(model.graph, role), self.orders)
         return model

@@ -11,7 +11,15 @@ from google.protobuf.message import DecodeError
 from mqtool.errors import ModelError
 from mqtool.model.layers import static_shape
 
-__all__ = ["check_graph", "data_path", "load_graph", "save_graph", "saved_bytes", "sha256_files"]
+__all__ = [
+    "check_graph",
+    "data_path",
+    "load_graph",
+    "save_graph",
+    "saved_bytes",
+    "sha256_files",
+    "split_graph",
+]
 
 EXTERNAL_MIN_BYTES = 1024
 """Tensors below this stay in the graph file when the others are external."""
@@ -34,8 +42,12 @@ def check_graph(path: Path) -> None:
         raise ModelError(f"{path}: not a readable ONNX file ({reason}); export again") from None
 
 
-def load_graph(path: Path) -> ir.Model:
+def load_graph(path: Path, *, with_data: bool = True) -> ir.Model:
     """Load a graph; its weights are read when they are used.
+
+    Args:
+        path: of the graph file.
+        with_data: whether its external data has to be there.
 
     Raises:
         ModelError: the file is missing, truncated or not an ONNX model.
@@ -52,7 +64,7 @@ def load_graph(path: Path) -> ir.Model:
     data = data_path(path)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
+        if isinstance(tensor, ir.ExternalTensor) and with_data:
             end = (tensor.offset or 0) + (tensor.length or 0)
             if not data.is_file() or tensor.location != data.name or data.stat().st_size < end:
                 raise ModelError(f"{data}: missing or truncated ({end} bytes needed); export again")
@@ -70,13 +82,28 @@ def save_graph(model: ir.Model, path: Path, *, external: bool) -> None:
     The same model gives the same bytes. The initializers of `model` are left external.
     """
     if external:
-        tensors = _large_tensors(model)
-        _make_external(model, data_path(path).name)
+        content, tensors = split_graph(model, path.name)
         with data_path(path).open("wb") as handle:
             for tensor in tensors:
                 handle.write(tensor.tobytes())
-    with path.open("wb") as handle:
-        handle.write(_graph_proto(model).SerializeToString(deterministic=True))
+    else:
+        content = _serialized(model)
+    path.write_bytes(content)
+
+
+def split_graph(model: ir.Model, name: str) -> tuple[bytes, list[ir.TensorProtocol]]:
+    """A graph file and what its data file holds, as `save_graph` writes them.
+
+    Args:
+        model: its initializers are left external.
+        name: of the graph file.
+
+    Returns:
+        The bytes of the file; the tensors that lie one after another in `<name>.data`.
+    """
+    tensors = _large_tensors(model)
+    _make_external(model, data_path(Path(name)).name)
+    return _serialized(model), tensors
 
 
 def saved_bytes(model: ir.Model, path: Path, *, external: bool) -> int:
@@ -98,6 +125,11 @@ def saved_bytes(model: ir.Model, path: Path, *, external: bool) -> int:
     graph = proto.graph.ByteSize() + sum(_field_bytes(size) for size in sizes)
     empty_graph = _field_bytes(proto.graph.ByteSize())
     return data + int(proto.ByteSize()) - empty_graph + _field_bytes(graph)
+
+
+def _serialized(model: ir.Model) -> bytes:
+    content: bytes = _graph_proto(model).SerializeToString(deterministic=True)
+    return content
 
 
 def _graph_proto(model: ir.Model) -> onnx.ModelProto:

@@ -47,6 +47,10 @@ class RowFrequencies:
                 rows = logits.reshape(-1, logits.shape[-1])
                 self._sums[table] += softmax(rows, np.float32).sum(axis=0)
 
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """How often each row of each table is meant, [rows]; they add up to 1."""
+        return {table: total / total.sum() for table, total in self._sums.items()}
+
     def orders(self) -> RowOrders:
         """The rows of each table, the most probable first; equal ones as they were."""
         return {

@@ -8,9 +8,13 @@ To fill a size that codes alone do not take, the first bytes can be kept as they
 blocks: deflate's own form for what does not shrink. So every size up to that of the data is had.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from itertools import accumulate
 
 from mqruntime.engine.coded_data import HEADER, MAX_PART, CodedData, Part, trailer
 
@@ -38,22 +42,26 @@ def coded_file(tensors: Iterable[bytes | memoryview], *, kept: int = 0) -> tuple
     Raises:
         ValueError: there is nothing to write.
     """
-    coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MOST_MEMORY, zlib.Z_HUFFMAN_ONLY)
-    crc32, length, stream, parts = 0, 0, [HEADER], []
     pieces = list(_pieces(tensors, kept))
     if not pieces:
         raise ValueError("no data to code")
-    for number, piece in enumerate(pieces):
-        last = number == len(pieces) - 1
-        if length < kept:
-            stored = _uncoded(piece, last)
-        else:
-            end = zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
-            stored = coder.compress(piece) + coder.flush(end)
-        crc32, length = zlib.crc32(piece, crc32), length + len(piece)
-        stream.append(stored)
-        parts.append(Part(len(stored), len(piece)))
-    return b"".join([*stream, trailer(crc32, length)]), CodedData(parts)
+    starts = accumulate(map(len, pieces), initial=0)
+    lasts = [False] * (len(pieces) - 1) + [True]
+    is_kept = [start < kept for start in starts]
+    # Whatever the number of threads: after a full flush nothing refers to what came before.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        stored = list(pool.map(_stored, pieces, lasts, is_kept))
+    crc32 = reduce(lambda crc, piece: zlib.crc32(piece, crc), pieces, 0)
+    parts = [Part(len(part), len(piece)) for part, piece in zip(stored, pieces, strict=True)]
+    end = trailer(crc32, sum(map(len, pieces)))
+    return b"".join([HEADER, *stored, end]), CodedData(parts)
+
+
+def _stored(piece: bytes, last: bool, is_kept: bool) -> bytes:
+    if is_kept:
+        return _uncoded(piece, last)
+    coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MOST_MEMORY, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(piece) + coder.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
 
 
 def uncoded_bytes(length: int) -> int:

@@ -1,48 +1,159 @@
-"""A packed folder with its weights coded: the last step of packing."""
+"""The files of a packed folder whose weights are coded, before anything is written."""
 
-from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
+import onnx
 import onnx_ir as ir
 
-from mqruntime.bundle.manifest import CODED_FORMAT, Manifest
-from mqtool.model.graph_files import data_path, load_graph
-from mqtool.packing.coded_data import coded_file
+from mqruntime.bundle.manifest import CODED_FORMAT, MANIFEST_NAME, Manifest
+from mqruntime.engine.coded_data import CodedData
+from mqtool.model.folder import ModelFolder
+from mqtool.model.graph_files import split_graph
+from mqtool.packing.coded_data import coded_file, uncoded_bytes
+from mqtool.packing.coded_rewrite import layer_of_tensor, replace_by_codes
+from mqtool.packing.rewrite import CODES_SUFFIX
+from mqtool.packing.size import PackOptions, finished_graph
+from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.coded import CodedWeight
 
-__all__ = ["code_weights"]
+__all__ = ["CodedFolder", "StoredTensor", "stored_layer_bytes", "stored_tensors"]
 
 
-def code_weights(folder: Path, manifest: Manifest) -> Manifest:
-    """Code the external data of every graph, in place.
+@dataclass(frozen=True)
+class StoredTensor:
+    """Bytes of a tensor in a coded data file: in its stream, to the nearest, and inflated."""
+
+    stored: int
+    inflated: int
+
+
+class CodedFolder:
+    """A packed folder for any weights.
 
     Args:
-        folder: holds the graphs, each with its large tensors in `<graph>.data`; instead of these
-            files `<graph>.data.gz` is left.
-        manifest: of format 1, of that packed folder.
-
-    Returns:
-        The manifest, of format 2, that says where the files are cut; it is not written.
-
-    Raises:
-        ModelError: a graph or its data cannot be read.
+        folder: the float model, as its weights were rounded.
+        manifest: of format 1, of the packed folder.
+        options: of its graphs.
+        ranges: of inputs, by layer name, where activations are static; None for blank ones.
     """
-    weights = {}
-    for name in manifest.graphs.values():
-        graph, data = folder / name, data_path(folder / name)
-        if not data.is_file():
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        manifest: Manifest,
+        options: PackOptions,
+        ranges: Mapping[str, ActivationRange] | None = None,
+    ) -> None:
+        self._folder, self._manifest = folder, manifest
+        self._options, self._ranges = options, ranges
+
+    def files(self, weights: Mapping[str, CodedWeight], kept: int = 0) -> dict[str, bytes]:
+        """Contents by file name.
+
+        Args:
+            weights: of every layer, by name.
+            kept: how many of the weights' first bytes are not coded.
+        """
+        files, cuts = {}, {}
+        for role, name in self._manifest.graphs.items():
+            files[name], tensors = self._split(role, weights)
+            if not tensors:
+                continue
+            content = [tensor.tobytes() for tensor in tensors]
+            length = sum(map(len, content))
+            files[f"{name}.data.gz"], coded = coded_file(content, kept=min(kept, length))
+            cuts[f"{name}.data"] = coded.to_json()
+            kept = max(kept - length, 0)
+        packed = {**(self._manifest.packed or {}), "weights": cuts}
+        manifest = replace(self._manifest, packed=packed, format=CODED_FORMAT)
+        files[MANIFEST_NAME] = manifest.to_bytes()
+        if manifest.vocabulary is not None:
+            files[manifest.vocabulary] = (self._folder.path / manifest.vocabulary).read_bytes()
+        return files
+
+    def size(self, weights: Mapping[str, CodedWeight], kept: int = 0) -> int:
+        """Bytes of all files."""
+        return sum(map(len, self.files(weights, kept).values()))
+
+    def bounds(self, blank: Mapping[str, CodedWeight]) -> tuple[int, int]:
+        """The least size and the greatest that weights can be made to have, whatever they are.
+
+        Args:
+            blank: of every layer, all codes at zero. What is not codes counts as if it did not
+                shrink.
+        """
+        files, rest, whole = self.files(blank), 0, 0
+        for role, name in self._manifest.graphs.items():
+            _, tensors = self._split(role, blank)
+            sizes = [tensor.nbytes for tensor in tensors]
+            codes = [t.nbytes for t in tensors if (t.name or "").endswith(CODES_SUFFIX)]
+            rest += sum(sizes) - sum(codes)
+            whole += uncoded_bytes(sum(sizes)) - len(files.get(f"{name}.data.gz", b""))
+        total = sum(map(len, files.values()))
+        return total + rest, total + whole
+
+    def weight_bytes(self, weights: Mapping[str, CodedWeight]) -> int:
+        """Bytes of all data, inflated."""
+        return sum(
+            tensor.nbytes
+            for role in self._manifest.graphs
+            for tensor in self._split(role, weights)[1]
+        )
+
+    def _split(
+        self, role: str, weights: Mapping[str, CodedWeight]
+    ) -> tuple[bytes, list[ir.TensorProtocol]]:
+        model = self._folder.load(role)
+        layers = self._folder.layers_of(role)
+        ranges = self._options.range_specs(model, layers)
+        if self._ranges is not None:
+            ranges = {name: self._ranges[name] for name in ranges}
+        replace_by_codes(model.graph, layers, weights, self._options.activations, ranges)
+        finished = finished_graph(model, self._options.packed_opset)
+        return split_graph(finished, self._manifest.graphs[role])
+
+
+def stored_tensors(graph: bytes, coded: CodedData | None) -> dict[str, StoredTensor]:
+    """What each tensor of a graph takes, by name.
+
+    Where several lie in one part of the stream, they share its bytes by their lengths.
+
+    Args:
+        graph: the graph file.
+        coded: where its data is cut; None where it has none.
+    """
+    tensors = {}
+    ends = [] if coded is None else [*accumulate(part.inflated for part in coded.parts)]
+    stored = [] if coded is None else [part.stored for part in coded.parts]
+    spans = list(zip(pairwise([0, *ends]), stored, strict=True))
+    for tensor in onnx.load_from_string(graph).graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if not place:
+            size = len(tensor.raw_data) or tensor.ByteSize()
+            tensors[tensor.name] = StoredTensor(size, size)
             continue
-        content, coded = coded_file(_tensors(graph, memoryview(data.read_bytes())))
-        data.with_name(f"{data.name}.gz").write_bytes(content)
-        weights[data.name] = coded.to_json()
-        data.unlink()
-    packed = {**(manifest.packed or {}), "weights": weights}
-    return replace(manifest, packed=packed, format=CODED_FORMAT)
+        start, length = int(place["offset"]), int(place["length"])
+        share = sum(
+            bytes_ * max(0, min(end, start + length) - max(begin, start)) / (end - begin)
+            for (begin, end), bytes_ in spans
+        )
+        tensors[tensor.name] = StoredTensor(round(share), length)
+    return tensors
 
 
-def _tensors(graph: Path, content: memoryview) -> list[memoryview]:
-    """A data file, cut where tensors begin."""
-    found = [value.const_value for value in load_graph(graph).graph.initializers.values()]
-    starts = {tensor.offset or 0 for tensor in found if isinstance(tensor, ir.ExternalTensor)}
-    cuts = sorted({0, *starts, len(content)})
-    return [content[start:end] for start, end in pairwise(cuts)]
+def stored_layer_bytes(files: Mapping[str, bytes], manifest: Manifest) -> dict[str, int]:
+    """Bytes of the codes, steps and repeated columns of every layer of a folder, by layer name.
+
+    Args:
+        files: of `CodedFolder.files`.
+        manifest: among them.
+    """
+    found: dict[str, int] = {}
+    for name in manifest.graphs.values():
+        tensors = stored_tensors(files[name], manifest.coded.get(f"{name}.data"))
+        for tensor, size in tensors.items():
+            if (layer := layer_of_tensor(tensor)) is not None:
+                found[layer] = found.get(layer, 0) + size.stored
+    return found

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mqtool.model.emitter import Emitter
-from mqtool.model.layers import Layer
+from mqtool.model.layers import Layer, static_shape
 from mqtool.packing.rewrite import (
     CODES_SUFFIX,
     LOOKUP_PARAMS,
@@ -33,9 +33,28 @@ from mqtool.packing.static import StaticInputs, can_unfold
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.coded import CodedWeight
 
-__all__ = ["replace_by_codes"]
+__all__ = ["coded_shapes", "layer_of_tensor", "replace_by_codes"]
 
 _SCALE_SUFFIX, _REPEATS_SUFFIX = ".scale", ".repeats"
+
+
+def layer_of_tensor(name: str) -> str | None:
+    """The layer that a tensor of a packed graph belongs to; None for what is no layer's."""
+    for suffix in (CODES_SUFFIX, _SCALE_SUFFIX, _REPEATS_SUFFIX):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return None
+
+
+def coded_shapes(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes of the int8 codes of a packed graph, by layer name: [columns + n, rows]."""
+    return {
+        name.removesuffix(CODES_SUFFIX): static_shape(value.const_value)
+        for name, value in graph.initializers.items()
+        if name.endswith(CODES_SUFFIX)
+        and value.const_value is not None
+        and value.const_value.dtype == ir.DataType.INT8
+    }
 
 
 def replace_by_codes(
@@ -50,8 +69,7 @@ def replace_by_codes(
     Args:
         graph: float.
         layers: of the graph.
-        weights: of every layer, by name. Codes beyond int8 are possible in Linears that compute in
-            integers.
+        weights: of every layer, by name. Codes beyond int8 are possible in Linears.
         activations: how layers compute.
         ranges: of the inputs, by layer name, for static activations; an input without one is left
             in float32.
@@ -175,9 +193,7 @@ class _Stored:
         """Input [..., columns], as many columns of it as the codes have rows."""
         if not len(self.repeats):
             return source
-        columns = np.concatenate([np.arange(self.layer.columns), self.repeats])
-        tensor = ir.Tensor(columns.astype(np.int64), name=self.layer.name + _REPEATS_SUFFIX)
-        return emitter.op("Gather", source, emitter.initializer(tensor), axis=-1)
+        return emitter.op("Gather", source, self._columns(), axis=-1)
 
     def by_rows(self) -> ir.Value:
         """int8 in the shape of a convolution's weight."""
@@ -188,17 +204,36 @@ class _Stored:
 
     def decoded(self) -> ir.Value:
         """float32, as the float graph's tensor."""
-        self._check_whole()
         load = self.load
-        codes = load.op("Cast", self.codes(), to=int(ir.DataType.FLOAT))
-        weight = load.op("Mul", codes, self.scale())
+        weight = load.op("Mul", self._whole_codes(), self.scale())
         if self.layer.op == "linear":
             return weight
         rows = load.op("Transpose", weight, perm=[1, 0])
         shape = load.constant(list(self.layer.shape), ir.DataType.INT64)
         return load.op("Reshape", rows, shape)
 
+    def _whole_codes(self) -> ir.Value:
+        """float32 [columns, rows]: what is multiplied again is added."""
+        load = self.load
+        codes = load.op("Cast", self.codes(), to=int(ir.DataType.FLOAT))
+        if not len(self.repeats):
+            return codes
+        first, end, last = (
+            load.constant([at], ir.DataType.INT64)
+            for at in (0, self.layer.columns, len(self.parts))
+        )
+        once, again = load.op("Slice", codes, first, end), load.op("Slice", codes, end, last)
+        places = load.op("Slice", self._columns(), end, last)
+        places = load.op("Unsqueeze", places, load.constant([-1], ir.DataType.INT64))
+        return load.op("ScatterND", once, places, again, reduction="add")
+
+    def _columns(self) -> ir.Value:
+        """Which column of the input each row of the codes multiplies, int64 [columns + n]."""
+        columns = np.concatenate([np.arange(self.layer.columns), self.repeats])
+        tensor = ir.Tensor(columns.astype(np.int64), name=self.layer.name + _REPEATS_SUFFIX)
+        return self.load.initializer(tensor)
+
     def _check_whole(self) -> None:
         if len(self.repeats):
             highest = int(np.abs(self.weight.codes).max())
-            raise ValueError(f"{self.layer.name}: has a code of {highest}, and computes in float")
+            raise ValueError(f"{self.layer.name}: has a code of {highest}, and is no Linear")

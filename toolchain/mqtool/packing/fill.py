@@ -7,7 +7,6 @@ steps. Where steps are those of one lambda (`mqtool.planning.steps`), an error o
 same damage in every layer. Too short: the first bytes are not coded.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -57,37 +56,73 @@ def fill(
     Raises:
         BudgetError: with every code of one at zero it is still too large.
     """
-    if size(weights, 0) <= budget:
-        kept = _most(most_kept, lambda count: size(weights, count) <= budget)
-        return Filled(dict(weights), kept)
-    last = int(np.float32(np.inf).view(np.int32))
-    if (least := size(_zeroed(weights, exact, last), 0)) > budget:
+    total = size(weights, 0)
+    if total <= budget:
+        kept = _found(lambda most: size(weights, int(most)), budget, most_kept, 0)
+        return Filled(dict(weights), int(kept))
+
+    def shrunk(share: float) -> int:
+        return size(_zeroed(weights, exact, share), 0)
+
+    if (least := shrunk(1.0)) > budget:
         raise BudgetError(
             f"{least:,} bytes are left with every code of one at zero, {budget:,} are wanted; "
             "plan with a larger budget"
         )
-    spared = _most(last, lambda bits: size(_zeroed(weights, exact, last - bits), 0) <= budget)
-    found = _zeroed(weights, exact, last - spared)
+    found = _zeroed(weights, exact, _found(shrunk, budget, 0.0, 1.0))
     zeroed = sum(int((weights[name].codes != found[name].codes).sum()) for name in weights)
     return Filled(found, 0, zeroed)
 
 
 def _zeroed(
-    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float], bits: int
+    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float], share: float
 ) -> dict[str, CodedWeight]:
-    """With codes of one at zero where the weight is less than a number of steps.
+    """With codes of one at zero where the weight is less than so many steps.
 
-    `bits` are those of the number as float32, which are in the order of the numbers.
+    `share` of 0 to 1 stands for 0 to infinity: codes that make up for others' errors may be far
+    from their weights.
     """
-    most = np.int32(bits).view(np.float32)
+    most = np.float32(np.inf if share == 1 else share / (1 - share))
     found = {}
     for name, weight in weights.items():
         is_near = np.abs(exact(name) / weight.scale[:, None]) < most
         is_near &= np.abs(weight.codes) == 1
-        found[name] = replace(weight, codes=np.where(is_near, 0, weight.codes))
+        codes = np.where(is_near, weight.codes.dtype.type(0), weight.codes)
+        found[name] = replace(weight, codes=codes)
     return found
 
 
-def _most(last: int, fits: Callable[[int], bool]) -> int:
-    """The greatest count in 0..last that fits, where 0 does and what fits is nearly an interval."""
-    return bisect_left(range(1, last + 1), True, key=lambda count: not fits(count))
+def _found(size: Callable[[float], int], budget: int, too_large: float, fits: float) -> float:
+    """A point that fits, with less than `_NEAR` bytes left where there is one.
+
+    Regula falsi with the weights of the Illinois method, for sizes that are nearly linear.
+
+    Args:
+        size: bytes at a point.
+        budget: what fits.
+        too_large: a point; if it fits as well, it is the one.
+        fits: a point.
+    """
+    goal = budget - _NEAR / 2
+    above, below = size(too_large) - goal, size(fits) - goal
+    if above <= budget - goal:
+        return too_large
+    end = 0
+    for _ in range(_TRIES):
+        if below > goal - budget:
+            break
+        middle = fits - below * (too_large - fits) / (above - below)
+        found = size(middle) - goal
+        if found <= budget - goal:
+            fits, below = middle, found
+            above = above / 2 if end == 1 else above
+            end = 1
+        else:
+            too_large, above = middle, found
+            below = below / 2 if end == -1 else below
+            end = -1
+    return fits
+
+
+_NEAR = 256
+_TRIES = 40

@@ -2,7 +2,7 @@
 
 UTF-8 JSON with sorted keys. Fields:
 
-    format           1
+    format           2; 1, of mqtool up to 0.3, has no `storage`, `zlib` and `step`
     method           myqasr, uniform, measured, ...
     sensitivity      how layers were ranked; null for uniform and shuffled
     budget_bytes     what the user asked for; every file of the packed folder counts
@@ -10,24 +10,33 @@ UTF-8 JSON with sorted keys. Fields:
     activations      dynamic, static or float: how the packed model computes
     act_bits         width of the inputs of layers: 8 for dynamic, 32 for float
     twin_ranges      whether static inputs that follow a Gelu or softmax have two ranges
-    opset            opset of the packed graphs, 25 or 18
+    opset            opset of the packed graphs: 25 or 18, 21 where they are coded
     rounding         how weights are rounded: nearest, clipped, grouped or compensated
+    storage          coded or planes: how packed weights are stored
+    zlib             version of zlib that the sizes of coded weights are from; null for planes
     model_sha256     the float model this plan is for
     calib_sha256     the recordings it was made from; null when none were used
     calib_clips      how many these are
     tool_version
     average_bits     bits of weights / number of weights
     weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
-    layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity}]:
-                     the first rows of a layer have `bits`, the last `rows_at_lower_bits` the
-                     next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
-                     scales and group scales; sensitivity is null where it was not measured. With
-                     compensated rounding the frequent rows of a large table of tokens are a layer
-                     {table}.frequent (`mqtool.model.frequent`)
+    layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity,
+                     step}]: the first rows of a layer have `bits`, the last `rows_at_lower_bits`
+                     the next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
+                     scales and group scales; sensitivity is null where it was not measured. In
+                     planes with compensated rounding the frequent rows of a large table of tokens
+                     are a layer {table}.frequent (`mqtool.model.frequent`)
+
+Method `measured` with coded weights gives every layer a `step` and no whole number of bits: weights
+are multiples of it (of the step of their row: `mqtool.quantization.coded`). `bytes` are then those
+stored, `bits` = 8 x bytes / params, `rows_at_lower_bits` 0; packing meets the budget by its own
+codes. Other layers have a null `step`. Methods that count bits do so in planes' bytes, whose
+`planned_bytes` coded weights stay below.
 """
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -41,9 +50,19 @@ from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
 from mqtool.quantization.rounding import Rounding
 
-__all__ = ["PLAN_FORMAT", "Plan", "PlannedLayer", "average_bits", "weight_bits_as_bytes"]
+__all__ = [
+    "PLAN_FORMAT",
+    "Plan",
+    "PlannedLayer",
+    "Storage",
+    "average_bits",
+    "weight_bits_as_bytes",
+]
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
+_FORMATS = (1, PLAN_FORMAT)
+
+Storage = Literal["coded", "planes"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +73,17 @@ class PlannedLayer:
     op: str
     shape: list[int]
     params: int
-    bits: int
+    bits: int | float
     rows_at_lower_bits: int
     bytes: int
     sensitivity: float | None
+    step: float | None = None
+
+    @property
+    def width(self) -> int:
+        """`bits` of a layer that has no step."""
+        assert isinstance(self.bits, int)
+        return self.bits
 
 
 @dataclass(frozen=True)
@@ -70,7 +96,7 @@ class Plan:
         >>> plan = mqtool.Plan.read("plan.json")
         >>> plan.method, plan.budget_bytes
         ('measured', 716800)
-        >>> all(1 <= layer.bits <= 16 or layer.bits == 32 for layer in plan.layers)
+        >>> all(layer.step > 0 and layer.bits < 8 for layer in plan.layers)
         True
 
     Raises:
@@ -93,15 +119,27 @@ class Plan:
     calib_clips: int = 0
     act_bits: int | None = None
     twin_ranges: bool = False
+    storage: Storage = "planes"
+    zlib: str | None = None
     format: int = PLAN_FORMAT
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether layers have steps and not bits."""
+        return any(layer.step is not None for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        value = asdict(self)
+        if self.format == 1:
+            del value["storage"], value["zlib"]
+            for layer in value["layers"]:
+                del layer["step"]
+        return value
 
     def to_bytes(self) -> bytes:
         """The file's bytes; equal plans give equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1).encode() + b"\n"
+        return json.dumps(self.to_json(), sort_keys=True, indent=1).encode() + b"\n"
 
     @property
     def sha256(self) -> str:
@@ -115,9 +153,9 @@ class Plan:
         Raises:
             PlanError: another format, or a field of the wrong type or range.
         """
-        if not isinstance(value, dict) or value.get("format") != PLAN_FORMAT:
-            found = value.get("format") if isinstance(value, dict) else type(value).__name__
-            raise PlanError(f"plan format {found!r}, this version reads {PLAN_FORMAT}")
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        if not isinstance(value, dict) or found not in _FORMATS:
+            raise PlanError(f"plan format {found!r}, this version reads {_FORMATS}")
         try:
             plan = read_fields(cls, _renamed(value))
             plan.check()
@@ -149,18 +187,34 @@ class Plan:
         """
         if self.act_bits not in (None, *ACTIVATION_BITS):
             raise ValueError(f"act_bits {self.act_bits} is not one of {ACTIVATION_BITS}")
-        if self.opset not in (18, 25):
-            raise ValueError(f"opset {self.opset} is not one of (18, 25)")
+        opsets = (21,) if self.storage == "coded" else (18, 25)
+        if self.opset not in opsets:
+            raise ValueError(f"opset {self.opset} of {self.storage} is not one of {opsets}")
         for name in ("budget_bytes", "planned_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)} is not a positive integer")
+        if self.has_steps:
+            self._check_steps()
+            return
         for layer in self.layers:
             lower = layer.rows_at_lower_bits
-            if layer.bits not in WIDTHS:
+            if layer.bits not in WIDTHS or not isinstance(layer.bits, int):
                 raise ValueError(f"layer {layer.name!r} has bits {layer.bits}; use 1 to 16, or 32")
             if lower < 0 or (lower and layer.bits == 1):
                 raise ValueError(
                     f"layer {layer.name!r} has rows_at_lower_bits {lower} at {layer.bits} bits"
+                )
+
+    def _check_steps(self) -> None:
+        if self.storage != "coded":
+            raise ValueError("layers have steps, and storage is not coded")
+        for layer in self.layers:
+            if layer.step is None or not 0 < layer.step < math.inf:
+                raise ValueError(f"layer {layer.name!r} has step {layer.step}; above 0 is possible")
+            if not 0 < layer.bits < math.inf or layer.rows_at_lower_bits:
+                raise ValueError(
+                    f"layer {layer.name!r} has bits {layer.bits} and rows_at_lower_bits "
+                    f"{layer.rows_at_lower_bits} beside its step"
                 )
 
     def check_model(self, path: Path, layers: Sequence[Layer], model_sha256: str) -> None:
@@ -204,9 +258,11 @@ def _renamed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bit_count(layer: PlannedLayer) -> int:
+    if layer.step is not None:
+        return 8 * layer.bytes
     columns = layer.params // layer.shape[0]
     upper = layer.shape[0] - layer.rows_at_lower_bits
-    return columns * (upper * layer.bits + layer.rows_at_lower_bits * lower_width(layer.bits))
+    return columns * (upper * layer.width + layer.rows_at_lower_bits * lower_width(layer.width))
 
 
 def average_bits(layers: Sequence[PlannedLayer]) -> float:

@@ -17,7 +17,7 @@ from mqtool.model.graph_files import saved_bytes
 from mqtool.model.layers import Layer
 from mqtool.packing.attention import fuse_attention
 from mqtool.packing.joined_heads import join_products
-from mqtool.packing.plan_file import Plan
+from mqtool.packing.plan_file import Plan, Storage
 from mqtool.packing.rewrite import Activations, replace_layers
 from mqtool.packing.static import range_specs
 from mqtool.packing.tidy import set_opset, shorten_names, store_half
@@ -25,18 +25,25 @@ from mqtool.quantization.activations import ACTIVATION_BITS, ActivationRange
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 from mqtool.quantization.calibration_stats import with_packing_layout
 from mqtool.quantization.rounding import Rounding, is_grouping
-from mqtool.quantization.weights import TYPED_OPSET, PackedWeight, weight_spec
+from mqtool.quantization.weights import PackedWeight, weight_spec
 
 __all__ = [
     "NO_RECORDINGS",
     "PackOptions",
     "SizeModel",
     "Widths",
+    "coded_size_table",
+    "finished_graph",
     "packed_graph",
     "packed_manifest",
     "size_model",
     "size_table",
 ]
+
+CODED_OPSET = 21
+"""Of onnxruntime 1.20; since it QuantizeLinear has types of 16 bits."""
+
+WIDE_OPSET = 21
 
 NO_RECORDINGS = sha256(b"").hexdigest()
 """Stands for the hash of the recordings where a plan was made without any."""
@@ -51,11 +58,13 @@ class PackOptions:
 
     Attributes:
         activations: how packed layers compute.
-        opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types.
+        opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types. Graphs of coded
+            weights are of 21, which both load.
         grouped: whether narrow parts have group scales (`mqtool.quantization.weights`).
         act_bits: width of static inputs, 4 to 16, or 32 for float32; None for what goes with
             `activations`: 8, or 32 for float.
         twin_ranges: give static inputs that follow a Gelu or softmax two ranges.
+        storage: of weights.
 
     Raises:
         PlanError: options that do not go together.
@@ -66,6 +75,7 @@ class PackOptions:
     grouped: bool = False
     act_bits: int | None = None
     twin_ranges: bool = False
+    storage: Storage = "planes"
 
     def __post_init__(self) -> None:
         bits = self.input_bits
@@ -81,7 +91,7 @@ class PackOptions:
                 f"--twin-ranges does not go with --activations {self.activations} at {bits} bits; "
                 "use --activations static --act-bits 8"
             )
-        if self.has_ranges and bits > 8 and self.opset < TYPED_OPSET:
+        if self.has_ranges and bits > 8 and self.packed_opset < WIDE_OPSET:
             raise PlanError(
                 f"--act-bits {bits} needs 16-bit types, which opset {self.opset} lacks; "
                 "use --opset-floor 25 or at most 8 bits"
@@ -94,8 +104,20 @@ class PackOptions:
         Raises:
             PlanError: its fields do not go together.
         """
-        grouped = is_grouping(plan.rounding)
-        return cls(plan.activations, plan.opset, grouped, plan.act_bits, plan.twin_ranges)
+        grouped = plan.storage == "planes" and is_grouping(plan.rounding)
+        return cls(
+            plan.activations,
+            plan.opset,
+            grouped,
+            plan.act_bits,
+            plan.twin_ranges,
+            plan.storage,
+        )
+
+    @property
+    def packed_opset(self) -> int:
+        """Of the graphs that are written."""
+        return CODED_OPSET if self.storage == "coded" else self.opset
 
     @property
     def input_bits(self) -> int:
@@ -108,6 +130,14 @@ class PackOptions:
     def has_ranges(self) -> bool:
         """Whether inputs are quantized in ranges that are stored."""
         return self.activations == "static" and self.input_bits != FLOAT_BITS
+
+    def folder_specs(self, folder: ModelFolder) -> dict[str, ActivationRange]:
+        """`range_specs` of all graphs."""
+        specs: dict[str, ActivationRange] = {}
+        if self.has_ranges:
+            for role in folder.manifest.graphs:
+                specs |= self.range_specs(folder.load(role), folder.layers_of(role))
+        return specs
 
     def range_specs(self, model: ir.Model, layers: Sequence[Layer]) -> dict[str, ActivationRange]:
         """A range for every input that has one in a float graph, right in all but its values."""
@@ -132,10 +162,15 @@ def packed_graph(
         ranges = options.range_specs(model, layers)
     replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
     join_products(model.graph)
+    return finished_graph(model, options.packed_opset)
+
+
+def finished_graph(model: ir.Model, opset: int) -> ir.Model:
+    """A graph whose layers are packed, in place: what is around them made small, names short."""
     fuse_attention(model.graph)
     RemoveUnusedNodesPass()(model)
     store_half(model.graph)
-    set_opset(model, options.opset)
+    set_opset(model, opset)
     shorten_names(model.graph)
     return model
 
@@ -156,7 +191,7 @@ def packed_manifest(
         "activations": options.activations,
         "budget_bytes": budget_bytes,
         "calib_sha256": calib_sha256 or NO_RECORDINGS,
-        "opset": options.opset,
+        "opset": options.packed_opset,
         "plan_sha256": plan_sha256,
     }
     return replace(manifest, packed=packed)
@@ -210,7 +245,18 @@ class SizeModel:
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
     """Sizes of a model's packed forms when its weights are rounded so."""
     layout = with_packing_layout(folder, rounding)
-    return SizeModel(layout, replace(options, grouped=is_grouping(rounding)))
+    return SizeModel(layout, replace(options, grouped=is_grouping(rounding), storage="planes"))
+
+
+def coded_size_table(largest: int, params: int) -> dict[float, int]:
+    """Bytes of the packed folder with its weights at so many coded bits on average, about.
+
+    Args:
+        largest: size with 8 bits a weight.
+        params: number of weights.
+    """
+    widths = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0)
+    return {bits: largest - round((8 - bits) * params / 8) for bits in widths}
 
 
 def size_table(sizes: SizeModel) -> dict[int, int]:

@@ -9,16 +9,20 @@ import onnx_ir as ir
 
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqruntime.engine.session import Session
+from mqruntime.recognition import graph_source
 from mqtool.errors import PackError
-from mqtool.model.folder import ModelFolder, layer_weight
+from mqtool.model.folder import layer_weight
 from mqtool.model.graph_files import load_graph, save_graph
 from mqtool.model.layers import Layer
 from mqtool.outputs import new_folder
+from mqtool.packing.coded_rewrite import coded_shapes
 from mqtool.packing.plan_file import Plan, PlannedLayer
 from mqtool.packing.size import PackOptions, packed_graph, packed_manifest
 from mqtool.packing.static import read_ranges
+from mqtool.packing.write_coded import coded_files
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.bits import lower_width
+from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.quantization.rounding import LayerInput, is_compensating, quantize_weight
 from mqtool.quantization.weights import PackedWeight, StoredLayer, encode_weight, read_layers
 
@@ -36,23 +40,21 @@ class PackReport:
 
 
 def pack(
-    folder: ModelFolder,
+    stats: CalibrationStats,
     plan: Plan,
     output: Path,
     *,
-    inputs: Mapping[str, LayerInput] | None = None,
     ranges: Mapping[str, ActivationRange] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> PackReport:
     """Quantize and write `output`, which appears only when every check has passed.
 
     Args:
-        folder: the float model that `plan` was made for (`Plan.check_model`); where the plan's
-            rounding is compensated, with its channels equalized
-            (`mqtool.quantization.calibration_stats`).
+        stats: the float model that `plan` was made for (`Plan.check_model`); where the plan's
+            rounding is compensated, what it needs of the recordings
+            (`mqtool.quantization.calibration_stats.collect_stats`).
         plan: widths of all layers.
         output: folder to write.
-        inputs: layer name -> what it multiplies, for compensated rounding, from `prepare` too.
         ranges: of the inputs of layers, by layer name, where the plan's activations are static
             (`mqtool.planning.calibrations.calibration`).
         advance: called after every layer.
@@ -60,44 +62,61 @@ def pack(
     Raises:
         PackError: the size or a width in the written files is not the planned one, or what the
             plan needs of the recordings is missing.
+        BudgetError: coded weights take far more than planned.
         ModelError: onnxruntime cannot open what was written.
         MqError: `output` cannot be written.
     """
-    if is_compensating(plan.rounding) and (inputs is None or folder.factors is None):
+    folder = stats.folder
+    if is_compensating(plan.rounding) and folder.factors is None:
         raise PackError("the plan's rounding is compensated, which needs recordings; give --calib")
-    known = inputs or {}
-    options = PackOptions.of_plan(plan)
-    planned = {entry.name: entry for entry in plan.layers}
+    given = _in_order(PackOptions.of_plan(plan).folder_specs(folder), ranges or {})
     with new_folder(output) as target:
-        for role, name in folder.manifest.graphs.items():
-            model = folder.load(role)
-            layers = folder.layers_of(role)
-            weights = {}
-            for layer in layers:
-                entry = planned[layer.name]
-                weights[layer.name] = _packed(model, layer, entry, plan, known.get(layer.name))
-                advance()
-            given = _in_order(options.range_specs(model, layers), ranges or {})
-            packed_graph(model, layers, weights, options, given)
-            save_graph(model, target / name, external=folder.is_external(role))
-            if read_ranges(load_graph(target / name).graph) != [*given.values()]:
-                raise PackError(f"{output}: {name} holds other input ranges than given; pack again")
-        manifest = packed_manifest(
-            folder.manifest, options, plan.budget_bytes, plan.sha256, plan.calib_sha256
-        )
-        (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-        if manifest.vocabulary is not None:
-            shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)
+        if plan.storage == "coded":
+            for name, content in coded_files(stats, plan, given, advance).items():
+                (target / name).write_bytes(content)
+        else:
+            _write_planes(stats, plan, given, target, advance)
+        manifest = Manifest.read(target)
+        found = [range_ for name in manifest.graphs.values() for range_ in _ranges(target / name)]
+        if found != [*given.values()]:
+            raise PackError(f"{output}: holds other input ranges than given; pack again")
         written = sum(file.stat().st_size for file in target.iterdir())
-        if written != plan.planned_bytes or written > plan.budget_bytes:
+        is_exact = plan.storage == "coded" or written == plan.planned_bytes
+        if not is_exact or written > plan.budget_bytes:
             raise PackError(
                 f"{output}: {written} bytes were written, {plan.planned_bytes} were planned for a "
                 f"budget of {plan.budget_bytes}; run mqtool plan again with this version"
             )
         check_widths(target, manifest, plan)
-        for name in manifest.graphs.values():
-            Session(target / name).close()
+        for role in manifest.graphs:
+            Session(graph_source(target, manifest, role)).close()
     return PackReport(written, folder.bytes, plan.average_bits, plan.weight_bits_as_bytes)
+
+
+def _write_planes(
+    stats: CalibrationStats,
+    plan: Plan,
+    ranges: Mapping[str, ActivationRange],
+    target: Path,
+    advance: Callable[[], None],
+) -> None:
+    folder, options = stats.folder, PackOptions.of_plan(plan)
+    planned = {entry.name: entry for entry in plan.layers}
+    for role, name in folder.manifest.graphs.items():
+        model, layers, weights = folder.load(role), folder.layers_of(role), {}
+        for layer in layers:
+            entry, known = planned[layer.name], stats.inputs.get(layer.name)
+            weights[layer.name] = _packed(model, layer, entry, plan, known)
+            advance()
+        given = {layer.name: ranges[layer.name] for layer in layers if layer.name in ranges}
+        packed_graph(model, layers, weights, options, given)
+        save_graph(model, target / name, external=folder.is_external(role))
+    manifest = packed_manifest(
+        folder.manifest, options, plan.budget_bytes, plan.sha256, plan.calib_sha256
+    )
+    (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+    if manifest.vocabulary is not None:
+        shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)
 
 
 def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
@@ -106,19 +125,41 @@ def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
     Raises:
         PackError: naming the first layer that differs.
     """
+    if plan.storage == "coded":
+        _check_coded(packed, manifest, plan)
+        return
     found: dict[str, StoredLayer] = {}
     for name in manifest.graphs.values():
         model = load_graph(packed / name)
         found |= read_layers(model.graph)
     for entry in plan.layers:
-        wanted = [entry.bits]
+        wanted = [entry.width]
         if entry.rows_at_lower_bits:
-            wanted.append(lower_width(entry.bits))
+            wanted.append(lower_width(entry.width))
         if found.get(entry.name) != StoredLayer(wanted, entry.bytes):
             raise PackError(
                 f"{packed}: layer {entry.name!r} is stored as {found.get(entry.name)}, the plan "
                 f"says widths {wanted} in {entry.bytes} bytes; pack again"
             )
+
+
+def _check_coded(packed: Path, manifest: Manifest, plan: Plan) -> None:
+    """Every layer's codes are there, in int8, and as many as it has weights or a few more."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in manifest.graphs.values():
+        shapes |= coded_shapes(load_graph(packed / name, with_data=False).graph)
+    for entry in plan.layers:
+        columns = entry.params // entry.shape[0]
+        found = shapes.get(entry.name)
+        if found is None or found[1] != entry.shape[0] or found[0] < columns:
+            raise PackError(
+                f"{packed}: layer {entry.name!r} has codes of shape {found}, the plan says "
+                f"{[columns, entry.shape[0]]}; pack again"
+            )
+
+
+def _ranges(graph: Path) -> list[ActivationRange]:
+    return read_ranges(load_graph(graph, with_data=False).graph)
 
 
 def _in_order(
@@ -141,5 +182,5 @@ def _packed(
 ) -> PackedWeight:
     exact = layer_weight(model, layer)
     lower = entry.rows_at_lower_bits
-    weight = quantize_weight(layer, exact, entry.bits, lower, plan.rounding, inputs)
+    weight = quantize_weight(layer, exact, entry.width, lower, plan.rounding, inputs)
     return encode_weight(layer, weight, plan.opset)

@@ -6,26 +6,26 @@ and 0.10 found; a plan with more level widths, of which 0.086 were expected, had
 are made in more than one way, and the one that is found to be nearest to the float model is taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import onnx_ir as ir
 
 from mqtool.context import QUIET, RunContext
-from mqtool.model.folder import ModelFolder, layer_weight, set_layer_weight
+from mqtool.model.folder import layer_weight, set_layer_weight
 from mqtool.observe.runs import open_graphs
 from mqtool.packing.plan_file import Plan
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.quantization.rounding import LayerInput, quantize_weight
+from mqtool.quantization.calibration_stats import CalibrationStats
+from mqtool.quantization.rounding import quantize_weight
 
 __all__ = ["plan_divergences"]
 
 
 def plan_divergences(
-    folder: ModelFolder,
+    stats: CalibrationStats,
     plans: Sequence[Plan],
     reference: ReferenceOutputs,
-    inputs: Mapping[str, LayerInput] | None = None,
     context: RunContext = QUIET,
 ) -> list[float]:
     """Mean KL divergence from the float model of each plan's weights, nats an output position.
@@ -33,35 +33,32 @@ def plan_divergences(
     Only weights are rounded: how inputs are quantized is the same for all plans.
 
     Args:
-        folder: the float model.
+        stats: the float model, as its weights are rounded.
         plans: for it.
         reference: what the float model answers; a handful of recordings is enough.
-        inputs: layer name -> what it multiplies, for "compensated".
         context: threads and progress.
     """
     advance = context.progress("Comparing plans", len(plans))
     divergences = []
     for plan in plans:
-        edit = partial(_round, folder, plan, inputs or {})
-        rounded = open_graphs(folder, edit, threads=context.threads)
+        edit = partial(_round, stats, plan)
+        rounded = open_graphs(stats.folder, edit, threads=context.threads)
         divergences.append(reference.divergence(rounded))
         advance()
     return divergences
 
 
-def _round(
-    folder: ModelFolder, plan: Plan, inputs: Mapping[str, LayerInput], model: ir.Model, role: str
-) -> None:
+def _round(stats: CalibrationStats, plan: Plan, model: ir.Model, role: str) -> None:
     """Replace a graph's weights by what a plan makes of them, in place."""
     entries = {entry.name: entry for entry in plan.layers}
-    for layer in folder.layers_of(role):
+    for layer in stats.folder.layers_of(role):
         entry, weight = entries[layer.name], layer_weight(model, layer)
         rounded = quantize_weight(
             layer,
             weight,
-            entry.bits,
+            entry.width,
             entry.rows_at_lower_bits,
             plan.rounding,
-            inputs.get(layer.name),
+            stats.inputs.get(layer.name),
         )
         set_layer_weight(model, layer, rounded.dequantize())

@@ -14,7 +14,7 @@ from mqtool.packing.size import SizeModel
 from mqtool.planning.schedules import Step
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 
-__all__ = ["KB", "check_budget", "feasible_kilobytes", "fit_budget"]
+__all__ = ["KB", "check_bounds", "check_budget", "feasible_kilobytes", "fit_budget"]
 
 KB = 1024
 
@@ -40,15 +40,40 @@ def check_budget(sizes: SizeModel, budget_bytes: int) -> None:
         BudgetError: the budget is below the smallest or above the largest feasible size.
     """
     if budget_bytes < sizes.uniform(1, budget_bytes):
-        raise BudgetError(
-            f"budget {budget_bytes / KB:.0f} KB is below the smallest feasible size: "
-            f"give at least --budget-kb {feasible_kilobytes(sizes)[0]}"
-        )
+        raise _too_small(budget_bytes, feasible_kilobytes(sizes)[0])
     if budget_bytes - KB >= sizes.uniform(FLOAT_BITS, budget_bytes):
-        raise BudgetError(
-            f"budget {budget_bytes / KB:.0f} KB is above the largest feasible size: "
-            f"give at most --budget-kb {feasible_kilobytes(sizes)[1]}"
-        )
+        raise _too_large(budget_bytes, feasible_kilobytes(sizes)[1])
+
+
+def check_bounds(bounds: tuple[int, int], budget_bytes: int) -> None:
+    """Refuse what coded weights cannot fill.
+
+    Args:
+        bounds: the least and the greatest size, bytes.
+        budget_bytes: of all files.
+
+    Raises:
+        BudgetError: the budget is outside.
+    """
+    smallest, largest = bounds
+    if budget_bytes < smallest:
+        raise _too_small(budget_bytes, -(-smallest // KB))
+    if budget_bytes - KB >= largest:
+        raise _too_large(budget_bytes, -(-largest // KB))
+
+
+def _too_small(budget_bytes: int, smallest_kb: int) -> BudgetError:
+    return BudgetError(
+        f"budget {budget_bytes / KB:.0f} KB is below the smallest feasible size: "
+        f"give at least --budget-kb {smallest_kb}"
+    )
+
+
+def _too_large(budget_bytes: int, largest_kb: int) -> BudgetError:
+    return BudgetError(
+        f"budget {budget_bytes / KB:.0f} KB is above the largest feasible size: "
+        f"give at most --budget-kb {largest_kb}"
+    )
 
 
 def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mutable:

@@ -1,16 +1,22 @@
 """From an allocation and a budget to a plan."""
 
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
+from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqtool import __version__
-from mqtool.errors import BudgetError
+from mqtool.errors import BudgetError, PlanError
+from mqtool.model.folder import ModelFolder
+from mqtool.model.layers import Layer
+from mqtool.packing.coded_folder import stored_layer_bytes
 from mqtool.packing.plan_file import Plan, PlannedLayer, average_bits, weight_bits_as_bytes
 from mqtool.packing.size import SizeModel, Widths
 from mqtool.planning.fit import check_budget, fit_budget
 from mqtool.planning.methods.method import Allocation
 from mqtool.planning.recipe import Recipe
 
-__all__ = ["fit_plan", "plan_of"]
+__all__ = ["fit_plan", "plan_of", "plan_of_steps"]
 
 
 def fit_plan(
@@ -59,10 +65,7 @@ def plan_of(
     """A plan with given widths; other arguments as of `fit_plan`."""
     layers = [
         PlannedLayer(
-            name=layer.name,
-            op=layer.op,
-            shape=list(layer.shape),
-            params=layer.params,
+            **_identity(layer),
             bits=widths[layer.name][0],
             rows_at_lower_bits=widths[layer.name][1],
             bytes=sizes.layer_bytes(layer, *widths[layer.name]),
@@ -70,19 +73,92 @@ def plan_of(
         )
         for layer in sizes.folder.layers
     ]
-    return Plan(
-        method=recipe.method,
+    if recipe.storage == "coded":
+        _check_int8(layers)
+    return _plan(
+        recipe,
+        layers,
         sensitivity=allocation.ranked_by,
         budget_bytes=budget_bytes,
         planned_bytes=sizes.exact(widths, budget_bytes),
-        activations=sizes.options.activations,
-        act_bits=sizes.options.input_bits,
-        twin_ranges=sizes.options.twin_ranges,
-        opset=sizes.options.opset,
-        rounding=recipe.effective_rounding,
         model_sha256=sizes.folder.sha256,
         calib_sha256=calib_sha256,
         calib_clips=calib_clips,
+    )
+
+
+def plan_of_steps(
+    folder: ModelFolder,
+    recipe: Recipe,
+    steps: Mapping[str, float],
+    sensitivity: Mapping[str, float],
+    files: Mapping[str, bytes],
+    budget_bytes: int,
+    calib_sha256: str,
+    calib_clips: int,
+) -> Plan:
+    """A plan whose layers have steps.
+
+    Args:
+        folder: the float model.
+        recipe: whose method and options these are.
+        steps: by layer name.
+        sensitivity: what steps of 1 do, by layer name.
+        files: of the packed folder that the steps give.
+        budget_bytes: that these fill.
+        calib_sha256: of the recordings.
+        calib_clips: how many these are.
+    """
+    stored = stored_layer_bytes(files, Manifest.parse(files[MANIFEST_NAME], MANIFEST_NAME))
+    layers = [
+        PlannedLayer(
+            **_identity(layer),
+            bits=8 * stored[layer.name] / layer.params,
+            rows_at_lower_bits=0,
+            bytes=stored[layer.name],
+            sensitivity=sensitivity[layer.name],
+            step=steps[layer.name],
+        )
+        for layer in folder.layers
+    ]
+    return _plan(
+        recipe,
+        layers,
+        sensitivity="kl",
+        budget_bytes=budget_bytes,
+        planned_bytes=sum(map(len, files.values())),
+        model_sha256=folder.sha256,
+        calib_sha256=calib_sha256,
+        calib_clips=calib_clips,
+    )
+
+
+def _identity(layer: Layer) -> dict[str, Any]:
+    shape = list(layer.shape)
+    return {"name": layer.name, "op": layer.op, "shape": shape, "params": layer.params}
+
+
+def _check_int8(layers: list[PlannedLayer]) -> None:
+    for layer in layers:
+        if layer.bits > 8:
+            raise PlanError(
+                f"layer {layer.name!r} gets {layer.bits} bits, and coded weights hold 8 at most; "
+                "give a smaller --budget-kb or --storage planes"
+            )
+
+
+def _plan(recipe: Recipe, layers: list[PlannedLayer], **fields: Any) -> Plan:
+    options, is_coded = recipe.options, recipe.storage == "coded"
+    return Plan(
+        **fields,
+        method=recipe.method,
+        activations=options.activations,
+        act_bits=options.input_bits,
+        twin_ranges=options.twin_ranges,
+        opset=options.packed_opset,
+        rounding=recipe.effective_rounding,
+        storage="coded" if is_coded else "planes",
+        zlib=zlib.ZLIB_RUNTIME_VERSION if is_coded else None,
         tool_version=__version__,
         average_bits=average_bits(layers),
         weight_bits_as_bytes=weight_bits_as_bytes(layers),

@@ -29,7 +29,14 @@ from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 from mqtool.quantization.rounding import LayerInput, Rounding, quantize_weight
 
-__all__ = ["LEAST_BITS", "PROBE_BITS", "SensitivityCurve", "measure_curves", "probe_graphs"]
+__all__ = [
+    "LEAST_BITS",
+    "PROBE_BITS",
+    "SensitivityCurve",
+    "layer_divergence",
+    "measure_curves",
+    "probe_graphs",
+]
 
 Float = NDArray[np.float32]
 
@@ -100,9 +107,9 @@ def measure_curves(
         probed = {}
         for bits in (PROBE_BITS, LEAST_BITS) if is_head else (PROBE_BITS,):
             probe = quantize_weight(layer, weight, bits, 0, rounding, known).dequantize()
-            changed = _with_weight(folder, graphs, layer, probe, context.threads)
-            found = reference.divergence(changed, rerun_encoder=layer.graph == "encoder")
-            probed[bits] = max(found, 0.0)
+            probed[bits] = layer_divergence(
+                folder, graphs, reference, layer, probe, context.threads
+            )
         curves[layer.name] = SensitivityCurve(probed, error)
         advance()
     return curves
@@ -135,6 +142,22 @@ def probe_graphs(folder: ModelFolder, threads: int = 0) -> dict[str, Session]:
         override_weights(model.graph, layers)
 
     return open_graphs(folder, edit, threads=threads)
+
+
+def layer_divergence(
+    folder: ModelFolder,
+    graphs: Mapping[str, Session],
+    reference: ReferenceOutputs,
+    layer: Layer,
+    weight: Float,
+    threads: int,
+) -> float:
+    """Mean KL divergence with another weight in one layer, nats an output position, at least 0.
+
+    Arguments as of `measure_curves`; `weight` is float32 [rows, columns].
+    """
+    changed = _with_weight(folder, graphs, layer, weight, threads)
+    return max(reference.divergence(changed, rerun_encoder=layer.graph == "encoder"), 0.0)
 
 
 def _with_weight(

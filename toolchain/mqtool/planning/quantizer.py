@@ -13,27 +13,32 @@ from typing import Any
 from mqruntime.engine.session import Session
 from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
-from mqtool.errors import ClipsError
+from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
+from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import SizeModel, size_model
+from mqtool.packing.size import SizeModel, packed_manifest, size_model
 from mqtool.packing.write import PackReport, pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.choose import plan_divergences
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.fit import check_budget
+from mqtool.planning.fit import KB, check_bounds, check_budget
+from mqtool.planning.fit_steps import fit_steps
 from mqtool.planning.methods.method import Allocation, Evidence
-from mqtool.planning.plans import fit_plan, plan_of
+from mqtool.planning.plans import fit_plan, plan_of, plan_of_steps
 from mqtool.planning.probing import SensitivityCurve, measure_curves, probe_graphs
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.sensitivity import measure_distances, measure_reductions
+from mqtool.planning.step_probing import measure_ranges
+from mqtool.planning.steps import StepRange
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.calibration_stats import (
     CalibrationStats,
     collect_stats,
     with_packing_layout,
 )
-from mqtool.quantization.rounding import LayerInput, Rounding, is_compensating
+from mqtool.quantization.coded_layers import CodedLayers
+from mqtool.quantization.rounding import Rounding, is_compensating
 from mqtool.recordings.clips import Clip, pcm_sha256, probe_clips
 
 __all__ = ["Memory", "Quantizer", "in_process"]
@@ -78,7 +83,12 @@ class Quantizer:
         self.folder, self.clips, self.context = folder, clips, context
         self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
-        self._references: dict[bool, ReferenceOutputs] = {}
+        self._bounds: dict[object, tuple[int, int]] = {}
+        self._references: dict[int, ReferenceOutputs] = {}
+        self._uncalibrated = {
+            False: CalibrationStats(folder),
+            True: CalibrationStats(folder.with_formulas()),
+        }
 
     @cached_property
     def calib_sha256(self) -> str:
@@ -89,6 +99,39 @@ class Quantizer:
     def stats(self) -> CalibrationStats:
         """What compensated rounding takes from the recordings."""
         return collect_stats(self.folder, self.clips, self.context)
+
+    @cached_property
+    def step_stats(self) -> CalibrationStats:
+        """Likewise, for weights with steps."""
+        return collect_stats(self.folder, self.clips, self.context, steps=True)
+
+    def settled(self, recipe: Recipe, budget_bytes: int | None) -> Recipe:
+        """A recipe with a storage instead of auto.
+
+        Coded for a method that gives layers steps, at sizes that int8 codes do not exceed; for
+        others, which count bits, planes.
+        """
+        if recipe.storage != "auto":
+            return recipe
+        if recipe.can_be_coded and recipe.sharing.step_ranges is not None:
+            coded = replace(recipe, storage="coded")
+            if budget_bytes is None or budget_bytes - KB < self.coded_bounds(coded)[1]:
+                return coded
+        return replace(recipe, storage="planes")
+
+    def coded_bounds(self, recipe: Recipe) -> tuple[int, int]:
+        """The least and the greatest size that coded weights can have, bytes of all files.
+
+        The greatest is that of int8 codes as they are; what is written into the manifest is taken
+        to be as long as for that.
+        """
+        key = (recipe.options, recipe.effective_rounding)
+        if key not in self._bounds:
+            folder = with_packing_layout(self.folder, recipe.effective_rounding, steps=True)
+            layers = CodedLayers(CalibrationStats(folder))
+            blank = {layer.name: layers.blank(layer) for layer in layers.layers}
+            self._bounds[key] = self._coded_folder(folder, recipe, folder.bytes).bounds(blank)
+        return self._bounds[key]
 
     def size_model(self, recipe: Recipe) -> SizeModel:
         """Sizes of the model's packed forms."""
@@ -103,7 +146,11 @@ class Quantizer:
         Raises:
             BudgetError: with the nearest one that can.
         """
-        check_budget(self.size_model(recipe), budget_bytes)
+        settled = self.settled(recipe, budget_bytes)
+        if settled.has_steps:
+            check_bounds(self.coded_bounds(settled), budget_bytes)
+        else:
+            check_budget(self.size_model(settled), budget_bytes)
 
     def allocate(self, recipe: Recipe) -> Allocation:
         """The order in which layers lose bits.
@@ -139,8 +186,10 @@ class Quantizer:
         """
         if budget_bytes is not None:
             self.check_budget(recipe, budget_bytes)
-        depends_on = {**_but(recipe, "calibration"), "budget_bytes": budget_bytes}
-        found = self._memory("plan", depends_on, lambda: self._plan(recipe, budget_bytes).to_json())
+        settled = self.settled(recipe, budget_bytes)
+        make = self._plan_steps if settled.has_steps else self._plan
+        depends_on = {**_but(settled, "calibration"), "budget_bytes": budget_bytes}
+        found = self._memory("plan", depends_on, lambda: make(settled, budget_bytes).to_json())
         return Plan.from_json(found)
 
     def plan_of_width(self, recipe: Recipe, bits: int) -> Plan:
@@ -166,19 +215,18 @@ class Quantizer:
 
     def calibrate(self, plan: Plan, calibration: str) -> dict[str, ActivationRange]:
         """Ranges of the inputs of layers; none where the plan stores none. As `pack`."""
-        folder, inputs = self._layout_of(plan)
-        return calibrate(folder, plan, self.clips, calibration, inputs, self.context)
+        return calibrate(self._stats_of(plan), plan, self.clips, calibration, self.context)
 
     def write(self, plan: Plan, output: Path, ranges: Mapping[str, ActivationRange]) -> PackReport:
         """Write a packed folder with ranges from `calibrate`. As `pack`."""
-        folder, inputs = self._layout_of(plan)
-        advance = self.context.progress("Quantizing layers", len(folder.layers))
-        return pack(folder, plan, output, inputs=inputs, ranges=ranges, advance=advance)
+        stats = self._stats_of(plan)
+        advance = self.context.progress("Quantizing layers", len(stats.folder.layers))
+        return pack(stats, plan, output, ranges=ranges, advance=advance)
 
-    def _layout_of(self, plan: Plan) -> tuple[ModelFolder, Mapping[str, LayerInput] | None]:
+    def _stats_of(self, plan: Plan) -> CalibrationStats:
         if is_compensating(plan.rounding):
             self._check_same_recordings(plan)
-        return self._layout(plan.rounding)
+        return self._stats(plan.rounding, steps=plan.has_steps)
 
     def _check_same_recordings(self, plan: Plan) -> None:
         if not self.clips:
@@ -205,45 +253,98 @@ class Quantizer:
                 plans.append(plan)
         if len(plans) == 1:
             return plans[0]
-        folder, inputs = self._layout(recipe.effective_rounding)
-        reference = self._reference(recipe.effective_rounding)
-        divergences = plan_divergences(folder, plans, reference, inputs, self.context)
+        stats = self._stats(recipe.effective_rounding)
+        reference = self._reference(stats.folder)
+        divergences = plan_divergences(stats, plans, reference, self.context)
         return plans[divergences.index(min(divergences))]
 
+    def _plan_steps(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
+        """Steps that fill a budget with codes."""
+        if budget_bytes is None:
+            raise BudgetError(f"method {recipe.method} needs a budget; give --budget-kb")
+        if not self.clips:
+            raise ClipsError(f"method {recipe.method} needs recordings; give --calib CLIPS")
+        assert recipe.sharing.step_ranges is not None
+        depends_on = _but(recipe, "calibration", "activations", "act_bits", "twin_ranges", "opset")
+        evidence = self._evidence(recipe)
+
+        def measure() -> dict[str, Any]:
+            assert recipe.sharing.step_ranges is not None
+            found = recipe.sharing.step_ranges(evidence)
+            return {name: asdict(known) for name, known in found.items()}
+
+        ranges = {
+            name: StepRange(**known)
+            for name, known in self._memory("step ranges", depends_on, measure).items()
+        }
+        stats = self._stats(recipe.effective_rounding, steps=True)
+        made = self._coded_folder(stats.folder, recipe, budget_bytes)
+        advance = self.context.progress("Rounding layers", 0)
+        fitted = fit_steps(CodedLayers(stats), ranges, budget_bytes, made, advance)
+        return plan_of_steps(
+            stats.folder,
+            recipe,
+            fitted.steps,
+            {name: known.damage for name, known in ranges.items()},
+            made.files(fitted.filled.weights, fitted.filled.kept),
+            budget_bytes,
+            self.calib_sha256,
+            len(self.clips),
+        )
+
+    def _coded_folder(self, folder: ModelFolder, recipe: Recipe, budget_bytes: int) -> CodedFolder:
+        manifest = packed_manifest(folder.manifest, recipe.options, budget_bytes)
+        return CodedFolder(folder, manifest, recipe.options)
+
     def _allocate(self, recipe: Recipe) -> Allocation:
-        layout = with_packing_layout(self.folder, recipe.effective_rounding)
-        evidence = Evidence(
+        return recipe.sharing.allocate(self._evidence(recipe))
+
+    def _evidence(self, recipe: Recipe) -> Evidence:
+        rounding, steps = recipe.effective_rounding, recipe.has_steps
+        layout = with_packing_layout(self.folder, rounding, steps=steps)
+        return Evidence(
             layout.layers,
             recipe,
             len(self.clips),
             lambda: self._sensitivities(layout, recipe),
             lambda: self._curves(recipe),
+            lambda: self._step_ranges(recipe),
         )
-        return recipe.sharing.allocate(evidence)
 
-    def _layout(self, rounding: Rounding) -> tuple[ModelFolder, Mapping[str, LayerInput] | None]:
+    def _stats(self, rounding: Rounding, *, steps: bool = False) -> CalibrationStats:
         """The float model as it is packed, and what its layers multiply."""
-        if is_compensating(rounding):
-            return self.stats.folder, self.stats.inputs
-        return self.folder, None
+        if not is_compensating(rounding):
+            return self._uncalibrated[steps]
+        return self.step_stats if steps else self.stats
 
     def _curves(self, recipe: Recipe) -> dict[str, SensitivityCurve]:
-        rounding = recipe.effective_rounding
-        folder, inputs = self._layout(rounding)
-        graphs = probe_graphs(folder, self.context.threads)
-        reference = self._reference(rounding, graphs)
-        return measure_curves(folder, graphs, reference, rounding, inputs, self.context)
+        stats = self._stats(recipe.effective_rounding)
+        graphs = probe_graphs(stats.folder, self.context.threads)
+        reference = self._reference(stats.folder, graphs)
+        return measure_curves(
+            stats.folder,
+            graphs,
+            reference,
+            recipe.effective_rounding,
+            stats.inputs,
+            self.context,
+        )
+
+    def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
+        stats = self._stats(recipe.effective_rounding, steps=True)
+        graphs = probe_graphs(stats.folder, self.context.threads)
+        reference = self._reference(stats.folder, graphs)
+        return measure_ranges(CodedLayers(stats), graphs, reference, self.context)
 
     def _reference(
-        self, rounding: Rounding, graphs: Mapping[str, Session] | None = None
+        self, folder: ModelFolder, graphs: Mapping[str, Session] | None = None
     ) -> ReferenceOutputs:
-        """What the float model answers to a few of the recordings, in the layout of a rounding.
+        """What the float model answers to a few of the recordings, in one of its layouts.
 
         `graphs` are its probe graphs, where they are open already.
         """
-        key = is_compensating(rounding)
+        key = id(folder)
         if key not in self._references:
-            folder, _ = self._layout(rounding)
             graphs = graphs or probe_graphs(folder, self.context.threads)
             self._references[key] = ReferenceOutputs(folder, probe_clips(self.clips), graphs)
         return self._references[key]

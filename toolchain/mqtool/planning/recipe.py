@@ -1,12 +1,20 @@
 """A way to quantize, with nothing of a model or recordings in it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from mqtool.choices import CALIBRATIONS, METHODS, ROUNDINGS, SENSITIVITIES, check_known, chosen
+from mqtool.choices import (
+    CALIBRATIONS,
+    METHODS,
+    ROUNDINGS,
+    SENSITIVITIES,
+    STORAGES,
+    check_known,
+    chosen,
+)
 from mqtool.errors import OptionError
 from mqtool.packing.size import PackOptions
-from mqtool.quantization.rounding import Rounding, is_compensating
+from mqtool.quantization.rounding import Rounding, is_compensating, is_grouping
 
 if TYPE_CHECKING:
     from mqtool.packing.rewrite import Activations
@@ -14,6 +22,9 @@ if TYPE_CHECKING:
     from mqtool.planning.methods.method import Method
 
 __all__ = ["MinMax", "Recipe"]
+
+STEP_ROUNDINGS = ("nearest", "compensated")
+"""Roundings that steps can have."""
 
 MinMax = tuple[int, int]
 """Lowest and highest width of method `minmax`."""
@@ -34,9 +45,12 @@ class Recipe:
         twin_ranges: two ranges for static activations that follow a GELU or softmax.
         opset: of the packed graphs, 25, or 18 for runtimes without 2-bit types.
         calibration: how ranges of static activations are chosen (`mqtool.choices.CALIBRATIONS`).
+        storage: of packed weights (`mqtool.choices.STORAGES`); auto becomes one of the others with
+            a model and a size (`mqtool.planning.quantizer.Quantizer.settled`).
 
     Raises:
-        OptionError: a name is not known, or `minmax` falls.
+        OptionError: a name is not known, `minmax` falls, or storage and rounding do not go
+            together.
         PlanError: activations, their width, ranges and opset do not go together.
     """
 
@@ -50,6 +64,7 @@ class Recipe:
     twin_ranges: bool = False
     opset: int = 25
     calibration: str = "cosine"
+    storage: Literal["auto", "coded", "planes"] = "auto"
 
     def __post_init__(self) -> None:
         check_known("method", self.method, METHODS)
@@ -59,6 +74,12 @@ class Recipe:
             check_known("rounding", self.rounding, ROUNDINGS)
         if not 1 <= self.minmax[0] <= self.minmax[1] <= 16:
             raise OptionError(f"minmax is {self.minmax}; two rising widths from 1 to 16 are wanted")
+        check_known("storage", self.storage, STORAGES)
+        if self.storage == "coded" and not self.can_be_coded:
+            raise OptionError(
+                f"rounding {self.effective_rounding!r} of method {self.method} gives group scales, "
+                "which coded weights have none of; leave --rounding out or use --storage planes"
+            )
         _ = self.options
 
     @property
@@ -77,8 +98,24 @@ class Recipe:
     def options(self) -> PackOptions:
         """Form of the packed graphs."""
         return PackOptions(
-            self.activations, self.opset, act_bits=self.act_bits, twin_ranges=self.twin_ranges
+            self.activations,
+            self.opset,
+            act_bits=self.act_bits,
+            twin_ranges=self.twin_ranges,
+            storage="coded" if self.storage == "coded" else "planes",
         )
+
+    @property
+    def can_be_coded(self) -> bool:
+        """Whether its weights can be stored coded."""
+        if self.sharing.step_ranges is not None:
+            return self.effective_rounding in STEP_ROUNDINGS
+        return not is_grouping(self.effective_rounding)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether layers get steps and not bits."""
+        return self.storage == "coded" and self.sharing.step_ranges is not None
 
     @property
     def effective_rounding(self) -> Rounding:

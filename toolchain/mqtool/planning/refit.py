@@ -17,13 +17,14 @@ from mqtool.planning.methods.myqasr import algorithm_1
 from mqtool.planning.probing import LEAST_BITS, PROBE_BITS
 from mqtool.planning.schedules import Step, marginal_steps
 from mqtool.quantization.bits import lower_width
-from mqtool.quantization.rounding import is_grouping
 
 __all__ = ["refit_plan"]
 
 
 def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     """The plan whose widths are nearest among those that fill the budget with other pack options.
+
+    Steps stay: packing fills the budget with their codes (`mqtool.packing.fill`).
 
     Args:
         folder: the float model that `plan` was made for.
@@ -33,8 +34,11 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     Raises:
         BudgetError: the budget is not feasible with these options.
     """
-    if replace(options, grouped=is_grouping(plan.rounding)) == PackOptions.of_plan(plan):
+    planned = PackOptions.of_plan(plan)
+    if replace(options, grouped=planned.grouped) == planned:
         return plan
+    if plan.has_steps:
+        return _with_options(plan, options)
     sizes = size_model(folder, options, plan.rounding)
     check_budget(sizes, plan.budget_bytes)
     widths = fit_budget(sizes, _steps_through(sizes.folder.layers, plan), plan.budget_bytes)
@@ -49,15 +53,21 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
         for entry in plan.layers
     ]
     return replace(
-        plan,
+        _with_options(plan, options),
         planned_bytes=sizes.exact(widths, plan.budget_bytes),
-        activations=options.activations,
-        act_bits=options.input_bits,
-        twin_ranges=options.twin_ranges,
-        opset=options.opset,
         average_bits=average_bits(layers),
         weight_bits_as_bytes=weight_bits_as_bytes(layers),
         layers=layers,
+    )
+
+
+def _with_options(plan: Plan, options: PackOptions) -> Plan:
+    return replace(
+        plan,
+        activations=options.activations,
+        act_bits=options.input_bits,
+        twin_ranges=options.twin_ranges,
+        opset=options.packed_opset,
     )
 
 
@@ -68,9 +78,9 @@ def _steps_through(layers: list[Layer], plan: Plan) -> list[Step]:
     """
     lowest, last = {}, []
     for entry in sorted(plan.layers, key=lambda entry: entry.params):
-        lowest[entry.name] = entry.bits
+        lowest[entry.name] = entry.width
         if entry.rows_at_lower_bits:
-            lowest[entry.name] = lower_width(entry.bits)
+            lowest[entry.name] = lower_width(entry.width)
             last.append((entry.name, lowest[entry.name]))
     steps = list(_way_down(layers, plan))
     above = [step for step in steps if step[1] >= lowest[step[0]] and step not in last]

@@ -5,19 +5,13 @@ bits and a constant. The least damage for a number of bits has the same ratio of
 every layer (Lagrange), so that one number decides all steps:
 
     s^2 = lambda n / k
-
-A table of tokens has a step for every row: an error in a row does damage in proportion to how often
-its token is meant, and the same rule gives s^2 ~ 1 / p.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-__all__ = ["StepRange", "lambda_for", "row_factors", "steps_at"]
+__all__ = ["StepRange", "lambda_for", "steps_at"]
 
 
 @dataclass(frozen=True)
@@ -70,20 +64,3 @@ def lambda_for(size: Callable[[float], float], wanted: float) -> float:
         else:
             low = middle
     return float(2.0**high)
-
-
-UNSEEN = 1e-5
-"""Added to the probability of every token: recordings do not hold all that will be said."""
-
-FINEST_ROW = 0.1
-"""Least factor of a row. What it saves in damage is small by then, and int8 holds no more."""
-
-
-def row_factors(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By what the step of each row of a table is multiplied, [rows], at most 1.
-
-    Args:
-        probabilities: how often each row's token is meant, [rows]; they add up to 1.
-    """
-    factors: NDArray[np.float64] = np.sqrt(UNSEEN / (probabilities + UNSEEN))
-    return np.maximum(factors, FINEST_ROW)

@@ -10,6 +10,10 @@ such a column is multiplied more than once, each time with the part of its codes
     x[j] * codes[i, j] = x[j] * part_0[i, j] + x[j] * part_1[i, j] + ...
 
 which is exact in integers, and what the later parts hold is nearly all zeros.
+
+A table of tokens has finer steps in the rows of frequent ones: an error in a row does damage in
+proportion to how often its token is meant (p), and the least damage for a number of bits is where
+all rows do alike, step^2 ~ 1 / p (`mqtool.planning.steps`).
 """
 
 from dataclasses import dataclass
@@ -21,12 +25,21 @@ from numpy.typing import NDArray
 from mqtool.model.layers import Layer
 from mqtool.quantization.rounding import LayerInput
 
-__all__ = ["HIGHEST_CODE", "HIGHEST_TABLE_CODE", "CodedWeight", "round_to_steps", "storable_step"]
+__all__ = [
+    "HIGHEST_CODE",
+    "HIGHEST_HEAD_CODE",
+    "CodedWeight",
+    "highest_code",
+    "round_to_steps",
+    "row_factors",
+    "row_steps",
+    "storable_step",
+]
 
 HIGHEST_CODE = 127
 """Largest magnitude of a code that int8 kernels take; -128 is not used."""
 
-HIGHEST_TABLE_CODE = 64
+HIGHEST_HEAD_CODE = 64
 """Of a table that is an output head too: two products with uint8 never saturate (255 * 64 * 2 is
 below 2**15), so that its one tensor, which is looked up as well, is right on every processor."""
 
@@ -38,16 +51,22 @@ class CodedWeight:
     """Codes and steps of a layer.
 
     Attributes:
-        codes: int32 [rows, columns].
+        codes: [rows, columns], int16 where that holds them, else int32.
         scale: float32 [rows], each a bfloat16 value above 0.
     """
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.integer]
     scale: NDArray[np.float32]
+
+    @property
+    def multiplied(self) -> NDArray[np.integer]:
+        """Integers that kernels multiply, [rows, columns]."""
+        return self.codes
 
     def dequantize(self) -> NDArray[np.float32]:
         """The weight as the device will use it, float32 [rows, columns]."""
-        weight: NDArray[np.float32] = (self.codes * self.scale[:, None]).astype(np.float32)
+        weight: NDArray[np.float32] = self.codes.astype(np.float32)
+        weight *= self.scale[:, None]
         return weight
 
     def int8_parts(self) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -69,14 +88,69 @@ class CodedWeight:
         return np.concatenate(parts), np.concatenate([*repeated, np.empty(0, np.int64)])
 
 
-def _clipped(codes: NDArray[np.int32]) -> NDArray[np.int8]:
-    return np.clip(codes, -HIGHEST_CODE, HIGHEST_CODE).astype(np.int8)
+def _clipped(codes: NDArray[np.integer]) -> NDArray[np.int8]:
+    clipped: NDArray[np.int8] = np.clip(codes, -HIGHEST_CODE, HIGHEST_CODE).astype(np.int8)
+    return clipped
 
 
 def storable_step(step: NDArray[np.float64]) -> NDArray[np.float32]:
     """Steps as files hold them: bfloat16, which the least of float32's normal numbers bounds."""
     least = np.finfo(np.float32).tiny
     return np.maximum(step, least).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+UNSEEN = 1e-5
+"""Added to the probability of every token: recordings do not hold all that will be said."""
+
+FINEST_ROW = 0.1
+"""Least factor of a row. What it saves in damage is small by then, and int8 holds no more."""
+
+
+def row_factors(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By what the step of each row of a table is multiplied, [rows], at most 1.
+
+    Args:
+        probabilities: how often each row's token is meant, [rows]; they add up to 1.
+    """
+    factors: NDArray[np.float64] = np.sqrt(UNSEEN / (probabilities + UNSEEN))
+    return np.maximum(factors, FINEST_ROW)
+
+
+def highest_code(layer: Layer, *, is_head: bool) -> int | None:
+    """Largest magnitude of a layer's codes; None where columns can be multiplied again.
+
+    Args:
+        layer: any.
+        is_head: whether it is a table that is multiplied, too.
+    """
+    if layer.op == "linear":
+        return None
+    return HIGHEST_HEAD_CODE if is_head else HIGHEST_CODE
+
+
+_ROUNDED_STEP = 1 + 2.0**-8
+"""How much a step may shrink as it becomes a bfloat16."""
+
+
+def row_steps(
+    weight: NDArray[np.float32],
+    step: float,
+    highest: int | None,
+    factors: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """The step of each row as it is stored, float32 [rows].
+
+    Args:
+        weight: float32 [rows, columns].
+        step: of the layer.
+        highest: of `highest_code`: a row whose weights reach further has a coarser step.
+        factors: of `row_factors`.
+    """
+    steps = np.full(len(weight), step) if factors is None else step * factors
+    if highest is not None:
+        largest = np.abs(weight).max(axis=1).astype(np.float64)
+        steps = np.maximum(steps, largest * (_ROUNDED_STEP / highest))
+    return storable_step(steps)
 
 
 def round_to_steps(
@@ -100,8 +174,8 @@ def round_to_steps(
     most = _UNBOUNDED if highest is None else highest
     compensators = [] if inputs is None else inputs.compensators
     if not compensators:
-        codes = np.rint(weight / scale[:, None]).clip(-most, most).astype(np.int32)
-        return CodedWeight(codes, scale)
+        nearest = np.rint(weight / scale[:, None]).clip(-most, most)
+        return CodedWeight(_narrow(nearest), scale)
     codes = np.empty(weight.shape, np.int32)
     step = np.broadcast_to(scale[:, None], weight.shape)
     bound = np.full(layer.rows, most, np.int32)
@@ -109,4 +183,10 @@ def round_to_steps(
     for group, compensator in enumerate(compensators):
         rows = slice(group * each, (group + 1) * each)
         codes[rows] = compensator.round(weight[rows], step[rows], -bound[rows], bound[rows])
-    return CodedWeight(codes, scale)
+    return CodedWeight(_narrow(codes), scale)
+
+
+def _narrow(codes: NDArray[np.generic]) -> NDArray[np.integer]:
+    is_short = not codes.size or max(codes.max(), -codes.min()) < 1 << 15
+    narrow: NDArray[np.integer] = codes.astype(np.int16 if is_short else np.int32)
+    return narrow

@@ -42,6 +42,16 @@ class Compensator:
         inverse = solve_triangular(upper, np.eye(len(upper)), check_finite=False)
         self._inverse: Float = inverse.astype(np.float32)
 
+    @property
+    def diagonal(self) -> Float:
+        """Of the triangular factor of the inverse, [columns].
+
+        The greater, the less an error in a column costs once the others make up for it.
+        """
+        diagonal = np.empty(len(self._order), np.float32)
+        diagonal[self._order] = np.diagonal(self._inverse)
+        return diagonal
+
     def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
         """Codes of a weight, int32 [rows, columns].
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mqtool.observe.samples import InputSample
 from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.coded import CodedWeight
 from mqtool.quantization.objectives import Objective
 from mqtool.quantization.ranges import MAX_SHIFT, bit_range, minmax_range, scaled_range
-from mqtool.quantization.weights import GROUP_SIZE, QuantizedWeight
+from mqtool.quantization.weights import QuantizedWeight
 
 __all__ = ["CANDIDATES", "ROUNDS", "search_range"]
 
@@ -37,7 +38,7 @@ def search_range(
     blank: ActivationRange,
     sample: InputSample,
     exact: Float,
-    weight: QuantizedWeight,
+    weight: QuantizedWeight | CodedWeight,
     objective: Objective,
     gradients: Float | None = None,
 ) -> ActivationRange:
@@ -110,12 +111,10 @@ def _losses_of(
     return np.concatenate(found)
 
 
-def _largest_shift(blank: ActivationRange, weight: QuantizedWeight) -> int:
+def _largest_shift(blank: ActivationRange, weight: QuantizedWeight | CodedWeight) -> int:
     """The largest m with which no sum of products leaves int32."""
-    codes = np.abs(weight.codes)
-    if weight.group_scales is not None:
-        codes = codes * np.repeat(weight.group_scales, GROUP_SIZE, axis=1)
-    largest = int(codes.sum(axis=1, dtype=np.int64).max()) * blank.highest
+    sums = np.abs(weight.multiplied).sum(axis=1, dtype=np.int64)
+    largest = int(sums.max()) * blank.highest
     room = (2**31 - 1) // max(largest, 1) - 1
     return min(max(room, 1).bit_length() - 1, MAX_SHIFT)
 

@@ -86,12 +86,16 @@ class QuantizedWeight:
     weight: NDArray[np.float32]
     group_scales: NDArray[np.int32] | None = None
 
+    @property
+    def multiplied(self) -> NDArray[np.int32]:
+        """Integers that kernels multiply, int32 [rows, columns]."""
+        if self.group_scales is None:
+            return self.codes
+        return self.codes * np.repeat(self.group_scales, GROUP_SIZE, axis=1)
+
     def dequantize(self) -> NDArray[np.float32]:
         """The weight as the device will use it, float32 [rows, columns]."""
-        codes = self.codes
-        if self.group_scales is not None:
-            codes = codes * np.repeat(self.group_scales, GROUP_SIZE, axis=1)
-        values: NDArray[np.float32] = (codes * self.scale[:, None]).astype(np.float32)
+        values: NDArray[np.float32] = (self.multiplied * self.scale[:, None]).astype(np.float32)
         for start, stop, bits in part_rows(len(self.scale), self.bits, self.rows_at_lower_bits):
             if bits == FLOAT_BITS:
                 values[start:stop] = self.weight[start:stop]

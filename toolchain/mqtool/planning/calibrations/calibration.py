@@ -18,7 +18,10 @@ from mqtool.observe.samples import InputSample, capture_inputs
 from mqtool.packing.plan_file import Plan, PlannedLayer
 from mqtool.packing.size import PackOptions
 from mqtool.quantization.activations import ActivationRange
-from mqtool.quantization.rounding import LayerInput, quantize_weight
+from mqtool.quantization.calibration_stats import CalibrationStats
+from mqtool.quantization.coded import CodedWeight
+from mqtool.quantization.coded_layers import CodedLayers
+from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import QuantizedWeight
 from mqtool.recordings.clips import Clip
 
@@ -44,7 +47,7 @@ class LayerEvidence:
     sample: InputSample | None
     gradients: Float | None
     exact: Callable[[], Float]
-    quantized: Callable[[], QuantizedWeight]
+    quantized: Callable[[], QuantizedWeight | CodedWeight]
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,10 @@ class Calibration:
 
 
 def calibrate(
-    folder: ModelFolder,
+    stats: CalibrationStats,
     plan: Plan,
     clips: Sequence[Clip],
     name: str,
-    inputs: Mapping[str, LayerInput] | None = None,
     context: RunContext = QUIET,
 ) -> dict[str, ActivationRange]:
     """Choose a range for the input of every Linear and Conv, by layer name; give them to `pack`.
@@ -77,11 +79,10 @@ def calibrate(
     `mqtool.planning.refit.refit_plan` for a plan with other pack options.
 
     Args:
-        folder: the float model.
+        stats: the float model, as of `mqtool.packing.write.pack`.
         plan: widths and options of the packed model.
         clips: one person's recordings; `none` needs none.
         name: of the calibration (`mqtool.choices.CALIBRATIONS`).
-        inputs: as of `mqtool.packing.write.pack`.
         context: threads and progress.
 
     Returns:
@@ -92,7 +93,8 @@ def calibrate(
         OptionError: there is no such calibration.
     """
     calibration: Calibration = chosen("calibration", name, CALIBRATIONS)
-    specs = _specs(folder, PackOptions.of_plan(plan))
+    folder, options = stats.folder, PackOptions.of_plan(plan)
+    specs = options.folder_specs(folder)
     samples: Mapping[str, InputSample] = {}
     gradients: Mapping[str, Float] = {}
     if specs and calibration.needs_recordings:
@@ -107,24 +109,16 @@ def calibrate(
         for layer in folder.layers_of(role):
             if layer.name not in specs:
                 continue
-            known = (inputs or {}).get(layer.name)
             evidence = LayerEvidence(
                 specs[layer.name],
                 samples.get(layer.name),
                 gradients.get(layer.name),
                 partial(layer_weight, model, layer),
-                partial(_quantized, model, layer, planned[layer.name], plan, known),
+                partial(_quantized, stats, model, layer, planned[layer.name], plan),
             )
             ranges[layer.name] = calibration.choose(evidence)
             advance()
     return ranges
-
-
-def _specs(folder: ModelFolder, options: PackOptions) -> dict[str, ActivationRange]:
-    specs: dict[str, ActivationRange] = {}
-    for role in folder.manifest.graphs:
-        specs |= options.range_specs(folder.load(role), folder.layers_of(role))
-    return specs
 
 
 def _watched(
@@ -139,7 +133,10 @@ def _watched(
 
 
 def _quantized(
-    model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan, inputs: LayerInput | None
-) -> QuantizedWeight:
+    stats: CalibrationStats, model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan
+) -> QuantizedWeight | CodedWeight:
+    if entry.step is not None:
+        return CodedLayers(stats).round(layer, entry.step)
     exact, lower = layer_weight(model, layer), entry.rows_at_lower_bits
-    return quantize_weight(layer, exact, entry.bits, lower, plan.rounding, inputs)
+    inputs = stats.inputs.get(layer.name)
+    return quantize_weight(layer, exact, entry.width, lower, plan.rounding, inputs)

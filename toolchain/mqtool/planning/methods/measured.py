@@ -1,8 +1,9 @@
 """Allocation by what quantizing each layer does to the model's own output on the recordings.
 
-Steps are taken in ascending order of added divergence (`mqtool.planning.probing`) per byte saved.
-Layers are probed one at a time; together they do more (`mqtool.planning.choose`), so a second, more
-level order is offered beside the first.
+Coded weights get the steps of one lambda (`mqtool.planning.steps`). For whole numbers of bits,
+steps down are taken in ascending order of added divergence (`mqtool.planning.probing`) per byte
+saved. Layers are probed one at a time; together they do more (`mqtool.planning.choose`), so a
+second, more level order is offered beside the first.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,4 +59,4 @@ def weighted_sensitivity(
     return value
 
 
-METHOD = Method(_allocate, rounding="compensated")
+METHOD = Method(_allocate, rounding="compensated", step_ranges=lambda evidence: evidence.ranges())

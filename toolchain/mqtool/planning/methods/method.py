@@ -12,6 +12,7 @@ from mqtool.model.layers import Layer
 from mqtool.planning.probing import SensitivityCurve
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.schedules import Step
+from mqtool.planning.steps import StepRange
 from mqtool.quantization.rounding import Rounding
 
 __all__ = ["Allocation", "Evidence", "Method"]
@@ -27,6 +28,7 @@ class Evidence:
         clips: how many recordings there are.
         sensitivities: by layer name, as `recipe.sensitivity` says (`mqtool.planning.sensitivity`).
         curves: by layer name, what rounding a layer does to the model's own output.
+        ranges: by layer name, what a step of it does, for coded weights.
     """
 
     layers: Sequence[Layer]
@@ -34,6 +36,7 @@ class Evidence:
     clips: int
     sensitivities: Callable[[], dict[str, float]]
     curves: Callable[[], dict[str, SensitivityCurve]]
+    ranges: Callable[[], dict[str, StepRange]]
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,13 @@ class Method:
         rounding: of weights, unless the caller names another. The paper's methods round to
             nearest.
         ranks: whether it ranks layers by a sensitivity that the caller may name.
+        step_ranges: for coded weights: what is known of the steps of every layer, by name, from
+            which a budget takes those of one lambda (`mqtool.planning.steps`). None for a method
+            that counts bits.
     """
 
     allocate: Callable[[Evidence], Allocation]
     needs_recordings: bool = True
     rounding: Rounding = "nearest"
     ranks: bool = False
+    step_ranges: Callable[[Evidence], dict[str, StepRange]] | None = None

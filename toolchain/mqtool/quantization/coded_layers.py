@@ -1,0 +1,74 @@
+"""The layers of a model as steps round them (`mqtool.quantization.coded`)."""
+
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mqtool.model.folder import layer_weight
+from mqtool.model.layers import Layer, product_nodes
+from mqtool.quantization.calibration_stats import CalibrationStats
+from mqtool.quantization.coded import (
+    CodedWeight,
+    highest_code,
+    round_to_steps,
+    row_steps,
+    storable_step,
+)
+
+__all__ = ["CodedLayers"]
+
+Float = NDArray[np.float32]
+
+
+class CodedLayers:
+    """Rounds the layers of one model, as recordings have them.
+
+    Args:
+        stats: of the recordings; with a folder alone each weight takes the nearest code.
+    """
+
+    def __init__(self, stats: CalibrationStats) -> None:
+        self.folder = stats.folder
+        self._stats = stats
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Of all graphs."""
+        return self.folder.layers
+
+    def weight(self, layer: Layer) -> Float:
+        """What is rounded, float32 [rows, columns]."""
+        return layer_weight(self._models[layer.graph], layer)
+
+    def is_head(self, layer: Layer) -> bool:
+        """Whether a layer is a table that is multiplied, too."""
+        graph = self._models[layer.graph].graph
+        return layer.op == "embedding" and bool(product_nodes(graph, layer))
+
+    def highest(self, layer: Layer) -> int | None:
+        """Largest magnitude of its codes, as `highest_code`."""
+        return highest_code(layer, is_head=self.is_head(layer))
+
+    def round(self, layer: Layer, step: float, *, compensated: bool = True) -> CodedWeight:
+        """A layer at a step.
+
+        Args:
+            layer: one of the model's.
+            step: of it; rows of a table may have finer ones.
+            compensated: whether codes make up for each other's errors, which takes longer.
+        """
+        weight, highest = self.weight(layer), self.highest(layer)
+        scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
+        inputs = self._stats.inputs.get(layer.name) if compensated else None
+        return round_to_steps(layer, weight, scale, inputs, highest=highest)
+
+    def blank(self, layer: Layer) -> CodedWeight:
+        """The same shape with every code at zero."""
+        codes = np.zeros((layer.rows, layer.columns), np.int16)
+        return CodedWeight(codes, storable_step(np.ones(layer.rows)))
+
+    @cached_property
+    def _models(self) -> dict[str, ir.Model]:
+        return {role: self.folder.load(role) for role in self.folder.manifest.graphs}
