@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from pydantic import TypeAdapter
 
-from mqruntime.bundle.file import BundleManifest
+from mqruntime.bundle.bundle_manifest import BundleManifest
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.bundle.selftest import Golden
 from mqtool.cli.main import cli
@@ -56,13 +56,18 @@ def schemas() -> dict[str, str]:
     return {f"{name}.schema.json": _schema(kind) for name, kind in files.items()}
 
 
+OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
+"""Fields that files of format 1 lack."""
+
+
 def _schema(kind: type) -> str:
     schema = TypeAdapter(kind).json_schema()
     for part in [schema, *schema.get("$defs", {}).values()]:
         if "description" in part:
             part["description"] = _without_code(part["description"])
         if "properties" in part:  # files hold every field and no other
-            part |= {"required": sorted(part["properties"]), "additionalProperties": False}
+            required = sorted(part["properties"].keys() - OF_FORMAT_2)
+            part |= {"required": required, "additionalProperties": False}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import Manifest
+from mqruntime.engine.coded_data import CodedStream
+from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.graph_cache import GraphCache
-from mqruntime.engine.session import CodedGraph, Graph, Session, StoredGraph
+from mqruntime.engine.mapped_file import map_file
+from mqruntime.engine.session import Graph, Session, StoredGraph
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
@@ -126,7 +129,7 @@ class Recognizer:
         if manifest.vocabulary is not None:
             content = bytes(bundle.read(manifest.vocabulary))
             vocabulary = Vocabulary.parse(content, f"{bundle.path}/{manifest.vocabulary}")
-        graphs: dict[str, Path | StoredGraph] = {
+        graphs: dict[str, CodedGraph | StoredGraph] = {
             role: _stored_graph(bundle, name) for role, name in manifest.graphs.items()
         }
         identity = bundle.manifest.to_bytes()
@@ -288,10 +291,21 @@ class _Settings:
 
 
 def graph_source(folder: Path, manifest: Manifest, role: str) -> Path | CodedGraph:
-    """What a `Session` opens a graph of a model folder by."""
+    """What a `Session` opens a graph of a model folder by.
+
+    Raises:
+        ModelError: its weights are coded, and their file is not as the manifest lists it.
+    """
     path = folder / manifest.graphs[role]
-    coded = manifest.coded.get(f"{path.name}.data")
-    return path if coded is None else CodedGraph(path, coded)
+    data = path.with_name(f"{path.name}.data")
+    if data.name not in manifest.coded or data.is_file():
+        return path
+    file = path.with_name(f"{data.name}.gz")
+    try:
+        stream = CodedStream.of_gzip(map_file(file), manifest.coded[data.name])
+    except ValueError as error:
+        raise ModelError(f"{file}: {error}; pack again") from None
+    return CodedGraph(str(path), str(file), map_file(path), data.name, stream)
 
 
 def _folder_identity(folder: Path) -> bytes:
@@ -300,10 +314,13 @@ def _folder_identity(folder: Path) -> bytes:
     return repr([(str(folder.resolve()), n, s.st_size, s.st_mtime_ns) for n, s in stats]).encode()
 
 
-def _stored_graph(bundle: Bundle, name: str) -> StoredGraph:
-    data = f"{name}.data"
+def _stored_graph(bundle: Bundle, name: str) -> CodedGraph | StoredGraph:
+    data, called = f"{name}.data", f"{bundle.path}/{name}"
+    if data in bundle.manifest.model.coded:
+        stored_in = f"{bundle.path}/{data}"
+        return CodedGraph(called, stored_in, bundle.read(name), data, bundle.stream(data))
     found = {data: bundle.read(data)} if data in bundle.names else {}
-    return StoredGraph(f"{bundle.path}/{name}", bundle.read(name), found)
+    return StoredGraph(called, bundle.read(name), found)
 
 
 def _checked(pcm: np.ndarray) -> np.ndarray:

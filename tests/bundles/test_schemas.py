@@ -8,7 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from fake_ctc import reader_folder
-from mqruntime.bundle.file import Bundle, BundleManifest
+from mqruntime.bundle.bundle_manifest import BundleManifest
+from mqruntime.bundle.file import Bundle
 from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
 from mutants import VECTORS

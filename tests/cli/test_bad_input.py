@@ -334,7 +334,8 @@ def test_16_bit_inputs_in_old_graphs(capsys, top):
 def test_packing_in_another_form_needs_room(capsys, top):
     """A plan at the smallest budget leaves no room for ranges."""
     plan = ["plan", top / "model", "--method", "uniform", "-o", top / "new.json"]
-    assert run(capsys, "plan", top / "model", "--dry-run", "--json", top / "sizes.json")[0] == 0
+    sizes = ["--method", "uniform", "--dry-run", "--json", top / "sizes.json"]
+    assert run(capsys, "plan", top / "model", *sizes)[0] == 0
     smallest = json.loads((top / "sizes.json").read_text())["bytes"]["1"] + 8
     assert run(capsys, *plan, "--budget-kb", smallest / 1024)[0] == 0
     static = ["--activations", "static", "--calibration", "none", "-o", top / "new"]

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 import mqtool.packing.rewrite
-from mqruntime.engine.onnx_file import map_file
+from mqruntime.engine.mapped_file import map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.session import Session
 from mqtool.model import frequent

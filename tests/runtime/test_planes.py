@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 import mqtool.packing.rewrite
-from mqruntime.engine.onnx_file import map_file
+from mqruntime.engine.mapped_file import map_file
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.session import Session
 from mqruntime.errors import ModelError

@@ -1,35 +1,19 @@
 """A bundle: a model folder in one file, app.mqz.
 
-The file is a zip in the one form that `mqruntime.bundle.stored_zip` describes: nothing compressed,
-every entry's data at a multiple of 64 bytes, every byte fixed by the content. Entries, in this
-order:
+The file is a zip in the one form that `mqruntime.bundle.stored_zip` describes: nothing compressed
+but coded weights, every entry's data at a multiple of 64 bytes, every byte fixed by the content.
+Entries, in this order:
 
     manifest.json     the bundle's manifest: UTF-8 JSON, sorted keys, one line, at most 1 MiB
     manifest.sig      only if signed: 64 bytes, the Ed25519 signature (RFC 8032) of the bytes of
                       manifest.json
     all others        in the order of the manifest's `files`: the files of the model folder, byte
-                      for byte, and golden/. Unzipped, a bundle is a model folder.
+                      for byte, and golden/. Coded weights are entries of method deflate, called
+                      as what they inflate to: their data is the stream that the folder's .gz holds
+                      (`mqruntime.engine.coded_data`). Unzipped, a bundle is a model folder with
+                      the weights as any onnxruntime opens them.
 
-Fields of manifest.json (all are there; types and what they mean: `BundleManifest`):
-
-    format              1
-    model               the object that the entry model.json holds (`mqruntime.bundle.manifest`):
-                        family, task, languages, sample rate, prompt and suppressed tokens,
-                        timestamps, decoding limits, vocabulary, options of packing, source and its
-                        licence
-    graphs              role -> {"opset", "ir_version", "inputs", "outputs"}; inputs and outputs
-                        are lists of {"name", "dtype", "shape"}, a shape holds integers and, for
-                        what may vary, names
-    files               [{"name", "length", "sha256"}] of every entry but manifest.json and
-                        manifest.sig
-    model_bytes         length of the model folder's files together, which the budget is about:
-                        all of `files` but golden/
-    budget_bytes        what was asked for; null for a float model
-    plan_sha256         the plan it was packed by; null for a float model
-    calibration_sha256  the recordings that plan was made from; null if none were used or the
-                        bundle was made without it
-    golden              golden/golden.json, or null
-    tool                what wrote the bundle, such as "mqtool 0.1.0"
+manifest.json: `mqruntime.bundle.bundle_manifest`.
 
 golden/golden.json holds what this model makes of two short clips of synthesized speech, computed
 when the bundle was made, one thread, onnxruntime's optimizer on:
@@ -50,10 +34,12 @@ with a dot, at most 100 long, with golden/ before it or not; no two are equal wh
 
 Opening checks, in this order and before any graph is loaded: every byte outside the data
 (`stored_zip.read_entries`); names; CRC-32 of manifest.json and manifest.sig; the manifest's types;
-the signature, if a key is given; `files` against the entries; SHA-256 of every file; `model`
-against model.json; that the files it names are there and no others but golden/, if `golden` says
-so, and external data, a graph's name and `.data`. Then, as each graph is opened: that
-no tensor's data lies outside of the bundle.
+the signature, if a key is given; `files` against the entries; SHA-256 of all data as it is stored;
+`model` against model.json; that the files it names are there and no others but golden/, if `golden`
+says so, and external data, a graph's name and `.data`; the parts of coded weights against their
+entries. Then, as each graph is opened: that no tensor's data lies outside of the bundle, that each
+part of coded weights inflates to as many bytes as it says, and the CRC-32 of the whole. `sha256` of
+coded weights is for whoever has unzipped them: the runtime has compared their stream.
 """
 
 import hashlib
@@ -61,29 +47,23 @@ import mmap
 import os
 import re
 import zlib
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from mqruntime.bundle.fields import parse_json, read_fields
-from mqruntime.bundle.manifest import FORMAT, MANIFEST_NAME, Manifest, canonical_json
+from mqruntime.bundle.bundle_manifest import BundleManifest
+from mqruntime.bundle.manifest import MANIFEST_NAME
 from mqruntime.bundle.stored_zip import Entry, read_entries
+from mqruntime.engine.coded_data import CodedStream
 from mqruntime.errors import BundleError, SignatureError
 
 __all__ = [
-    "BUNDLE_FORMAT",
     "BUNDLE_MANIFEST_NAME",
     "GOLDEN_FOLDER",
     "SIGNATURE_NAME",
     "Bundle",
-    "BundleManifest",
-    "BundledFile",
-    "GraphInterface",
-    "ValueInterface",
     "is_entry_name",
 ]
 
-BUNDLE_FORMAT = 1
 BUNDLE_MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.sig"
 GOLDEN_FOLDER = "golden/"
@@ -91,79 +71,6 @@ _MAX_MANIFEST = 1 << 20
 _SIGNATURE_LENGTH = 64
 _NAME = re.compile(r"(golden/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class BundledFile:
-    """An entry: its name, length in bytes and SHA-256 in lowercase hexadecimal."""
-
-    name: str
-    length: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ValueInterface:
-    """An input or output of a graph.
-
-    Attributes:
-        dtype: as ONNX spells it in lower case: float, int64, ...
-        shape: lengths; names stand for lengths that may vary.
-    """
-
-    name: str
-    dtype: str
-    shape: list[int | str]
-
-
-@dataclass(frozen=True)
-class GraphInterface:
-    """What a graph takes and gives, and the versions a runtime must know to read it."""
-
-    opset: int
-    ir_version: int
-    inputs: list[ValueInterface]
-    outputs: list[ValueInterface]
-
-
-@dataclass(frozen=True)
-class BundleManifest:
-    """The contents of manifest.json; fields are described at the top of this file."""
-
-    model: Manifest
-    graphs: dict[str, GraphInterface]
-    files: list[BundledFile]
-    model_bytes: int
-    budget_bytes: int | None
-    plan_sha256: str | None
-    calibration_sha256: str | None
-    golden: str | None
-    tool: str
-    format: int = BUNDLE_FORMAT
-
-    def to_bytes(self) -> bytes:
-        """The entry's bytes; the same manifest always gives the same bytes."""
-        return canonical_json(asdict(self))
-
-    @classmethod
-    def parse(cls, content: bytes) -> Self:
-        """Read and check the entry's bytes.
-
-        Raises:
-            ValueError: not JSON, another format, a field that is missing, unknown or wrong, or
-                the bytes are not those of `to_bytes`.
-        """
-        fields = parse_json(content)
-        if not isinstance(fields, dict) or fields.get("format") != BUNDLE_FORMAT:
-            found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-            raise ValueError(f"its format is {found!r}, this version reads {BUNDLE_FORMAT}")
-        manifest = read_fields(cls, fields)
-        manifest.model.check()
-        if manifest.model.format != FORMAT:
-            raise ValueError(f"its model has format {manifest.model.format}, not {FORMAT}")
-        if manifest.to_bytes() != content:
-            raise ValueError("it is not spelled as mqtool writes it")
-        return manifest
 
 
 class Bundle:
@@ -221,8 +128,13 @@ class Bundle:
         """Of all entries."""
         return list(self._entries)
 
+    def stream(self, name: str) -> CodedStream:
+        """The coded weights in an entry, as the manifest's `model` lists them; else as `read`."""
+        data, coded = self.read(name), self.manifest.model.coded[name]
+        return CodedStream(data, coded, self._entries[name].crc32)
+
     def read(self, name: str) -> memoryview:
-        """An entry's data: a view of the file, valid as long as something refers to it.
+        """An entry's data as stored: a view of the file, valid as long as something refers to it.
 
         Raises:
             BundleError: there is no such entry.
@@ -299,17 +211,23 @@ def _check_signature(
 
 def _check_files(file: BinaryIO, entries: list[Entry], manifest: BundleManifest) -> None:
     signed = len(entries) > 1 and entries[1].name == SIGNATURE_NAME
-    stored = [(entry.name, entry.length) for entry in entries[1 + signed :]]
-    if stored != [(listed.name, listed.length) for listed in manifest.files]:
+    files = entries[1 + signed :]
+    stored = [(entry.name, entry.length, entry.inflated) for entry in files]
+    if stored != [
+        (listed.name, listed.data.length, listed.length if listed.stored else None)
+        for listed in manifest.files
+    ]:
         raise ValueError("its entries are not the files that its manifest lists")
-    for entry, listed in zip(entries[1 + signed :], manifest.files, strict=True):
-        if _sha256(file, entry) != listed.sha256:
+    for entry, listed in zip(files, manifest.files, strict=True):
+        if _sha256(file, entry) != listed.data.sha256:
             raise ValueError(f"the data of {entry.name} is damaged: its SHA-256 is another")
 
 
 def _check_model(file: BinaryIO, entries: list[Entry], manifest: BundleManifest) -> None:
     by_name = {entry.name: entry for entry in entries}
-    needed = {MANIFEST_NAME, *manifest.model.files, *filter(None, [manifest.golden])}
+    coded = manifest.model.coded
+    needed = {MANIFEST_NAME, *manifest.model.plain_files, *coded}
+    needed |= {*filter(None, [manifest.golden])}
     if missing := sorted(needed - by_name.keys()):
         raise ValueError(f"it holds no {missing[0]}")
     for listed in manifest.files:
@@ -317,6 +235,12 @@ def _check_model(file: BinaryIO, entries: list[Entry], manifest: BundleManifest)
         is_data = listed.name.removesuffix(".data") in manifest.model.graphs.values()
         if not (listed.name in needed or is_golden or is_data):
             raise ValueError(f"it holds {listed.name}, which belongs to nothing")
+    deflated = {entry.name for entry in entries if entry.inflated is not None}
+    if deflated != coded.keys():
+        raise ValueError(f"it holds coded data {sorted(deflated)}, its model says {sorted(coded)}")
+    for name, data in coded.items():
+        if (data.stored, data.inflated) != (by_name[name].length, by_name[name].inflated):
+            raise ValueError(f"the parts of {name} are listed with other lengths than it has")
     if set(manifest.graphs) != set(manifest.model.graphs):
         raise ValueError(f"its manifest describes the graphs {sorted(manifest.graphs)}")
     if by_name[MANIFEST_NAME].length > _MAX_MANIFEST:

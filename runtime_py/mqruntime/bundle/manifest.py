@@ -8,7 +8,8 @@ A model folder (float or packed) holds:
     model.onnx            CTC and keyword models: the only graph
     *.onnx.data           external data of the graph of that name, only for graphs over 1.5 GB
     *.onnx.data.gz        format 2, instead: that data coded (`mqruntime.engine.coded_data`), for
-                          every graph that has any
+                          every graph that has any. Where the inflated file is beside it, that
+                          one is opened
     vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
                           (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
                           CTC: characters, the word delimiter as it is)
@@ -241,15 +242,22 @@ class Manifest:
             )
         manifest = cls.parse(path.read_bytes(), str(path))
         for name in manifest.files:
-            if Path(name).name != name or not (path.parent / name).is_file():
+            # Coded data may be there inflated, as unzip and gunzip leave it.
+            found = [name, name.removesuffix(".gz")] if name.endswith(".data.gz") else [name]
+            if Path(name).name != name or not any((path.parent / f).is_file() for f in found):
                 raise ManifestError(f"{path}: names {name!r}, which is not a file beside it")
         return manifest
 
     @property
     def files(self) -> list[str]:
-        """Files that the manifest names; external data that is not coded comes on top."""
+        """Files of a folder that the manifest names; data that is not coded comes on top."""
+        return [*self.plain_files, *(f"{name}.gz" for name in self.coded)]
+
+    @property
+    def plain_files(self) -> list[str]:
+        """Those of them that are not coded."""
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
-        return [*self.graphs.values(), *vocabulary, *(f"{name}.gz" for name in self.coded)]
+        return [*self.graphs.values(), *vocabulary]
 
     @property
     def coded(self) -> dict[str, CodedData]:

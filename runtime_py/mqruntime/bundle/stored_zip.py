@@ -1,21 +1,21 @@
 """The one form of zip file that a bundle may have, to the byte.
 
-A zip file (PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4) of uncompressed entries that lie one
-after another from the first byte of the file. Given the entries' names, lengths and CRC-32s, every
-byte that is not data is fixed, so that the same content always makes the same file, and nothing
-can hide between entries:
+A zip file (PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.4) of entries that lie one after another
+from the first byte of the file. Given the entries' names, methods, lengths and CRC-32s, every byte
+that is not data is fixed, so that the same content always makes the same file, and nothing can hide
+between entries:
 
     for each entry
-        local header     30 bytes: signature 0x04034b50, version 10, flags 0, method 0 (stored),
-                         time 0, date 0x0021 (1980-01-01), crc32, length twice, name length,
-                         extra length
+        local header     30 bytes: signature 0x04034b50, version and method 10 and 0 (stored) or 20
+                         and 8 (one deflate stream), flags 0, time 0, date 0x0021 (1980-01-01),
+                         crc32, length stored, length inflated, name length, extra length
         name             ASCII
         extra            field 0xD935 (Android's alignment field): its size, 64 as uint16, and as
                          few zeros as make the data begin at a multiple of 64 bytes from the start
                          of the file
         data
-    for each entry       central header, 46 bytes: signature 0x02014b50, version made by 10, then as
-                         in the local header but extra length 0, comment length 0, disk 0,
+    for each entry       central header, 46 bytes: signature 0x02014b50, version made by as needed,
+                         then as in the local header but extra length 0, comment length 0, disk 0,
                          attributes 0 (2 and 4 bytes), offset of the local header; and the name
     end                  22 bytes: signature 0x06054b50, disks 0 and 0, number of entries twice,
                          length of the central headers, their offset, comment length 0
@@ -46,18 +46,30 @@ _LOCAL = struct.Struct("<IHHHHHIIIHH")
 _CENTRAL = struct.Struct("<IHHHHHHIIIHHHHHII")
 _END = struct.Struct("<IHHHHIIH")
 _LOCAL_SIGNATURE, _CENTRAL_SIGNATURE, _END_SIGNATURE = 0x04034B50, 0x02014B50, 0x06054B50
-_VERSION, _DATE = 10, 0x0021
+_STORED, _DEFLATED = (10, 0), (20, 8)
+"""Version needed, and method."""
+
+_DATE = 0x0021
 _ALIGNMENT_FIELD = 0xD935
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in the zip: `offset` is its local header's, `data` its first byte's."""
+    """A file in the zip.
+
+    Attributes:
+        name: of it.
+        length: of its data as stored.
+        crc32: of the file.
+        offset: of its local header.
+        inflated: length of the file, where its data is a deflate stream; else None.
+    """
 
     name: str
     length: int
     crc32: int
     offset: int
+    inflated: int | None = None
 
     @property
     def data(self) -> int:
@@ -89,7 +101,7 @@ def end_records(entries: Sequence[Entry]) -> bytes:
     central = b"".join(
         _CENTRAL.pack(
             _CENTRAL_SIGNATURE,
-            _VERSION,
+            _fields(entry)[0],
             *_fields(entry),
             len(entry.name),
             0,
@@ -146,19 +158,23 @@ def _central_entries(records: bytes, count: int) -> list[Entry]:
         if at + _CENTRAL.size > len(records):
             raise ValueError("its list of entries is cut off")
         fields = _CENTRAL.unpack_from(records, at)
-        crc32, length, name_length, offset = fields[7], fields[9], fields[10], fields[16]
+        method, crc32, stored, length, name_length = *fields[4:5], *fields[7:11]
+        offset = fields[16]
         at += _CENTRAL.size
         name = records[at : at + name_length]
         if not name.isascii() or not 0 < len(name) <= _MAX_NAME:
             raise ValueError("an entry's name is not ASCII, or too long")
-        entries.append(Entry(name.decode("ascii"), length, crc32, offset))
+        inflated = length if method == _DEFLATED[1] else None
+        entries.append(Entry(name.decode("ascii"), stored, crc32, offset, inflated))
         at += name_length
     return entries
 
 
 def _fields(entry: Entry) -> tuple[int, ...]:
     """What local and central headers share: version needed to length, without the names'."""
-    return (_VERSION, 0, 0, 0, _DATE, entry.crc32, entry.length, entry.length)
+    version, method = _STORED if entry.inflated is None else _DEFLATED
+    whole = entry.length if entry.inflated is None else entry.inflated
+    return (version, 0, method, 0, _DATE, entry.crc32, entry.length, whole)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:

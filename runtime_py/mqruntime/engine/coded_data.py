@@ -6,6 +6,8 @@
     stream      one deflate stream (RFC 1951)
     trailer     CRC-32 and length modulo 2**32 of `NAME`, uint32 each, little-endian
 
+In a bundle the same stream is the data of an entry called `NAME`, which has its CRC-32 and length.
+
 The stream is cut at places that the manifest lists. What comes before a cut ends with a full flush
 (an empty stored block, 00 00 ff ff, after which nothing refers to what came before), so that each
 part starts at a byte and inflates alone, on any thread; only the last ends the stream. Anything
@@ -18,7 +20,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -28,7 +30,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEADER", "MAX_PART", "CodedData", "Part", "inflate", "inflate_file", "trailer"]
+__all__ = [
+    "HEADER",
+    "MAX_PART",
+    "CodedData",
+    "CodedStream",
+    "Part",
+    "inflate",
+    "inflate_file",
+    "trailer",
+]
 
 HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 0xFF])
 _TRAILER = struct.Struct("<II")
@@ -65,8 +76,8 @@ class CodedData:
 
     @property
     def stored(self) -> int:
-        """Length of the gzip file."""
-        return len(HEADER) + sum(part.stored for part in self.parts) + _TRAILER.size
+        """Length of the stream."""
+        return sum(part.stored for part in self.parts)
 
     @classmethod
     def parse(cls, lengths: Sequence[Sequence[int]]) -> Self:
@@ -92,24 +103,71 @@ def trailer(crc32: int, length: int) -> bytes:
     return _TRAILER.pack(crc32, length % 2**32)
 
 
-def inflate(content: memoryview, coded: CodedData, *, threads: int = 1) -> NDArray[np.uint8]:
-    """The data of a gzip file, uint8 [`coded.inflated`].
+@dataclass(frozen=True)
+class CodedStream:
+    """A stream, and what is known of what it inflates to.
+
+    Attributes:
+        content: the stream.
+        coded: where it is cut.
+        crc32: of the data.
+    """
+
+    content: memoryview
+    coded: CodedData
+    crc32: int
+
+    @classmethod
+    def of_gzip(cls, content: memoryview, coded: CodedData) -> Self:
+        """The stream in a gzip file.
+
+        Raises:
+            ValueError: it is not a file with such a stream.
+        """
+        length = len(HEADER) + coded.stored + _TRAILER.size
+        if len(content) != length:
+            raise ValueError(f"has {len(content)} bytes, its parts are listed with {length}")
+        if content[: len(HEADER)] != HEADER:
+            raise ValueError("does not begin as its gzip header must")
+        crc32, inflated = _TRAILER.unpack(content[-_TRAILER.size :])
+        if inflated != coded.inflated % 2**32:
+            raise ValueError("is damaged: its parts are listed with another length")
+        return cls(content[len(HEADER) : -_TRAILER.size], coded, crc32)
+
+    def to_gzip(self) -> list[bytes | memoryview]:
+        """The pieces of the gzip file of the same stream."""
+        return [HEADER, self.content, trailer(self.crc32, self.coded.inflated)]
+
+
+def inflate(stream: CodedStream, *, threads: int = 1) -> NDArray[np.uint8]:
+    """The data of a stream, uint8 [`coded.inflated`].
 
     Args:
-        content: the whole file.
-        coded: where it is cut.
+        stream: whole.
         threads: that inflate parts side by side.
 
     Raises:
-        ValueError: it is not a file that is cut so, or is damaged.
+        ValueError: it is not cut as it says, or is damaged.
     """
-    data = np.empty(coded.inflated, np.uint8)
-    _inflate_into(data, content, coded, threads)
+    data = np.empty(stream.coded.inflated, np.uint8)
+    _inflate_into(data, stream, threads)
     return data
 
 
-def inflate_file(target: Path, content: memoryview, coded: CodedData, *, threads: int = 1) -> None:
+def inflate_file(
+    target: Path,
+    stream: CodedStream,
+    *,
+    threads: int = 1,
+    change: Callable[[NDArray[np.uint8]], None] = lambda data: None,
+) -> None:
     """Write the data to a new file, which only this user can read; else as `inflate`.
+
+    Args:
+        target: of the file.
+        stream: whole.
+        threads: that inflate parts side by side.
+        change: is given the data, to change it in place.
 
     Raises:
         OSError: it cannot be written.
@@ -117,27 +175,27 @@ def inflate_file(target: Path, content: memoryview, coded: CodedData, *, threads
     """
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
-        file.truncate(coded.inflated)
-        mapped = mmap.mmap(file.fileno(), coded.inflated)
-        _inflate_into(np.frombuffer(mapped, np.uint8), content, coded, threads)
+        file.truncate(stream.coded.inflated)
+        data = np.frombuffer(mmap.mmap(file.fileno(), stream.coded.inflated), np.uint8)
+        _inflate_into(data, stream, threads)
+        change(data)
 
 
-def _inflate_into(
-    data: NDArray[np.uint8], content: memoryview, coded: CodedData, threads: int
-) -> None:
-    if len(content) != coded.stored:
-        raise ValueError(f"has {len(content)} bytes, its parts are listed with {coded.stored}")
-    if content[: len(HEADER)] != HEADER:
-        raise ValueError("does not begin as its gzip header must")
-    starts = accumulate((part.stored for part in coded.parts), initial=len(HEADER))
-    places = accumulate((part.inflated for part in coded.parts), initial=0)
+def _inflate_into(data: NDArray[np.uint8], stream: CodedStream, threads: int) -> None:
+    content, parts = stream.content, stream.coded.parts
+    if len(content) != stream.coded.stored:
+        raise ValueError(
+            f"has {len(content)} bytes, its parts are listed with {stream.coded.stored}"
+        )
+    starts = accumulate((part.stored for part in parts), initial=0)
+    places = accumulate((part.inflated for part in parts), initial=0)
 
     def fill(number: int, part: Part, start: int, place: int) -> None:
-        is_last = number == len(coded.parts) - 1
+        is_last = number == len(parts) - 1
         source = content[start : start + part.stored]
         data[place : place + part.inflated] = _inflate_part(source, part.inflated, is_last, number)
 
-    work = list(zip(range(len(coded.parts)), coded.parts, starts, places, strict=False))
+    work = list(zip(range(len(parts)), parts, starts, places, strict=False))
     if threads == 1:
         for item in work:
             fill(*item)
@@ -145,8 +203,8 @@ def _inflate_into(
         with ThreadPoolExecutor(max(threads, 1)) as pool:
             for done in [pool.submit(fill, *item) for item in work]:
                 done.result()
-    if content[-_TRAILER.size :] != trailer(zlib.crc32(data.data), len(data)):
-        raise ValueError("is damaged: its CRC-32 or length is another")
+    if zlib.crc32(data.data) != stream.crc32:
+        raise ValueError("is damaged: its CRC-32 is another")
 
 
 def _inflate_part(source: memoryview, length: int, is_last: bool, number: int) -> NDArray[np.uint8]:

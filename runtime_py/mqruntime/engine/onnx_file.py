@@ -13,10 +13,8 @@ https://protobuf.dev/programming-guides/encoding/). Field numbers used here:
 All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
 """
 
-import mmap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +32,6 @@ __all__ = [
     "Tensor",
     "external_files",
     "integer",
-    "map_file",
     "message",
 ]
 
@@ -87,6 +84,18 @@ class Tensor:
                 is_external = field.integer == _EXTERNAL
         self.location = self._external.get("location", "") if is_external else None
 
+    @property
+    def place(self) -> slice:
+        """Where the data is in the file at `location`.
+
+        Raises:
+            ValueError, LookupError: it does not say.
+        """
+        offset, length = int(self._external.get("offset", "0")), int(self._external["length"])
+        if offset < 0 or length < 0:
+            raise ValueError(f"{self.name}: {length} bytes at {offset} of {self.location}")
+        return slice(offset, offset + length)
+
     def bytes(self, data: Mapping[str, memoryview]) -> NDArray[np.uint8]:
         """The data as stored: a view of the file, or of the one of `data` that it is in.
 
@@ -95,11 +104,10 @@ class Tensor:
         """
         if self.location is None:
             return np.frombuffer(self._raw, np.uint8)
-        file, offset = data[self.location], int(self._external.get("offset", "0"))
-        length = int(self._external["length"])
-        if offset < 0 or length < 0 or offset + length > len(file):
-            raise ValueError(f"{self.name}: {length} bytes at {offset} of {self.location}")
-        return np.frombuffer(file[offset : offset + length], np.uint8)
+        file, place = data[self.location], self.place
+        if place.stop > len(file):
+            raise ValueError(f"{self.name}: {place} of {self.location}, which ends before")
+        return np.frombuffer(file[place], np.uint8)
 
     def int64s(self) -> list[int]:
         """The values of an INT64 tensor that is in this file."""
@@ -188,17 +196,32 @@ class GraphProto:
                 if needed.isdisjoint(node.outputs) or not arrays.keys().isdisjoint(node.outputs):
                     continue
                 if not unsigned.isdisjoint(node.inputs):
-                    kept.append(message(1, bytes(field.value) + message(1, _MIDDLE_NAME)))
+                    kept.append(_with_zero_point(field))
                     continue
             if tensor is not None and (tensor.name not in needed or tensor.name in arrays):
                 continue
             kept.append(field.span)
         if unsigned:
-            middle = (
-                integer(2, UINT8) + message(8, _MIDDLE_NAME) + message(9, bytes([UINT8_ZERO_POINT]))
-            )
-            kept.append(message(5, middle))
+            kept.append(_zero_point())
         return [*kept, *(message(5, _external_tensor(*item)) for item in arrays.items())]
+
+    def with_unsigned(self, names: Collection[str]) -> list[bytes | memoryview]:
+        """Serialized fields in which these initializers are uint8; their data stays where it is.
+
+        MatMulIntegers that multiply one, for which `is_only_multiplied` holds, are told that its
+        zero point is 128.
+        """
+        kept: list[bytes | memoryview] = []
+        for index, field in enumerate(self._fields):
+            node, tensor = self._nodes.get(index), self._stored.get(index)
+            if node is not None and not set(names).isdisjoint(node.inputs):
+                kept.append(_with_zero_point(field))
+            elif tensor is not None and tensor.name in names:
+                others = [part.span for part in _fields(field.value) if part.number != 2]
+                kept.append(message(5, b"".join([integer(2, UINT8), *others])))
+            else:
+                kept.append(field.span)
+        return [*kept, _zero_point()] if names else kept
 
 
 class Model:
@@ -215,18 +238,15 @@ class Model:
 
     def with_external(self, arrays: Mapping[str, Codes]) -> bytes:
         """The serialized model, its graph changed as by `GraphProto.with_external`."""
-        graph = self.graph.with_external(arrays)
+        return self._with_graph(self.graph.with_external(arrays))
+
+    def with_unsigned(self, names: Collection[str]) -> bytes:
+        """The serialized model, its graph changed as by `GraphProto.with_unsigned`."""
+        return self._with_graph(self.graph.with_unsigned(names))
+
+    def _with_graph(self, graph: list[bytes | memoryview]) -> bytes:
         others = [field.span for field in self._fields if field.number != 7]
         return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
-
-
-def map_file(path: Path) -> memoryview:
-    """A file's content, read from the disk as it is used; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError):
-        return memoryview(b"")
 
 
 # Field numbers of the messages that hold others, on the way to every tensor.
@@ -339,6 +359,17 @@ def message(number: int, value: bytes) -> bytes:
 def integer(number: int, value: int) -> bytes:
     """A field that holds an integer."""
     return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
+
+
+def _with_zero_point(node: "_Field") -> bytes:
+    """A MatMulInteger with `_zero_point` as its last input."""
+    return message(1, bytes(node.value) + message(1, _MIDDLE_NAME))
+
+
+def _zero_point() -> bytes:
+    """An initializer."""
+    number = message(9, bytes([UINT8_ZERO_POINT]))
+    return message(5, integer(2, UINT8) + message(8, _MIDDLE_NAME) + number)
 
 
 def _external_tensor(name: str, array: Codes) -> bytes:

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 
-from mqruntime.engine.coded_data import CodedData, inflate_file
-from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files, map_file
+from mqruntime.engine.coded_graph import CodedGraph
+from mqruntime.engine.mapped_file import map_file
+from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.errors import ModelError
 
-__all__ = ["CodedGraph", "Graph", "Session", "StoredGraph"]
+__all__ = ["Graph", "Session", "StoredGraph"]
 
 
 class Graph(Protocol):
@@ -51,24 +51,6 @@ class StoredGraph:
     name: str
     content: memoryview
     data: Mapping[str, memoryview]
-
-
-@dataclass(frozen=True)
-class CodedGraph:
-    """A graph file whose external data is beside it, coded (`mqruntime.engine.coded_data`).
-
-    Attributes:
-        path: of the .onnx file; the data is in `<path>.data.gz`.
-        coded: where that file is cut.
-    """
-
-    path: Path
-    coded: CodedData
-
-    @property
-    def name(self) -> str:
-        """What to call it in errors."""
-        return str(self.path)
 
 
 class Session:
@@ -105,7 +87,8 @@ class Session:
         options = _options(threads, optimize, config or {}, save_to)
         self.name = str(graph) if isinstance(graph, Path) else graph.name
         with _as_opened(graph, threads) as opened:
-            self._session: Any = _create(opened, self.name, options, unpack=unpack and optimize)
+            is_packed = unpack and optimize and not isinstance(graph, CodedGraph)
+            self._session: Any = _create(opened, self.name, options, unpack=is_packed)
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
 
@@ -223,21 +206,18 @@ def _as_opened(
     if not isinstance(graph, CodedGraph):
         yield graph
         return
-    file = graph.path.with_name(f"{graph.path.name}.data.gz")
+    _check_external(StoredGraph(graph.name, graph.content, {graph.data_name: memoryview(b"")}))
     with TemporaryDirectory(prefix="mqruntime-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / graph.path.name
-        target = path.with_name(f"{path.name}.data")
+        path = Path(folder) / "graph.onnx"
+        workers = threads or os.cpu_count() or 1
         try:
-            copyfile(graph.path, path)
-            inflate_file(
-                target, map_file(file), graph.coded, threads=threads or os.cpu_count() or 1
-            )
+            graph.write(path, unsigned=products_saturate(), threads=workers)
         except ValueError as error:
-            raise ModelError(f"{file}: {error}; pack again") from None
+            raise ModelError(f"{graph.stored_in}: {error}; pack again") from None
         except OSError as error:
             raise ModelError(
-                f"{file}: cannot be inflated in {folder} ({error.strerror or error}); make room "
-                "there, or set TMPDIR"
+                f"{graph.stored_in}: cannot be inflated in {folder} ({error.strerror or error}); "
+                "make room there, or set TMPDIR"
             ) from error
         yield path
 

@@ -1,6 +1,7 @@
 """Writing a bundle (`mqruntime.bundle.file` describes the file) from a model folder."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 import zlib
@@ -9,18 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mqruntime.bundle.file import (
-    BUNDLE_MANIFEST_NAME,
-    SIGNATURE_NAME,
-    Bundle,
+from mqruntime.bundle.bundle_manifest import (
+    BUNDLE_FORMAT,
+    CODED_BUNDLE_FORMAT,
     BundledFile,
     BundleManifest,
     GraphInterface,
+    StoredData,
     ValueInterface,
-    is_entry_name,
 )
+from mqruntime.bundle.file import BUNDLE_MANIFEST_NAME, SIGNATURE_NAME, Bundle, is_entry_name
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqruntime.bundle.stored_zip import MAX_LENGTH, Entry, end_records, header
+from mqruntime.engine.coded_data import CodedStream, inflate
+from mqruntime.engine.mapped_file import map_file
 from mqtool import __version__
 from mqtool.bundles.golden import write_golden
 from mqtool.errors import PackError
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["PackageReport", "android_asset", "write_bundle", "write_package"]
 
 _CHUNK = 1 << 20
+
+Content = bytes | Path | CodedStream
+"""Of an entry: its bytes, the file that holds them, or the stream that inflates to them."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,12 @@ def write_package(
 
     Raises:
         ModelError: the folder cannot be read or run.
-        PackError: the bundle would be over 4 GB, or the folder's weights are coded.
+        PackError: the bundle would be over 4 GB, or coded weights are damaged.
         MqError: `output` or the key cannot be used.
     """
     from mqtool.bundles.keys import sign
 
     model = Manifest.read(folder)
-    if model.coded:
-        raise PackError(f"{folder}: has coded weights, which an .mqz of this version cannot hold")
     packed = dict(model.packed or {})
     if not calibration_hash and "calib_sha256" in packed:
         packed["calib_sha256"] = None
@@ -99,24 +103,30 @@ def write_package(
     with tempfile.TemporaryDirectory() as name, new_file(output) as target:
         made = Path(name)
         (made / MANIFEST_NAME).write_bytes(model.to_bytes())
-        files = {MANIFEST_NAME: made / MANIFEST_NAME}
-        files |= {name: folder / name for name in model.files}
+        files: dict[str, Content] = {MANIFEST_NAME: made / MANIFEST_NAME}
+        files |= {name: folder / name for name in model.plain_files}
         for name in model.graphs.values():
-            if (data := data_path(folder / name)).is_file():
+            data = data_path(folder / name)
+            if data.name in model.coded:
+                files[data.name] = _stream(data.with_name(f"{data.name}.gz"), model)
+            elif data.is_file():
                 files[data.name] = data
-        model_bytes = sum(path.stat().st_size for path in files.values())
+        listed = {name: _bundled(name, content) for name, content in files.items()}
+        model_bytes = sum(file.data.length for file in listed.values())
         vectors = write_golden(folder, made, advance) if golden else {}
         files |= vectors
+        listed |= {name: _bundled(name, path) for name, path in vectors.items()}
         manifest = BundleManifest(
             model=model,
-            graphs={role: _interface(folder / name) for role, name in model.graphs.items()},
-            files=[_bundled(name, files[name]) for name in sorted(files)],
+            graphs={role: _interface(folder, model, role) for role in model.graphs},
+            files=[listed[name] for name in sorted(listed)],
             model_bytes=model_bytes,
             budget_bytes=packed.get("budget_bytes"),
             plan_sha256=packed.get("plan_sha256"),
             calibration_sha256=None if calibration == NO_RECORDINGS else calibration,
             golden=next(iter(vectors), None),
             tool=f"mqtool {__version__}",
+            format=CODED_BUNDLE_FORMAT if model.coded else BUNDLE_FORMAT,
         )
         content = manifest.to_bytes()
         signature = None if private_key is None else sign(private_key, content)
@@ -141,7 +151,7 @@ def android_asset(project: Path) -> Path:
 
 
 def write_bundle(
-    target: Path, manifest: bytes, signature: bytes | None, files: Mapping[str, bytes | Path]
+    target: Path, manifest: bytes, signature: bytes | None, files: Mapping[str, Content]
 ) -> None:
     """Write the file: the manifest, the signature if any, then `files` sorted by name.
 
@@ -150,7 +160,7 @@ def write_bundle(
     Raises:
         PackError: it would be over 4 GB.
     """
-    contents: dict[str, bytes | Path] = {BUNDLE_MANIFEST_NAME: manifest}
+    contents: dict[str, Content] = {BUNDLE_MANIFEST_NAME: manifest}
     if signature is not None:
         contents[SIGNATURE_NAME] = signature
     contents |= {name: files[name] for name in sorted(files)}
@@ -158,39 +168,60 @@ def write_bundle(
     with target.open("wb") as file:
         for name, content in contents.items():
             offset = entries[-1].end if entries else 0
-            length, crc32 = _length_and_crc(content)
-            entries.append(Entry(name, length, crc32, offset))
+            entries.append(_entry(name, content, offset))
             if entries[-1].end > MAX_LENGTH:
                 raise PackError(f"{target.name}: would be over 4 GB; choose a smaller budget")
             file.write(header(entries[-1]))
             if isinstance(content, bytes):
                 file.write(content)
+            elif isinstance(content, CodedStream):
+                file.write(content.content)
             else:
                 with content.open("rb") as source:
                     shutil.copyfileobj(source, file, _CHUNK)
         file.write(end_records(entries))
 
 
-def _length_and_crc(content: bytes | Path) -> tuple[int, int]:
+def _stream(path: Path, model: Manifest) -> CodedStream:
+    try:
+        return CodedStream.of_gzip(map_file(path), model.coded[path.stem])
+    except ValueError as error:
+        raise PackError(f"{path}: {error}; pack again") from None
+
+
+def _entry(name: str, content: Content, offset: int) -> Entry:
     if isinstance(content, bytes):
-        return len(content), zlib.crc32(content)
+        return Entry(name, len(content), zlib.crc32(content), offset)
+    if isinstance(content, CodedStream):
+        coded = content.coded
+        return Entry(name, coded.stored, content.crc32, offset, coded.inflated)
     crc32 = 0
     with content.open("rb") as file:
         while piece := file.read(_CHUNK):
             crc32 = zlib.crc32(piece, crc32)
-    return content.stat().st_size, crc32
+    return Entry(name, content.stat().st_size, crc32, offset)
 
 
-def _bundled(name: str, path: Path) -> BundledFile:
-    with path.open("rb") as file:
+def _bundled(name: str, content: Content) -> BundledFile:
+    if isinstance(content, CodedStream):
+        try:
+            data = inflate(content, threads=os.cpu_count() or 1)
+        except ValueError as error:
+            raise PackError(f"{name}: {error}; pack again") from None
+        stored = StoredData(len(content.content), hashlib.sha256(content.content).hexdigest())
+        return BundledFile(name, len(data), hashlib.sha256(data.data).hexdigest(), stored)
+    if isinstance(content, bytes):
+        return BundledFile(name, len(content), hashlib.sha256(content).hexdigest())
+    with content.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return BundledFile(name, path.stat().st_size, digest)
+    return BundledFile(name, content.stat().st_size, digest)
 
 
-def _interface(path: Path) -> GraphInterface:
+def _interface(folder: Path, manifest: Manifest, role: str) -> GraphInterface:
     import onnx
 
-    check_graph(path)
+    path = folder / manifest.graphs[role]
+    check_graph(path, with_data=data_path(path).name not in manifest.coded)
     model = onnx.load(path, load_external_data=False)
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     return GraphInterface(

@@ -23,7 +23,10 @@ def model_folder(path: Path) -> Iterator[Path]:
     bundle = Bundle.open(path)
     with tempfile.TemporaryDirectory() as name:
         for listed in bundle.manifest.files:
-            if not listed.name.startswith(GOLDEN_FOLDER):
+            if listed.stored is not None:
+                with (Path(name) / f"{listed.name}.gz").open("wb") as file:
+                    file.writelines(bundle.stream(listed.name).to_gzip())
+            elif not listed.name.startswith(GOLDEN_FOLDER):
                 (Path(name) / listed.name).write_bytes(bundle.read(listed.name))
         yield Path(name)
 

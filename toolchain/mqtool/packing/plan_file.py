@@ -96,8 +96,8 @@ class Plan:
         >>> plan = mqtool.Plan.read("plan.json")
         >>> plan.method, plan.budget_bytes
         ('measured', 716800)
-        >>> all(layer.step > 0 and layer.bits < 8 for layer in plan.layers)
-        True
+        >>> plan.storage, all(layer.step > 0 for layer in plan.layers)
+        ('coded', True)
 
     Raises:
         PlanError: from `read` and `from_json`, for what is not a plan.
