@@ -28,6 +28,7 @@ IN_ORDER = [
     "mqtool.bench",
     "mqtool.inspect",
     "mqtool.keygen",
+    "mqtool.expand",
     "mqtool.package",
     "mqtool.sweep",
     "mqtool.matrix",

@@ -18,7 +18,7 @@ from mqruntime._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mqruntime.errors import AudioError, ManifestError, ModelError, MqError
-    from mqtool.api.bundling import keygen, package
+    from mqtool.api.bundling import expand, keygen, package
     from mqtool.api.measuring import bench, evaluate, inspect, transcribe, validate
     from mqtool.api.quantizing import export, pack, plan, quantize, sizes
     from mqtool.api.results import PackedModel
@@ -54,6 +54,7 @@ __all__ = [
     "ablate",
     "bench",
     "evaluate",
+    "expand",
     "export",
     "inspect",
     "keygen",
@@ -76,7 +77,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         **dict.fromkeys(_ERRORS, "mqtool.errors"),
-        **dict.fromkeys(["keygen", "package"], "mqtool.api.bundling"),
+        **dict.fromkeys(["expand", "keygen", "package"], "mqtool.api.bundling"),
         **dict.fromkeys(
             ["bench", "evaluate", "inspect", "transcribe", "validate"], "mqtool.api.measuring"
         ),

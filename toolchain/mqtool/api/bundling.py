@@ -1,4 +1,4 @@
-"""One file of a model, and keys to sign it with: package, keygen."""
+"""Other forms of a packed model, and keys to sign it with: package, expand, keygen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,11 @@ from mqtool.api.recordings import PathLike
 from mqtool.bundles.golden import CLIPS
 from mqtool.bundles.keys import make_keys, public_path
 from mqtool.bundles.package import PackageReport, write_package
+from mqtool.bundles.unpackage import model_folder, stored_bytes
 from mqtool.context import Progress, no_progress
+from mqtool.packing.expand import expand_folder
 
-__all__ = ["KeyPair", "keygen", "package"]
+__all__ = ["ExpandedModel", "KeyPair", "expand", "keygen", "package"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,48 @@ class KeyPair:
     def to_json(self) -> dict[str, Any]:
         """The JSON of `mqtool keygen`."""
         return {name: str(path) for name, path in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class ExpandedModel:
+    """A folder that `expand` wrote.
+
+    Attributes:
+        path: of the folder.
+        bytes: of all its files.
+        stored_bytes: of what it was made from.
+    """
+
+    path: Path
+    bytes: int
+    stored_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of `mqtool expand`."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def expand(model: PathLike, *, output: PathLike, unsigned: bool = False) -> ExpandedModel:
+    """Write the ONNX model that coded weights stand for, which any onnxruntime opens.
+
+    Examples:
+        >>> stock = mqtool.expand("packed/", output="stock/")
+        >>> stock.bytes > stock.stored_bytes, (stock.path / "model.onnx.data").is_file()
+        (True, True)
+
+    Args:
+        model: folder or bundle with coded weights.
+        output: folder to write.
+        unsigned: give uint8 weights with zero point 128. Products of int8 ones saturate on x86
+            processors without VNNI; elsewhere both compute the same.
+
+    Raises:
+        ModelError: the model has no coded weights, or they are damaged.
+        MqError: `output` cannot be written.
+    """
+    with model_folder(Path(model)) as folder:
+        size = expand_folder(folder, Path(output), unsigned=unsigned)
+    return ExpandedModel(Path(output), size, stored_bytes(Path(model)))
 
 
 def package(

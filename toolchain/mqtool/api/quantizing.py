@@ -112,7 +112,10 @@ def sizes(
     if recipe.storage == "auto":
         planes = quantizer.size_model(replace(recipe, storage="planes"))
         largest = feasible_kilobytes(planes)[1]
-    table = coded_size_table(quantizer.coded_bounds(settled)[1], params)
+    coded = with_packing_layout(folder, settled.effective_rounding, steps=True).layers
+    table = coded_size_table(
+        quantizer.coded_bounds(settled)[1], sum(layer.params for layer in coded)
+    )
     return found(table, smallest, largest, most_coded)
 
 

@@ -31,6 +31,7 @@ _COMMANDS = {
     "matrix": ("mqtool.cli.matrix:matrix", "Calibrate on each group, test on every other."),
     "ablate": ("mqtool.cli.ablate:ablate", "Compare sensitivities, calibrations and bits."),
     "package": ("mqtool.cli.package:package", "Make one file, or fill the Android app."),
+    "expand": ("mqtool.cli.expand:expand", "Write coded weights as a stock ONNX model."),
     "keygen": ("mqtool.cli.keygen:keygen", "Make a key pair to sign bundles with."),
 }
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mqruntime.bundle.file import SIGNATURE_NAME, Bundle
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.engine.coded_data import CodedData
 from mqtool.errors import ModelError, MqError
+from mqtool.model.graph_files import check_graph
+from mqtool.packing.coded_folder import stored_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -78,10 +81,13 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
     """Every field of its manifest, so that people see all that a bundle tells."""
     bundle = Bundle.open(path, public_key)
     fields = asdict(bundle.manifest)
-    files, graphs, model = (fields.pop(name) for name in ("files", "graphs", "model"))
+    graphs, model = (fields.pop(name) for name in ("graphs", "model"))
+    del fields["files"]
     signature = "of the given key" if public_key is not None else "not checked"
     fields["signature"] = signature if SIGNATURE_NAME in bundle.names else "none"
     fields["bytes"] = path.stat().st_size
+    if bundle.manifest.model.coded:
+        model["packed"]["weights"] = _parts(bundle.manifest.model)
     fields |= {f"model.{name}": value for name, value in model.items()}
     columns = ["graph", "value", "name", "type", "shape"]
     values = [
@@ -95,11 +101,14 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
         for role, graph in graphs.items()
         for name in ("opset", "ir_version")
     }
-    rows = [[file["name"], file["length"], file["sha256"]] for file in files]
+    rows = [[file.name, file.data.length, file.data.sha256] for file in bundle.manifest.files]
     tables = [
         PartsTable("files", ["file", "bytes", "sha256"], rows),
         PartsTable("graphs", columns, values),
     ]
+    for name in bundle.manifest.model.graphs.values():
+        if (coded := bundle.manifest.model.coded.get(f"{name}.data")) is not None:
+            tables.append(_coded_table(name, bytes(bundle.read(name)), coded))
     return Description("bundle", fields, tables)
 
 
@@ -110,13 +119,25 @@ def _describe_folder(folder: Path) -> Description:
     if whisper:
         for name in ("suppress", "suppress_at_begin", "languages"):
             whisper[name] = f"{len(whisper[name])} entries"
+    if manifest.coded:
+        fields["packed"]["weights"] = _parts(manifest)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in files]
     fields["bytes"] = sum(size for _, size in sizes)
     kind = "float model" if manifest.packed is None else "packed model"
     tables = [PartsTable("files", ["file", "bytes"], sizes, "bytes")]
-    tables += [_tensor_table(folder / name) for name in manifest.graphs.values()]
+    for name in manifest.graphs.values():
+        coded = manifest.coded.get(f"{name}.data")
+        if coded is None:
+            tables.append(_tensor_table(folder / name))
+        else:
+            check_graph(folder / name, with_data=False)
+            tables.append(_coded_table(name, (folder / name).read_bytes(), coded))
     return Description(kind, fields, tables)
+
+
+def _parts(manifest: Manifest) -> dict[str, str]:
+    return {name: f"{len(coded.parts)} parts" for name, coded in manifest.coded.items()}
 
 
 def _describe_graph(path: Path) -> Description:
@@ -140,7 +161,9 @@ def _describe_plan(path: Path) -> Description:
 
     fields = asdict(Plan.read(path))
     layers = fields.pop("layers")
-    columns = ["name", "op", "shape", "bits", "rows_at_lower_bits", "bytes", "sensitivity"]
+    columns = ["name", "op", "shape", "bits", "rows_at_lower_bits", "bytes", "sensitivity", "step"]
+    if not any(layer["step"] for layer in layers):
+        columns.remove("step")
     rows = [[layer[column] for column in columns] for layer in layers]
     return Description("plan", fields, [PartsTable("layers", columns, rows)])
 
@@ -155,11 +178,27 @@ def _tensor_table(path: Path) -> PartsTable:
     )
 
 
+def _coded_table(name: str, graph: bytes, coded: CodedData) -> PartsTable:
+    import onnx
+
+    sizes = stored_tensors(graph, coded)
+    rows = [
+        [
+            tensor.name,
+            _dtype(tensor.data_type),
+            list(tensor.dims),
+            sizes[tensor.name].stored,
+            sizes[tensor.name].inflated,
+        ]
+        for tensor in onnx.load_from_string(graph).graph.initializer
+    ]
+    columns = ["tensor", "type", "shape", "bytes", "inflated"]
+    return PartsTable(f"tensors of {name}", columns, rows, "bytes")
+
+
 def _load(path: Path) -> "onnx.ModelProto":
     import onnx
     from google.protobuf.message import DecodeError
-
-    from mqtool.model.graph_files import check_graph
 
     try:
         model = onnx.load(path, load_external_data=False)
