@@ -2,12 +2,13 @@
 
 Sensitivities are measured once, on the manifest's `calib` rows; every packed folder is then scored
 on its `dev` rows, which calibration never sees. With --each-language every language has a model of
-its own, calibrated on its own rows. The size for an average width is the one that the per-channel,
-uniform model of that width has. The table is written anew after every score, as CSV and as
-Markdown, widest first. --keep leaves the packed folders there, for other comparisons.
+its own, calibrated on its own rows. Sizes are given in MB (1,000,000 bytes), or as average widths,
+whose size is the one that the per-channel, uniform model of that width has. The table is written
+anew after every score, as CSV and as Markdown, widest first. --keep leaves the packed folders
+there, for other comparisons.
 
     python examples/sizes.py MODEL/ --manifest M.csv [--language en | --each-language] -o OUT.csv
-        [--keep FOLDER/]
+        [--megabytes 14,12,10 | --bits 8,4.5,4] [--storage coded] [--keep FOLDER/]
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 from result_files import csv_path, markdown_table, write_result
 
 from mqruntime.recognition import Recognizer
+from mqtool.choices import STORAGES
 from mqtool.context import RunContext
 from mqtool.evaluation.bootstrap import paired_interval
 from mqtool.evaluation.score import Scored, score_clip, summary
@@ -112,17 +114,25 @@ def _rate(row: dict) -> str:
     return f"{row['wer']:.1f} ({row['wer_low']:.1f} to {row['wer_high']:.1f})"
 
 
+def sizes(folder: ModelFolder, megabytes: str | None, bits: str) -> dict[str, int]:
+    """Budgets in bytes by what to call them."""
+    if megabytes is not None:
+        return {f"{size} MB": int(float(size) * 1e6) for size in megabytes.split(",")}
+    widths = bits.split(",")
+    budgets = budgets_of_bits(folder, [float(width) for width in widths])
+    return dict(zip(widths, budgets, strict=True))
+
+
 def packed(
-    quantizer: Quantizer, method: str, widths: list[float], keep: Path | None
-) -> Iterator[tuple[float, Plan, Path]]:
-    """Packed folders at the sizes of average widths; those not kept are there until the next is."""
-    budgets = budgets_of_bits(quantizer.folder, widths)
-    for bits, budget in zip(widths, budgets, strict=True):
-        plan = quantizer.plan(Recipe(method), budget)
+    quantizer: Quantizer, recipe: Recipe, budgets: dict[str, int], keep: Path | None
+) -> Iterator[tuple[str, Plan, Path]]:
+    """Packed folders of several sizes; those not kept are there until the next is."""
+    for name, budget in budgets.items():
+        plan = quantizer.plan(recipe, budget)
         with tempfile.TemporaryDirectory() as scratch:
-            path = (keep or Path(scratch)) / f"{method}-{bits:g}"
+            path = (keep or Path(scratch)) / f"{recipe.method}-{name.replace(' ', '-')}"
             quantizer.pack(plan, path)
-            yield bits, plan, path
+            yield name, plan, path
 
 
 def main() -> None:
@@ -133,6 +143,8 @@ def main() -> None:
     parser.add_argument("--language")
     parser.add_argument("--each-language", action="store_true")
     parser.add_argument("--bits", default="8,6,5,4.5,4")
+    parser.add_argument("--megabytes")
+    parser.add_argument("--storage", choices=STORAGES, default="auto")
     parser.add_argument("--methods", default="measured")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
@@ -140,7 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = ModelFolder.open(options.model)
     table = Table(options.output, options.threads)
-    widths = [float(bits) for bits in options.bits.split(",")]
+    budgets = sizes(folder, options.megabytes, options.bits)
     languages = [options.language]
     if options.each_language:
         rows = find_clips([options.manifest], split="dev")
@@ -154,11 +166,11 @@ def main() -> None:
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
         for method in options.methods.split(","):
-            made = packed(quantizer, method, widths, keep)
-            for bits, plan, path in made:
+            recipe = Recipe(method, storage=options.storage)
+            for name, plan, path in packed(quantizer, recipe, budgets, keep):
                 facts = {"bytes": plan.planned_bytes, "average_bits": plan.average_bits}
-                table.add(f"{method} {bits:g}", path, clips, **facts)
-                print(language or "", method, f"{bits:g}", "done", flush=True)
+                table.add(f"{method} {name}", path, clips, **facts)
+                print(language or "", method, name, plan.storage, "done", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import onnx
 import soundfile
 from onnx import parser
 
-from mqruntime.bundle.manifest import CtcSettings, Manifest
+from mqruntime.bundle.manifest import CODED_FORMAT, CtcSettings, Manifest
+from mqruntime.engine.coded_data import HEADER, trailer
 
 TOKENS = ["<pad>", "|", *"abcdefghijklmnopqrstuvwxyz"]
 FRAME = 320
@@ -58,6 +61,39 @@ def reader_folder(folder: Path) -> Path:
     _write(folder, manifest, READER)
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(json.dumps(TOKENS).encode()))
     return folder
+
+
+def coded_reader_folder(folder: Path) -> Path:
+    """Write the CTC model with the numbers of its tokens as coded data, in two parts."""
+    reader_folder(folder)
+    model = onnx.load(folder / "model.onnx")
+    (made,) = (node for node in model.graph.node if node.op_type == "Range")
+    model.graph.node.remove(made)
+    ids = model.graph.initializer.add(name="ids", data_type=onnx.TensorProto.FLOAT, dims=[28])
+    data = np.arange(28, dtype=np.float32).tobytes()
+    ids.data_location = onnx.TensorProto.EXTERNAL
+    place = {"location": "model.onnx.data", "offset": "0", "length": str(len(data))}
+    for key, value in place.items():
+        ids.external_data.add(key=key, value=value)
+    onnx.save(model, folder / "model.onnx")
+    stream, parts = stream_of([data[:60], data[60:]])
+    content = [HEADER, stream, trailer(zlib.crc32(data), len(data))]
+    (folder / "model.onnx.data.gz").write_bytes(b"".join(content))
+    packed = {"weights": {"model.onnx.data": parts}}
+    manifest = replace(Manifest.parse((folder / "model.json").read_bytes(), ""), packed=packed)
+    (folder / "model.json").write_bytes(replace(manifest, format=CODED_FORMAT).to_bytes())
+    return folder
+
+
+def stream_of(pieces: Sequence[bytes]) -> tuple[bytes, list[list[int]]]:
+    """A deflate stream, cut after each piece, and the lengths of its parts."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    parts = []
+    for number, piece in enumerate(pieces):
+        end = zlib.Z_FINISH if number == len(pieces) - 1 else zlib.Z_FULL_FLUSH
+        parts.append(coder.compress(piece) + coder.flush(end))
+    lengths = [[len(part), len(piece)] for part, piece in zip(parts, pieces, strict=True)]
+    return b"".join(parts), lengths
 
 
 def loudness_folder(folder: Path) -> Path:

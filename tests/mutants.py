@@ -16,6 +16,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from fake_ctc import spell
+from fake_ctc import spell, stream_of
 from misspelled_manifests import misspelled_manifests
 from mqruntime.bundle.manifest import canonical_json
 from mqruntime.errors import ModelError
@@ -40,6 +41,7 @@ from signed_bundle import (
 )
 
 TEXT = "hello world"
+DATA = "model.onnx.data"
 VECTORS = Path(__file__).parent / "bundles" / "mutants.json.gz"
 
 
@@ -181,6 +183,69 @@ def crafted_mutants(good: Original) -> Iterator[Mutant]:
     yield from misspelled_manifests(good)
 
 
+def coded_mutants(good: Original) -> Iterator[Mutant]:
+    """Likewise for coded weights: what they inflate to is not what they say."""
+    stream = good.files[DATA]
+    (parts,) = model_fields(good)["packed"]["weights"].values()
+    (first, first_length), (_, second_length) = parts
+    total, inflated = len(stream), first_length + second_length
+    zeros, _ = stream_of([bytes(8 << 20)])
+    other, other_parts = stream_of([bytes(first_length), bytes(second_length)])
+    unended = stream[:first]
+    streams = {
+        "a stream cut off": (stream[:-1], [parts[0], [total - first - 1, second_length]]),
+        "a byte behind the stream": (stream + b"0", [parts[0], [total - first + 1, second_length]]),
+        "a stream twice": (stream * 2, [*parts, *parts]),
+        "a stream twice, its parts once": (stream * 2, parts),
+        "parts the other way round": (stream[first:] + stream[:first], parts[::-1]),
+        "a stream without an end": (unended, [parts[0]]),
+        "a bomb in a part": (zeros, [[len(zeros), inflated]]),
+        "a bomb as a part": (zeros, [[len(zeros), 8 << 20]]),
+        "another model's weights": (other, other_parts),
+        "bytes that are no stream": (b"\xff" * total, parts),
+        "no bytes": (b"", parts),
+        "a part of no bytes": (stream, [*parts, [0, 0]]),
+        "a part of nothing": (stream, [[first, first_length], [total - first, 0]]),
+        "a negative part": (stream, [[first, first_length], [total - first, -1]]),
+        "a part too short": (stream, [[first, first_length - 1], parts[1]]),
+        "a part too long": (stream, [[first, first_length + 1], parts[1]]),
+        "a cut elsewhere": (
+            stream,
+            [[first - 1, first_length], [total - first + 1, second_length]],
+        ),
+        "no parts": (stream, []),
+        "parts of three": (stream, [[*part, 0] for part in parts]),
+        "a part that is text": (stream, [["4", 4]]),
+        "a million parts": (stream, [[1, 1]] * 5000),
+    }
+    for what, (content, cut) in streams.items():
+        yield Mutant(what, _with_parts(good, content, {DATA: cut}))
+    weights: dict[str, Any] = {
+        "no list of weights": {},
+        "weights that are text": "all",
+        "weights of another graph": {"other.onnx.data": parts},
+        "weights outside": {"../model.onnx.data": parts},
+    }
+    for what, listed in weights.items():
+        yield Mutant(what, _with_parts(good, stream, listed))
+    plain = {**good.files, DATA: np.arange(28, dtype=np.float32).tobytes()}
+    uncoded = replace(good, streams={})
+    yield Mutant("weights as they are", with_files(uncoded, plain))
+    for number in (1, 3):
+        content = canonical_json({**good.manifest, "format": number})
+        yield Mutant(f"a bundle of format {number}", with_manifest(good, content))
+    model = {**model_fields(good), "format": 1}
+    yield Mutant("a model of format 1", with_model(good, model))
+
+
+def _with_parts(good: Original, stream: bytes, weights: Any) -> bytes:
+    """A bundle with another stream, and its parts listed so."""
+    fields = model_fields(good)
+    model = {**fields, "packed": {**fields["packed"], "weights": weights}}
+    files = {**good.files, DATA: stream, "model.json": canonical_json(model)}
+    return with_files(good, files, model)
+
+
 _NAMES = [
     "../outside",
     "golden/../../outside",
@@ -299,9 +364,14 @@ def _json_mutants(good: Original) -> Iterator[Mutant]:
 
 def write_vectors(target: Path, count: int = 200) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        good = original(Path(folder))
+        coded_folder = Path(folder) / "coded"
+        coded_folder.mkdir()
+        good, coded = original(Path(folder)), original(coded_folder, coded=True)
         mutants = [Mutant("nothing changed", good.content), *random_mutants(good, count, seed=1)]
         mutants += [mutant for mutant in crafted_mutants(good) if len(mutant.content) < 100_000]
+        mutants += [Mutant("nothing changed, coded", coded.content)]
+        for mutant in (*random_mutants(coded, count, seed=2), *coded_mutants(coded)):
+            mutants.append(replace(mutant, what=f"coded: {mutant.what}"))
         rows = []
         for mutant in mutants:
             path = Path(folder) / "mutant.mqz"

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from fake_ctc import reader_folder
+from fake_ctc import coded_reader_folder, reader_folder
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import canonical_json
+from mqruntime.engine.coded_data import CodedStream
 from mqtool.bundles.keys import public_path, sign
 from mqtool.bundles.package import write_bundle, write_package
 
 
 @dataclass(frozen=True)
 class Original:
-    """A signed bundle, what is in it, and the key."""
+    """A signed bundle, what is in it (coded weights as they are stored), and the key."""
 
     content: bytes
     manifest: dict[str, Any]
@@ -32,6 +33,7 @@ class Original:
     private_key: Path
     public_key: Path
     folder: Path
+    streams: dict[str, CodedStream]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Mutant:
     passes: bool = False
 
 
-def original(folder: Path) -> Original:
+def original(folder: Path, *, coded: bool = False) -> Original:
     """The same every time: its key is no secret."""
     key = Ed25519PrivateKey.from_private_bytes(b"mutants".ljust(32))
     (folder / "key.pem").write_bytes(
@@ -56,7 +58,7 @@ def original(folder: Path) -> Original:
     public_path(folder / "key.pem").write_bytes(
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
-    model = reader_folder(folder / "model")
+    model = (coded_reader_folder if coded else reader_folder)(folder / "model")
     write_package(model, folder / "good.mqz", private_key=folder / "key.pem", golden=False)
     bundle = Bundle.open(folder / "good.mqz")
     files = {name: bytes(bundle.read(name)) for name in bundle.names}
@@ -69,6 +71,7 @@ def original(folder: Path) -> Original:
         folder / "key.pem",
         public_path(folder / "key.pem"),
         folder,
+        {name: bundle.stream(name) for name in bundle.manifest.model.coded},
     )
 
 
@@ -83,10 +86,20 @@ def rebuilt(
         manifest = canonical_json(good.manifest)
     signature = sign(good.private_key, manifest) if signature is None else signature
     made = good.folder / f"rebuilt-{secrets.token_hex(8)}.mqz"
-    write_bundle(made, manifest, signature or None, files or good.files)
+    write_bundle(made, manifest, signature or None, _contents(good, files or good.files))
     content = made.read_bytes()
     made.unlink()
     return content
+
+
+def _contents(good: Original, files: dict[str, bytes]) -> dict[str, bytes | CodedStream]:
+    """Entries of coded weights are said to inflate to what the good ones do."""
+    return {
+        name: replace(good.streams[name], content=memoryview(content))
+        if name in good.streams
+        else content
+        for name, content in files.items()
+    }
 
 
 def good_signature(good: Original) -> bytes:
@@ -104,11 +117,20 @@ def manifest_fields(
     good: Original, files: dict[str, bytes], model: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """What the manifest.json of these files says; all hashes are as they should be."""
-    listed = [
-        {"length": len(files[name]), "name": name, "sha256": sha256(files[name]).hexdigest()}
-        for name in sorted(files)
-    ]
+    known = {file["name"]: file for file in good.manifest["files"]}
+    listed = [_listed(good, known.get(name), name, files[name]) for name in sorted(files)]
     return {**good.manifest, "files": listed, "model": model or model_fields(good)}
+
+
+def _listed(
+    good: Original, known: dict[str, Any] | None, name: str, content: bytes
+) -> dict[str, Any]:
+    stored = {"length": len(content), "sha256": sha256(content).hexdigest()}
+    if not good.streams:
+        return {"name": name, **stored}
+    if name in good.streams and known is not None:
+        return {**known, "stored": stored}
+    return {"name": name, "stored": None, **stored}
 
 
 def with_manifest(good: Original, content: bytes, files: dict[str, bytes] | None = None) -> bytes:

@@ -7,19 +7,38 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 import pytest
 
 from mqruntime.bundle.file import Bundle
 from mqruntime.errors import BundleError, ModelError
 from mqruntime.recognition import Recognizer
-from mutants import TEXT, VECTORS, crafted_mutants, overwrite, random_mutants, verdict
+from mutants import (
+    TEXT,
+    VECTORS,
+    coded_mutants,
+    crafted_mutants,
+    overwrite,
+    random_mutants,
+    verdict,
+)
 from signed_bundle import Original, original, rebuilt
 
 
+@pytest.fixture(scope="module", params=["plain", "coded"])
+def good(request, tmp_path_factory) -> Original:
+    return original(tmp_path_factory.mktemp("mutants"), coded=request.param == "coded")
+
+
 @pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Original:
-    return original(tmp_path_factory.mktemp("mutants"))
+def plain(tmp_path_factory) -> Original:
+    return original(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory) -> Original:
+    return original(tmp_path_factory.mktemp("coded"), coded=True)
 
 
 def test_the_unchanged_bundle_is_heard_with_and_without_key(good):
@@ -40,7 +59,7 @@ def processor_seconds(path: Path) -> tuple[str, float]:
 
 @pytest.mark.soak
 def test_random_mutants(good: Original, tmp_path: Path, portion: Callable[[int], int]):
-    """Ten thousand cases of damage and edits, none of which takes long.
+    """Ten thousand cases of damage and edits of each form, none of which takes long.
 
     With the key, whatever was edited after signing is refused.
     """
@@ -63,14 +82,25 @@ def test_random_mutants(good: Original, tmp_path: Path, portion: Callable[[int],
     assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
 
 
-def test_crafted_mutants_are_refused(good, tmp_path):
+@pytest.mark.parametrize("saturating", [False, True])
+def test_mutants_of_coded_weights_are_refused(coded, tmp_path, saturating):
+    path = tmp_path / "mutant.mqz"
+    with mock.patch("mqruntime.engine.session.products_saturate", return_value=saturating):
+        for mutant in coded_mutants(coded):
+            overwrite(path, mutant.content)
+            for key in (None, coded.public_key):
+                assert verdict(path, key) == "refused", mutant.what
+    assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
+
+
+def test_crafted_mutants_are_refused(plain, tmp_path):
     path = tmp_path / "mutant.mqz"
     count = 0
-    for mutant in crafted_mutants(good):
+    for mutant in crafted_mutants(plain):
         overwrite(path, mutant.content)
         expected = TEXT if mutant.passes else "refused"
         assert verdict(path) == expected, mutant.what
-        assert verdict(path, good.public_key) == "refused", mutant.what
+        assert verdict(path, plain.public_key) == "refused", mutant.what
         count += 1
     assert count > 50
     assert [file.name for file in tmp_path.iterdir()] == ["mutant.mqz"]
@@ -93,8 +123,8 @@ def test_crafted_mutants_are_refused(good, tmp_path):
         ("model.json with a blank of 2**31", "ctc names the token 2147483648"),
     ],
 )
-def test_refusals_say_why(good, tmp_path, what, message):
-    mutant = next(mutant for mutant in crafted_mutants(good) if mutant.what == what)
+def test_refusals_say_why(plain, tmp_path, what, message):
+    mutant = next(mutant for mutant in crafted_mutants(plain) if mutant.what == what)
     (tmp_path / "mutant.mqz").write_bytes(mutant.content)
     with pytest.raises(ModelError, match=message):
         Recognizer.open(tmp_path / "mutant.mqz")
@@ -107,14 +137,14 @@ def test_missing_file_and_folder_are_refused_in_one_line(tmp_path):
         Bundle.open(tmp_path)
 
 
-def test_committed_vectors_have_the_verdicts_of_this_reader(tmp_path, good):
+def test_committed_vectors_have_the_verdicts_of_this_reader(tmp_path, plain):
     """`python tests/mutants.py` writes them again after a change of the format."""
     vectors = json.loads(gzip.decompress(VECTORS.read_bytes()))
-    assert bytes.fromhex(vectors["public_key"]) == good.public_key.read_bytes()
+    assert bytes.fromhex(vectors["public_key"]) == plain.public_key.read_bytes()
     assert {row["verdict"] for row in vectors["mutants"]} == {"text", "refused"}
     for row in vectors["mutants"]:
         path = tmp_path / "mutant.mqz"
         overwrite(path, bytes.fromhex(row["bundle"]))
-        for name, key in (("verdict", None), ("verdict_with_key", good.public_key)):
+        for name, key in (("verdict", None), ("verdict_with_key", plain.public_key)):
             expected = vectors["text"] if row[name] == "text" else "refused"
             assert verdict(path, key) == expected, row["what"]

@@ -89,7 +89,7 @@ class CodedData:
         if not 1 <= len(lengths) <= _MAX_PARTS:
             raise ValueError(f"{len(lengths)} parts; 1 to {_MAX_PARTS} are possible")
         for pair in lengths:
-            if len(pair) != 2 or pair[0] < 1 or not 1 <= pair[1] <= MAX_PART:
+            if len(pair) != 2 or not 1 <= pair[0] <= 2 * MAX_PART or not 1 <= pair[1] <= MAX_PART:
                 raise ValueError(f"a part of {list(pair)} bytes; at most {MAX_PART} are possible")
         return cls([Part(*pair) for pair in lengths])
 

@@ -16,8 +16,18 @@ import java.util.Base64
 import java.util.Locale
 import java.util.zip.CRC32
 
-/** An entry: its name, length in bytes and SHA-256 in lowercase hexadecimal. */
-data class BundledFile(val name: String, val length: Long, val sha256: String)
+/** Length in bytes and SHA-256 in lowercase hexadecimal of an entry's data. */
+data class StoredData(val length: Long, val sha256: String)
+
+/**
+ * An entry: its name, length in bytes and SHA-256 in lowercase hexadecimal.
+ *
+ * @property stored of its data, where that is coded.
+ */
+data class BundledFile(val name: String, val length: Long, val sha256: String, val stored: StoredData? = null) {
+    /** What is in the bundle. */
+    val data: StoredData get() = stored ?: StoredData(length, sha256)
+}
 
 /**
  * An input or output of a graph.
@@ -59,13 +69,16 @@ data class BundleManifest(
         fun parse(content: ByteArray): BundleManifest {
             val value = parseJson(content)
             val format = (value as? Map<*, *>)?.get("format")
-            require(format == Bundle.FORMAT) { "its format is $format, this version reads ${Bundle.FORMAT}" }
+            require(format == Bundle.FORMAT || format == Bundle.CODED_FORMAT) {
+                "its format is $format, this version of mqruntime reads ${Bundle.FORMAT} and " +
+                    "${Bundle.CODED_FORMAT}, and a newer one may read it"
+            }
             val fields = Fields(value)
             val model = fields.fields("model")
             val manifest = BundleManifest(
                 Manifest.of(model),
                 fields.fieldsMap("graphs").mapValues { graphInterface(it.value) },
-                fields.fieldsList("files").map(::bundledFile),
+                fields.fieldsList("files").map { bundledFile(it, format == Bundle.CODED_FORMAT) },
                 fields.long("model_bytes"),
                 fields.optionalLong("budget_bytes"),
                 fields.optionalString("plan_sha256"),
@@ -76,14 +89,22 @@ data class BundleManifest(
             )
             fields.long("format")
             fields.done()
+            require(manifest.model.format == format) { "its format is $format, its model's ${manifest.model.format}" }
             require(model.lacking.isEmpty() && canonicalJson(value).contentEquals(content)) {
                 "it is not spelled as mqtool writes it"
             }
             return manifest
         }
 
-        private fun bundledFile(fields: Fields) =
-            BundledFile(fields.string("name"), fields.long("length"), fields.string("sha256")).also { fields.done() }
+        private fun bundledFile(fields: Fields, isCoded: Boolean) = BundledFile(
+            fields.string("name"),
+            fields.long("length"),
+            fields.string("sha256"),
+            if (isCoded) fields.optionalFields("stored")?.let(::storedData) else null,
+        ).also { fields.done() }
+
+        private fun storedData(fields: Fields) =
+            StoredData(fields.long("length"), fields.string("sha256")).also { fields.done() }
 
         private fun graphInterface(fields: Fields) = GraphInterface(
             fields.long("opset"),
@@ -132,11 +153,18 @@ class Bundle private constructor(
         }
     }
 
+    /** The coded weights in an entry, as the manifest's `model` lists them. */
+    fun stream(name: String): CodedStream {
+        val entry = entries.getValue(name)
+        return CodedStream(path, entry.data, manifest.model.coded.getValue(name), entry.crc32)
+    }
+
     /** A small entry's data. */
     fun bytes(name: String): ByteArray = read(name).let { buffer -> ByteArray(buffer.remaining()).also(buffer::get) }
 
     companion object {
         const val FORMAT = 1L
+        const val CODED_FORMAT = 2L
         const val MANIFEST_NAME = "manifest.json"
         const val SIGNATURE_NAME = "manifest.sig"
         const val GOLDEN_FOLDER = "golden/"
@@ -243,9 +271,10 @@ class Bundle private constructor(
             onProgress: (Long, Long) -> Unit,
         ) {
             val stored = entries.drop(if (isSigned(entries)) 2 else 1)
-            require(stored.map { it.name to it.length } == manifest.files.map { it.name to it.length }) {
-                "its entries are not the files that its manifest lists"
-            }
+            require(
+                stored.map { Triple(it.name, it.length, it.inflated) } ==
+                    manifest.files.map { Triple(it.name, it.data.length, if (it.stored == null) null else it.length) },
+            ) { "its entries are not the files that its manifest lists" }
             val total = stored.sumOf { it.length }
             var checked = 0L
             for ((entry, listed) in stored.zip(manifest.files)) {
@@ -253,18 +282,27 @@ class Bundle private constructor(
                     checked += it
                     onProgress(checked, total)
                 }
-                require(sha256 == listed.sha256) { "the data of ${entry.name} is damaged: its SHA-256 is another" }
+                require(sha256 == listed.data.sha256) { "the data of ${entry.name} is damaged: its SHA-256 is another" }
             }
         }
 
         private fun checkModel(file: RandomAccessFile, entries: List<StoredZip.Entry>, manifest: BundleManifest) {
             val byName = entries.associateBy { it.name }
-            val needed = setOf(Manifest.NAME) + manifest.model.files + listOfNotNull(manifest.golden)
+            val coded = manifest.model.coded
+            val needed = setOf(Manifest.NAME) + manifest.model.files + coded.keys + listOfNotNull(manifest.golden)
             for (name in needed.sorted()) require(name in byName) { "it holds no $name" }
             for ((name) in manifest.files) {
                 val isGolden = manifest.golden != null && name.startsWith(GOLDEN_FOLDER)
                 val isData = name.removeSuffix(".data") in manifest.model.graphs.values
                 require(name in needed || isGolden || isData) { "it holds $name, which belongs to nothing" }
+            }
+            val deflated = entries.filter { it.inflated != null }.map { it.name }.toSet()
+            require(deflated == coded.keys) { "it holds coded data $deflated, its model says ${coded.keys}" }
+            for ((name, data) in coded) {
+                val entry = byName.getValue(name)
+                require(data.stored == entry.length && data.inflated == entry.inflated) {
+                    "the parts of $name are listed with other lengths than it has"
+                }
             }
             require(manifest.graphs.keys == manifest.model.graphs.keys) {
                 "its manifest describes the graphs ${manifest.graphs.keys.sorted()}"

@@ -79,6 +79,8 @@ data class CtcSettings(val blank: Int, val wordDelimiter: Int?) {
  * @property minSamples shortest input the graphs take; shorter PCM is padded with zeros.
  * @property source name, licence and revision of the model this was made from (free text values).
  * @property packed null for a float model; for a packed one what it was packed by.
+ * @property format of model.json: 2 where weights are coded.
+ * @property coded where the weights of format 2 are cut, by the name of the data that they inflate to.
  */
 data class Manifest(
     val family: String,
@@ -92,12 +94,16 @@ data class Manifest(
     val ctc: CtcSettings?,
     val source: Map<String, String>,
     val packed: Map<*, *>?,
+    val format: Long = FORMAT,
+    val coded: Map<String, CodedData> = emptyMap(),
 ) {
     /** Files that the manifest names; external data of graphs comes on top. */
     val files: List<String> get() = graphs.values + listOfNotNull(vocabulary)
 
     /** Check what the types do not say; throws IllegalArgumentException. */
     fun check() {
+        val unknown = coded.keys - graphs.values.map { "$it.data" }.toSet()
+        require(unknown.isEmpty()) { "packed.weights names '${unknown.min()}', the data of no graph" }
         val roles = ROLES.getValue(task)
         require(graphs.keys == roles) { "task '$task' has graphs ${graphs.keys.sorted()}, not $roles" }
         require(sampleRate in 8000..48000) { "sample_rate is $sampleRate, not 8000 to 48000" }
@@ -114,6 +120,7 @@ data class Manifest(
 
     companion object {
         const val FORMAT = 1L
+        const val CODED_FORMAT = 2L
         const val NAME = "model.json"
 
         /** Roles of a task's graphs. */
@@ -138,7 +145,9 @@ data class Manifest(
                 throw ManifestError("$name: not valid JSON (${firstLine(error)}); export or pack again")
             }
             val format = (value as? Map<*, *>)?.get("format")
-            if (format != FORMAT) throw ManifestError("$name: format $format, this version reads $FORMAT")
+            if (format != FORMAT && format != CODED_FORMAT) {
+                throw ManifestError("$name: format $format, this version reads $FORMAT and $CODED_FORMAT")
+            }
             return try {
                 of(Fields(value))
             } catch (error: IllegalArgumentException) {
@@ -180,10 +189,22 @@ data class Manifest(
                 if (fields.has("source")) fields.stringMap("source") else emptyMap(),
                 if (fields.has("packed")) fields.optionalMap("packed") else null,
             )
-            require(fields.long("format") == FORMAT) { "format is not $FORMAT" }
+            val format = fields.long("format")
+            require(format == FORMAT || format == CODED_FORMAT) { "format is $format" }
             fields.done()
-            manifest.check()
-            return manifest
+            return manifest.copy(format = format, coded = coded(manifest.packed, format)).also { it.check() }
+        }
+
+        private fun coded(packed: Map<*, *>?, format: Long): Map<String, CodedData> {
+            val isCoded = packed != null && "weights" in packed
+            require((format == CODED_FORMAT) == isCoded) {
+                "format $format and the field `packed.weights` do not go together"
+            }
+            if (packed == null || !isCoded) return emptyMap()
+            val weights = requireNotNull(packed["weights"] as? Map<*, *>) { "packed.weights is not an object" }
+            return weights.entries.associate { (name, parts) ->
+                name.toString() to CodedData.of(parts, "packed.weights.$name")
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ import java.nio.ByteBuffer
  *     NodeProto          attribute 5
  *     AttributeProto     t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23
  *     SparseTensorProto  values 1, indices 2
- *     TensorProto        external_data 13, data_location 14
+ *     TensorProto        external_data 13 (StringStringEntryProto: key 1, value 2), data_location 14
  */
 internal object OnnxFile {
     private enum class Message { MODEL, GRAPH, FUNCTION, NODE, ATTRIBUTE, SPARSE_TENSOR, TENSOR }
@@ -42,40 +42,67 @@ internal object OnnxFile {
     private const val MAX_DEPTH = 100
 
     /**
-     * Whether a tensor of a graph says that its data is in another file.
+     * Every other file that a tensor says its data is in; "" where it does not say which.
      *
-     * A damaged file gives false: onnxruntime's message will say how it is damaged.
+     * A damaged file gives what is found before the damage: onnxruntime's message will say how it is
+     * damaged.
      *
      * @param content an .onnx file.
      */
-    fun hasExternalData(content: ByteBuffer): Boolean = try {
-        hasExternalData(content.duplicate(), Message.MODEL, 0)
-    } catch (error: IllegalArgumentException) {
-        false
+    fun externalFiles(content: ByteBuffer): Set<String> {
+        val found = HashSet<String>()
+        try {
+            collect(content.duplicate(), Message.MODEL, 0, found)
+        } catch (error: IllegalArgumentException) {
+            return found
+        }
+        return found
     }
 
-    private fun hasExternalData(message: ByteBuffer, kind: Message, depth: Int): Boolean {
+    private fun collect(message: ByteBuffer, kind: Message, depth: Int, found: MutableSet<String>) {
         require(depth < MAX_DEPTH) { "nested too deep" }
         val parts = PARTS.getValue(kind)
+        var isExternal = false
+        var location = ""
         while (message.hasRemaining()) {
             val key = varint(message)
             val field = (key ushr 3).toInt()
             when ((key and 7).toInt()) {
-                0 -> if (varint(message) == 1L && kind == Message.TENSOR && field == DATA_LOCATION) return true
+                0 -> {
+                    val value = varint(message)
+                    if (kind == Message.TENSOR && field == DATA_LOCATION && value == 1L) isExternal = true
+                }
                 1 -> skip(message, 8)
                 2 -> {
                     val length = varint(message)
                     require(length in 0..message.remaining()) { "cut off" }
                     val part = parts[field]
-                    if (kind == Message.TENSOR && field == EXTERNAL_DATA) return true
-                    if (part != null && hasExternalData(piece(message, length.toInt()), part, depth + 1)) return true
+                    if (kind == Message.TENSOR && field == EXTERNAL_DATA) {
+                        isExternal = true
+                        location(piece(message, length.toInt()))?.let { location = it }
+                    }
+                    if (part != null) collect(piece(message, length.toInt()), part, depth + 1, found)
                     skip(message, length.toInt())
                 }
                 5 -> skip(message, 4)
                 else -> throw IllegalArgumentException("a field of unknown type")
             }
         }
-        return false
+        if (isExternal) found.add(location)
+    }
+
+    /** The value of an entry of external_data whose key is `location`. */
+    private fun location(entry: ByteBuffer): String? {
+        val texts = HashMap<Long, String>()
+        while (entry.hasRemaining()) {
+            val key = varint(entry)
+            require(key and 7 == 2L) { "a field of unknown type" }
+            val length = varint(entry)
+            require(length in 0..entry.remaining()) { "cut off" }
+            val text = ByteArray(length.toInt()).also(entry::get)
+            texts[key ushr 3] = String(text, Charsets.UTF_8)
+        }
+        return if (texts[1L] == "location") texts[2L].orEmpty() else null
     }
 
     private fun piece(message: ByteBuffer, length: Int): ByteBuffer {

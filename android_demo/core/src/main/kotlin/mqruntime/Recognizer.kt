@@ -1,6 +1,7 @@
 package mqruntime
 
 import java.io.File
+import java.io.IOException
 
 /**
  * A model folder or bundle, opened: PCM in, text out.
@@ -207,7 +208,8 @@ class Recognizer(
             val manifest = bundle.manifest.model
             val vocabulary = manifest.vocabulary?.let { Vocabulary.parse(bundle.bytes(it), "${bundle.path}/$it") }
             return withGraphs(manifest, vocabulary) { name ->
-                Session(File(bundle.path, name), bundle.read(name), threads, optimize)
+                val data = "$name.data".takeIf { it in manifest.coded }?.let(bundle::stream)
+                Session(File(bundle.path, name), bundle.read(name), data, threads, optimize)
             }
         }
 
@@ -215,7 +217,21 @@ class Recognizer(
             val manifest = Manifest.read(folder)
             val vocabulary = manifest.vocabulary?.let { Vocabulary.read(File(folder, it)) }
             return withGraphs(manifest, vocabulary) { name ->
-                Session(File(folder, name), threads = threads, optimize = optimize)
+                Session(File(folder, name), data = stream(folder, manifest, "$name.data"), threads = threads, optimize = optimize)
+            }
+        }
+
+        /** The coded weights of a folder; null where they are not coded, or lie inflated beside the graph. */
+        private fun stream(folder: File, manifest: Manifest, data: String): CodedStream? {
+            val coded = manifest.coded[data]
+            if (coded == null || File(folder, data).isFile) return null
+            val file = File(folder, "$data.gz")
+            try {
+                return CodedStream.ofGzip(file, coded)
+            } catch (error: IllegalArgumentException) {
+                throw ModelError("$file: ${firstLine(error)}; pack again", error)
+            } catch (error: IOException) {
+                throw ModelError("$file: cannot be read (${firstLine(error)})", error)
             }
         }
 

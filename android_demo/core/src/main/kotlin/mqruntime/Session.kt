@@ -6,6 +6,8 @@ import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtLoggingLevel
 import ai.onnxruntime.OrtSession
 import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.FloatBuffer
 import java.nio.LongBuffer
@@ -30,7 +32,10 @@ class Outputs(private val tensors: Map<String, OnnxTensor>, private val owner: A
  *
  * @param path the .onnx file; its external data must lie beside it.
  * @param content the graph itself, in a direct buffer, if it is not a file of its own; `path` then
- *     only names it in errors, and external data is refused.
+ *     only names it in errors.
+ * @param data its coded external data, `path`'s name and `.data`; null refuses external data of a graph
+ *     that is not a file of its own. It is inflated to a temporary file, which is there for as long as
+ *     it takes to open it.
  * @param threads threads inside an operator; 0 lets onnxruntime choose.
  * @param optimize graph optimization on (all levels) or off.
  * @throws ModelError the file is missing, truncated, corrupt, or uses what onnxruntime lacks.
@@ -38,6 +43,7 @@ class Outputs(private val tensors: Map<String, OnnxTensor>, private val owner: A
 class Session(
     private val path: File,
     content: ByteBuffer? = null,
+    data: CodedStream? = null,
     threads: Int = 0,
     optimize: Boolean = true,
 ) : Graph, AutoCloseable {
@@ -49,9 +55,7 @@ class Session(
         if (content == null && !path.isFile) {
             throw ModelError("$path: no such graph; export or pack the model again")
         }
-        if (content != null && OnnxFile.hasExternalData(content)) {
-            throw ModelError("$path: its data is in another file, which this runtime does not open; use a smaller model")
-        }
+        if (content != null) checkExternal(content, if (data == null) emptySet() else setOf("${path.name}.data"))
         session = try {
             OrtSession.SessionOptions().use { options ->
                 options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL) // what matters is thrown
@@ -62,8 +66,11 @@ class Session(
                 options.setOptimizationLevel(
                     if (optimize) OrtSession.SessionOptions.OptLevel.ALL_OPT else OrtSession.SessionOptions.OptLevel.NO_OPT,
                 )
-                if (content == null) environment.createSession(path.path, options)
-                else environment.createSession(content, options)
+                when {
+                    data != null -> openInflated(content, data, threads, options)
+                    content != null -> environment.createSession(content, options)
+                    else -> environment.createSession(path.path, options)
+                }
             }
         } catch (error: OrtException) {
             throw ModelError(
@@ -71,6 +78,37 @@ class Session(
                     "export or pack the model again",
                 error,
             )
+        }
+    }
+
+    private fun checkExternal(content: ByteBuffer, known: Set<String>) {
+        val outside = OnnxFile.externalFiles(content) - known
+        if (outside.isNotEmpty()) {
+            throw ModelError("$path: has data in '${outside.min()}', which this runtime does not open; do not use it")
+        }
+    }
+
+    /** onnxruntime maps the file that it is given, and copies what it is handed in memory. */
+    private fun openInflated(
+        content: ByteBuffer?,
+        data: CodedStream,
+        threads: Int,
+        options: OrtSession.SessionOptions,
+    ): OrtSession {
+        val folder = File.createTempFile("mqruntime", "").also { it.delete() }
+        try {
+            if (!folder.mkdir()) throw IOException("$folder cannot be made")
+            val graph = File(folder, path.name)
+            if (content == null) path.copyTo(graph) else FileOutputStream(graph).channel.use { it.write(content.duplicate()) }
+            val workers = if (threads > 0) threads else Runtime.getRuntime().availableProcessors()
+            data.inflateTo(File(folder, "${path.name}.data"), workers)
+            return environment.createSession(graph.path, options)
+        } catch (error: IllegalArgumentException) {
+            throw ModelError("$path.data: ${firstLine(error)}; copy or pack it again", error)
+        } catch (error: IOException) {
+            throw ModelError("$path.data: cannot be inflated (${firstLine(error)}); make room on this device", error)
+        } finally {
+            folder.deleteRecursively()
         }
     }
 

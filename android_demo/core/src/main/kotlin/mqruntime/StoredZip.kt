@@ -6,8 +6,8 @@ import java.nio.ByteOrder
 
 /**
  * The one form of zip file that a bundle may have, to the byte: `mqruntime/bundle/stored_zip.py` describes
- * it. Nothing is compressed, every entry's data begins at a multiple of 64 bytes, and every byte that
- * is not data follows from the entries' names, lengths and CRC-32s.
+ * it. Every entry's data begins at a multiple of 64 bytes, and every byte that is not data follows from
+ * the entries' names, methods, lengths and CRC-32s.
  */
 object StoredZip {
     const val ALIGNMENT = 64
@@ -20,12 +20,23 @@ object StoredZip {
     private const val LOCAL_SIGNATURE = 0x04034B50
     private const val CENTRAL_SIGNATURE = 0x02014B50
     private const val END_SIGNATURE = 0x06054B50
-    private const val VERSION: Short = 10
+    private const val VERSION_STORED: Short = 10
+    private const val VERSION_DEFLATED: Short = 20
+    private const val DEFLATED: Short = 8
     private const val DATE: Short = 0x0021
     private const val ALIGNMENT_FIELD = 0xD935.toShort()
 
-    /** A file in the zip: [offset] is its local header's. */
-    class Entry(val name: String, val length: Long, val crc32: Long, val offset: Long) {
+    /**
+     * A file in the zip.
+     *
+     * @property length of its data as stored.
+     * @property crc32 of the file.
+     * @property offset of its local header.
+     * @property inflated length of the file, where its data is a deflate stream; else null.
+     */
+    class Entry(val name: String, val length: Long, val crc32: Long, val offset: Long, val inflated: Long? = null) {
+        internal val version: Short get() = if (inflated == null) VERSION_STORED else VERSION_DEFLATED
+
         /** Where the data begins; the 6 is the extra field without zeros. */
         val data: Long get() = (offset + LOCAL_SIZE + name.length + 6 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 
@@ -49,7 +60,7 @@ object StoredZip {
         val size = entries.sumOf { CENTRAL_SIZE + it.name.length }
         val buffer = buffer(size + END_SIZE)
         for (entry in entries) {
-            buffer.putInt(CENTRAL_SIGNATURE).putShort(VERSION).putFields(entry)
+            buffer.putInt(CENTRAL_SIGNATURE).putShort(entry.version).putFields(entry)
             buffer.putShort(entry.name.length.toShort()).putShort(0).putShort(0).putShort(0).putShort(0)
             buffer.putInt(0).putInt(entry.offset.toInt()).put(entry.name.toByteArray(Charsets.US_ASCII))
         }
@@ -117,11 +128,13 @@ object StoredZip {
             }
             val name = records.copyOfRange(nameAt, nameAt + nameLength)
             require(name.all { it >= 0 }) { "an entry's name is not ASCII" }
+            val isDeflated = buffer.getShort(at + 10) == DEFLATED
             val entry = Entry(
                 String(name, Charsets.US_ASCII),
-                buffer.unsignedInt(at + 24),
+                buffer.unsignedInt(at + 20),
                 buffer.unsignedInt(at + 16),
                 buffer.unsignedInt(at + 42),
+                if (isDeflated) buffer.unsignedInt(at + 24) else null,
             )
             at = nameAt + nameLength
             entry
@@ -130,8 +143,9 @@ object StoredZip {
 
     /** What local and central headers share: version needed to length, without the names'. */
     private fun ByteBuffer.putFields(entry: Entry): ByteBuffer =
-        putShort(VERSION).putShort(0).putShort(0).putShort(0).putShort(DATE)
-            .putInt(entry.crc32.toInt()).putInt(entry.length.toInt()).putInt(entry.length.toInt())
+        putShort(entry.version).putShort(0).putShort(if (entry.inflated == null) 0 else DEFLATED)
+            .putShort(0).putShort(DATE).putInt(entry.crc32.toInt())
+            .putInt(entry.length.toInt()).putInt((entry.inflated ?: entry.length).toInt())
 
     private fun buffer(size: Int): ByteBuffer = ByteBuffer.allocate(size).order(ByteOrder.LITTLE_ENDIAN)
 
