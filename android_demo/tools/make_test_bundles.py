@@ -3,9 +3,9 @@
     python android_demo/tools/make_test_bundles.py [-o work/android]
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
-with 8-bit activations and, as NAME-float, without; a random multilingual Whisper; the trained
-commands models (where they are); and three toys. Writes `clips/`, `mutants/`, the Python suite's
-mutants.json.gz, and `expected.json`:
+with 8-bit activations, as NAME-coded with coded weights, and, as NAME-float, without; a random
+multilingual Whisper; the trained commands models (where they are); and four toys. Writes `clips/`,
+`mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
 
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
               what Recognizer.transcribe hears, one thread; options are those of
@@ -114,6 +114,7 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
 
     toys = [("toy.wav", {}), ("long-toy.wav", {})]
     yield "toy-ctc", fake_ctc.reader_folder(folder / "toy-ctc"), toys
+    yield "toy-ctc-coded", fake_ctc.coded_reader_folder(folder / "toy-ctc-coded"), toys
     toys = [("02.wav", {}), ("loud.wav", {})]
     yield "toy-keywords", fake_ctc.loudness_folder(folder / "toy-keywords"), toys
     said: list[Heard] = [("marks.wav", options) for options in DECODED]
@@ -122,6 +123,8 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
         yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken()
+        packed = exported(weights, folder / WHISPER, WHISPER_BUDGET_KB, storage="coded")
+        yield f"{WHISPER}-coded", packed, spoken()
         # Times follow the last bits of 8-bit activations, which differ between versions of
         # onnxruntime.
         packed = exported(weights, folder / WHISPER, WHISPER_BUDGET_KB, "float")
@@ -162,6 +165,7 @@ def exported(
     folder: Path,
     budget_kb: float | None,
     activations: Literal["dynamic", "float"] = "dynamic",
+    storage: Literal["coded", "planes"] = "planes",
 ) -> Path:
     """Export and pack; without a budget, to what a uniform 4 bits take."""
     from mqtool.model.folder import ModelFolder
@@ -183,8 +187,9 @@ def exported(
         method="uniform",
         activations=activations,
         rounding="nearest" if activations == "dynamic" else "grouped",
+        storage=storage,
     )
-    packed = folder / f"packed-{activations}"
+    packed = folder / f"packed-{activations}-{storage}"
     mqtool.pack(model, plan=plan, output=packed)
     return packed
 

@@ -106,9 +106,11 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
         PartsTable("files", ["file", "bytes", "sha256"], rows),
         PartsTable("graphs", columns, values),
     ]
-    for name in bundle.manifest.model.graphs.values():
-        if (coded := bundle.manifest.model.coded.get(f"{name}.data")) is not None:
-            tables.append(_coded_table(name, bytes(bundle.read(name)), coded))
+    tables += [
+        _coded_table(name, bytes(bundle.read(name)), coded)
+        for name in bundle.manifest.model.graphs.values()
+        if (coded := bundle.manifest.model.coded.get(f"{name}.data")) is not None
+    ]
     return Description("bundle", fields, tables)
 
 

@@ -37,6 +37,8 @@ probe at a finer step does not show."""
 FINEST = 1 / 1000
 """Standard deviations, of layers whose rows have a step of their own where int8 asks for it."""
 
+DIGITS = 3
+
 REPEATED_SHARE = 32
 """Of so many columns one may be multiplied again because its weights leave int8."""
 
@@ -70,9 +72,15 @@ def measure_ranges(
         if layers.highest(layer) is None:
             finest = max(_finest(layer, weight), finest)
         coarsest = spread * (COARSEST_HEAD if is_head else COARSEST)
-        ranges[layer.name] = StepRange(layer.params, found / step**2, finest, coarsest)
+        damage = _rounded(found / step**2)
+        ranges[layer.name] = StepRange(layer.params, damage, finest, coarsest)
         advance()
     return ranges
+
+
+def _rounded(damage: float) -> float:
+    """With the digits that mean something: the last bits differ between numbers of threads."""
+    return float(f"{damage:.{DIGITS}g}")
 
 
 def _finest(layer: Layer, weight: NDArray[np.float32]) -> float:
