@@ -1,16 +1,19 @@
 """The files of a packed folder whose weights are coded, before anything is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from mqruntime.bundle.manifest import CODED_FORMAT, MANIFEST_NAME, Manifest
 from mqruntime.engine.coded_data import CodedData
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import split_graph
+from mqtool.model.layers import Layer
 from mqtool.packing.coded_data import coded_file, uncoded_bytes
 from mqtool.packing.coded_rewrite import layer_of_tensor, replace_by_codes
 from mqtool.packing.rewrite import CODES_SUFFIX
@@ -48,6 +51,7 @@ class CodedFolder:
     ) -> None:
         self._folder, self._manifest = folder, manifest
         self._options, self._ranges = options, ranges
+        self._made: dict[str, _Graph] = {}
 
     def files(self, weights: Mapping[str, CodedWeight], kept: int = 0) -> dict[str, bytes]:
         """Contents by file name.
@@ -105,14 +109,57 @@ class CodedFolder:
     def _split(
         self, role: str, weights: Mapping[str, CodedWeight]
     ) -> tuple[bytes, list[ir.TensorProtocol]]:
-        model = self._folder.load(role)
         layers = self._folder.layers_of(role)
+        given = {layer.name: weights[layer.name] for layer in layers}
+        made = self._made.get(role)
+        if made is None or not made.is_of(given):
+            made = self._made[role] = self._graph(role, layers, given)
+        return made.content, made.tensors(given)
+
+    def _graph(
+        self, role: str, layers: Sequence[Layer], weights: Mapping[str, CodedWeight]
+    ) -> "_Graph":
+        model = self._folder.load(role)
         ranges = self._options.range_specs(model, layers)
         if self._ranges is not None:
             ranges = {name: self._ranges[name] for name in ranges}
         replace_by_codes(model.graph, layers, weights, self._options.activations, ranges)
         finished = finished_graph(model, self._options.packed_opset)
-        return split_graph(finished, self._manifest.graphs[role])
+        content, tensors = split_graph(finished, self._manifest.graphs[role])
+        scales = {name: weight.scale for name, weight in weights.items()}
+        return _Graph(content, tensors, scales)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A graph file and its data, good for other codes of the same steps and shapes.
+
+    Attributes:
+        content: of the file.
+        stored: what its data holds.
+        scales: of its layers, by name.
+    """
+
+    content: bytes
+    stored: list[ir.TensorProtocol]
+    scales: Mapping[str, NDArray[np.float32]]
+
+    def is_of(self, weights: Mapping[str, CodedWeight]) -> bool:
+        """Whether it is the graph of these weights, but for their codes.
+
+        Steps that are the same object: filling a size changes codes alone, by less than would make
+        a column be multiplied again.
+        """
+        return all(weight.scale is self.scales[name] for name, weight in weights.items())
+
+    def tensors(self, weights: Mapping[str, CodedWeight]) -> list[ir.TensorProtocol]:
+        """The data with the codes of these weights."""
+        return [
+            ir.Tensor(weights[layer].int8_parts()[0], name=tensor.name)
+            if (layer := (tensor.name or "").removesuffix(CODES_SUFFIX)) in weights
+            else tensor
+            for tensor in self.stored
+        ]
 
 
 def stored_tensors(graph: bytes, coded: CodedData | None) -> dict[str, StoredTensor]:

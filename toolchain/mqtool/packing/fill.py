@@ -7,6 +7,7 @@ steps. Where steps are those of one lambda (`mqtool.planning.steps`), an error o
 same damage in every layer. Too short: the first bytes are not coded.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -61,31 +62,55 @@ def fill(
         kept = _found(lambda most: size(weights, int(most)), budget, most_kept, 0)
         return Filled(dict(weights), int(kept))
 
+    limit = _limits(weights, exact)
+
     def shrunk(share: float) -> int:
-        return size(_zeroed(weights, exact, share), 0)
+        return size(_zeroed(weights, exact, limit(share)), 0)
 
     if (least := shrunk(1.0)) > budget:
         raise BudgetError(
             f"{least:,} bytes are left with every code of one at zero, {budget:,} are wanted; "
             "plan with a larger budget"
         )
-    found = _zeroed(weights, exact, _found(shrunk, budget, 0.0, 1.0))
+    found = _zeroed(weights, exact, limit(_found(shrunk, budget, 0.0, 1.0)))
     zeroed = sum(int((weights[name].codes != found[name].codes).sum()) for name in weights)
     return Filled(found, 0, zeroed)
 
 
-def _zeroed(
-    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float], share: float
-) -> dict[str, CodedWeight]:
-    """With codes of one at zero where the weight is less than so many steps.
+def _limits(
+    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float]
+) -> Callable[[float], float]:
+    """About which weight, in steps, is greater than a share of those whose codes are one."""
+    counts = np.zeros(_BINS, np.int64)
+    for name, weight in weights.items():
+        ones = _distances(weight, exact(name))[np.abs(weight.codes) == 1]
+        counts += np.histogram(ones, _BINS, (0.0, _FARTHEST))[0]
+    shares = np.cumsum(counts) / max(counts.sum(), 1)
+    edges = np.linspace(0.0, _FARTHEST, _BINS + 1)
 
-    `share` of 0 to 1 stands for 0 to infinity: codes that make up for others' errors may be far
-    from their weights.
-    """
-    most = np.float32(np.inf if share == 1 else share / (1 - share))
+    def limit(share: float) -> float:
+        # Codes that make up for others' errors may be any distance from their weights.
+        return math.inf if share >= 1 else float(np.interp(share, np.append(0.0, shares), edges))
+
+    return limit
+
+
+_BINS, _FARTHEST = 1 << 14, 8.0
+
+
+def _distances(weight: CodedWeight, exact: Float) -> Float:
+    """From zero, in steps of each row."""
+    distances: Float = (np.abs(exact) / weight.scale[:, None]).astype(np.float32)
+    return distances
+
+
+def _zeroed(
+    weights: Mapping[str, CodedWeight], exact: Callable[[str], Float], limit: float
+) -> dict[str, CodedWeight]:
+    """With codes of one at zero where the weight is less than so many steps."""
     found = {}
     for name, weight in weights.items():
-        is_near = np.abs(exact(name) / weight.scale[:, None]) < most
+        is_near = _distances(weight, exact(name)) < np.float32(limit)
         is_near &= np.abs(weight.codes) == 1
         codes = np.where(is_near, weight.codes.dtype.type(0), weight.codes)
         found[name] = replace(weight, codes=codes)
