@@ -13,6 +13,7 @@ from mqtool.quantization.objectives import cosine, hess, l1, l2, linw_l2, sqw_l2
 from mqtool.quantization.range_search import search_range
 from mqtool.quantization.ranges import bit_range, minmax_range, scaled_range
 from mqtool.quantization.rounding import quantize_weight
+from mqtool.quantization.weights import QuantizedWeight
 
 OBJECTIVES = {
     "l1": l1,
@@ -166,3 +167,20 @@ def test_the_shift_leaves_room_in_32_bits():
         largest = np.abs(weight.codes).sum(axis=1).max() * 127
         assert largest * (2**most + 1) < 2**31
         assert most == search.MAX_SHIFT or largest * (2 ** (most + 1) + 1) >= 2**31
+
+
+def test_no_sum_of_products_leaves_32_bits_whatever_the_sign_of_group_scales():
+    """Two ranges shift one of the two sums by m bits."""
+    columns = 4096
+    signs = np.where(np.arange(columns // 32) % 2, -1, 1)
+    weight = QuantizedWeight(
+        bits=5,
+        rows_at_lower_bits=0,
+        codes=np.full((1, columns), 15, np.int32),
+        scale=np.ones(1, np.float32),
+        weight=np.zeros((1, columns), np.float32),
+        group_scales=7 * signs[None].astype(np.int32),
+    )
+    blank = ActivationRange(8, 1.0, 0, split="sign", shift=0)
+    shift = search._largest_shift(blank, weight)
+    assert columns * 15 * 7 * blank.highest * (2**shift + 1) < 2**31

@@ -1,8 +1,9 @@
 """Reading and writing graphs as files, and the exact size of a file before it is written."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -110,18 +111,26 @@ def save_graph(model: ir.Model, path: Path, *, external: bool) -> None:
     path.write_bytes(content)
 
 
-def split_graph(model: ir.Model, name: str) -> tuple[bytes, list[ir.TensorProtocol]]:
+def split_graph(
+    model: ir.Model,
+    name: str,
+    *,
+    least: int = EXTERNAL_MIN_BYTES,
+    order: Callable[[ir.TensorProtocol], Any] = lambda tensor: 0,
+) -> tuple[bytes, list[ir.TensorProtocol]]:
     """A graph file and what its data file holds, as `save_graph` writes them.
 
     Args:
         model: its initializers are left external.
         name: of the graph file.
+        least: bytes from which on a tensor is external.
+        order: sorts the data; those that it ties stay as they are.
 
     Returns:
         The bytes of the file; the tensors that lie one after another in `<name>.data`.
     """
-    tensors = _large_tensors(model)
-    _make_external(model, data_path(Path(name)).name)
+    tensors = sorted(_large_tensors(model, least), key=order)
+    _make_external(model, data_path(Path(name)).name, tensors)
     return _serialized(model), tensors
 
 
@@ -132,8 +141,9 @@ def saved_bytes(model: ir.Model, path: Path, *, external: bool) -> int:
     """
     data = 0
     if external:
-        data = sum(tensor.nbytes for tensor in _large_tensors(model))
-        _make_external(model, data_path(path).name)
+        tensors = _large_tensors(model)
+        data = sum(tensor.nbytes for tensor in tensors)
+        _make_external(model, data_path(path).name, tensors)
     initializers = dict(model.graph.initializers)
     try:
         model.graph.initializers.clear()
@@ -158,14 +168,14 @@ def _graph_proto(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def _large_tensors(model: ir.Model) -> list[ir.TensorProtocol]:
+def _large_tensors(model: ir.Model, least: int = EXTERNAL_MIN_BYTES) -> list[ir.TensorProtocol]:
     tensors = [value.const_value for value in model.graph.initializers.values()]
-    return [t for t in tensors if t is not None and t.nbytes >= EXTERNAL_MIN_BYTES]
+    return [t for t in tensors if t is not None and t.nbytes >= least]
 
 
-def _make_external(model: ir.Model, location: str) -> None:
+def _make_external(model: ir.Model, location: str, tensors: Iterable[ir.TensorProtocol]) -> None:
     offset = 0
-    for tensor in _large_tensors(model):
+    for tensor in tensors:
         assert tensor.name is not None
         model.graph.initializers[tensor.name].const_value = ir.ExternalTensor(
             location,

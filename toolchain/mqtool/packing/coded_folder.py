@@ -24,6 +24,15 @@ from mqtool.quantization.coded import CodedWeight
 __all__ = ["CodedFolder", "StoredTensor", "stored_layer_bytes", "stored_tensors"]
 
 
+LEAST_EXTERNAL = 128
+"""Bytes from which on a tensor is coded: naming its place takes about 80."""
+
+
+def _alike(tensor: ir.TensorProtocol) -> tuple[bool, int]:
+    """Codes first, then the rest by type: codes are shorter where data is alike."""
+    return not (tensor.name or "").endswith(CODES_SUFFIX), int(tensor.dtype)
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """Bytes of a tensor in a coded data file: in its stream, to the nearest, and inflated."""
@@ -125,7 +134,9 @@ class CodedFolder:
             ranges = {name: self._ranges[name] for name in ranges}
         replace_by_codes(model.graph, layers, weights, self._options.activations, ranges)
         finished = finished_graph(model, self._options.packed_opset)
-        content, tensors = split_graph(finished, self._manifest.graphs[role])
+        content, tensors = split_graph(
+            finished, self._manifest.graphs[role], least=LEAST_EXTERNAL, order=_alike
+        )
         scales = {name: weight.scale for name, weight in weights.items()}
         return _Graph(content, tensors, scales)
 
