@@ -190,20 +190,17 @@ def _inflate_into(data: NDArray[np.uint8], stream: CodedStream, threads: int) ->
     starts = accumulate((part.stored for part in parts), initial=0)
     places = accumulate((part.inflated for part in parts), initial=0)
 
-    def fill(number: int, part: Part, start: int, place: int) -> None:
+    def fill(number: int, part: Part, start: int, place: int) -> NDArray[np.uint8]:
         is_last = number == len(parts) - 1
-        source = content[start : start + part.stored]
-        data[place : place + part.inflated] = _inflate_part(source, part.inflated, is_last, number)
+        source, target = content[start : start + part.stored], data[place : place + part.inflated]
+        target[:] = _inflate_part(source, part.inflated, is_last, number)
+        return target
 
-    work = list(zip(range(len(parts)), parts, starts, places, strict=False))
-    if threads == 1:
-        for item in work:
-            fill(*item)
-    else:
-        with ThreadPoolExecutor(max(threads, 1)) as pool:
-            for done in [pool.submit(fill, *item) for item in work]:
-                done.result()
-    if zlib.crc32(data.data) != stream.crc32:
+    crc32 = 0
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for target in pool.map(fill, range(len(parts)), parts, starts, places):
+            crc32 = zlib.crc32(target.data, crc32)
+    if crc32 != stream.crc32:
         raise ValueError("is damaged: its CRC-32 is another")
 
 
