@@ -12,7 +12,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
-BUDGET_KB ?= 20000
+BUDGET_KB ?= 14000
 
 .PHONY: demo test check soak lint android docs dist weights clean
 

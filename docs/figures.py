@@ -1,9 +1,9 @@
 """Pictures of the explanations that are computed: widths of two plans, twin ranges.
 
-    mqtool plan model/ --budget-kb 20000 --calib examples/clips/manifest.csv --split calib \
-        -o plan.json
-    mqtool plan model/ --budget-kb 20000 --calib examples/clips/manifest.csv --split calib \
-        --method myqasr -o myqasr.json
+    mqtool plan model/ --budget-kb 20000 --storage planes --calib examples/clips/manifest.csv \
+        --split calib -o plan.json
+    mqtool plan model/ --budget-kb 20000 --storage planes --calib examples/clips/manifest.csv \
+        --split calib --method myqasr -o myqasr.json
     python docs/figures.py plan.json myqasr.json -o docs/images/
 
 with model/ from `mqtool export openai/whisper-tiny.en`. The other pictures are drawn by hand.

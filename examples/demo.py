@@ -1,6 +1,6 @@
 """From a real Whisper to a small one for one speaker, step by step, on this machine.
 
-    python examples/demo.py [--clips FOLDER_OR_CSV] [--budget-kb 20000]
+    python examples/demo.py [--clips FOLDER_OR_CSV] [--budget-kb 14000]
 
 Takes whisper-tiny.en and recordings of one person: half of them choose the bits, the other half
 are the test. Everything is written to demo/. `make demo` runs this.
@@ -36,7 +36,7 @@ console = Console(highlight=False)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, default=ROOT / "examples" / "clips" / "manifest.csv")
-    parser.add_argument("--budget-kb", default="20000")
+    parser.add_argument("--budget-kb", default="14000")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     arguments = parser.parse_args()
     started = time.perf_counter()

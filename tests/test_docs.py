@@ -217,7 +217,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
         shutil.copy(clips / name, tmp_path / "recordings")
     soundfile.write(tmp_path / "hello.wav", *soundfile.read(clips / "09.flac", dtype="float32"))
     (program,) = _python_blocks(README)
-    here = {"openai/whisper-tiny.en": str(ROOT / "examples/commands/ctc"), "20_000": "2000"}
+    here = {"openai/whisper-tiny.en": str(ROOT / "examples/commands/ctc"), "14_000": "2000"}
     for shown, used in here.items():
         assert shown in program
         program = program.replace(shown, used)

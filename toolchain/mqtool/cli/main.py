@@ -64,7 +64,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     \b
     Example:
       mqtool export openai/whisper-tiny.en -o model/
-      mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
+      mqtool plan model/ --budget-kb 14000 --calib recordings/ -o plan.json
       mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool transcribe packed/ hello.wav
     """

@@ -126,7 +126,7 @@ def plan(
 
     \b
     Example:
-      mqtool plan model/ --budget-kb 20000 --calib recordings/ -o plan.json
+      mqtool plan model/ --budget-kb 14000 --calib recordings/ -o plan.json
       mqtool plan model/ --dry-run
     """
     options_of_size: dict[str, Any] = {
