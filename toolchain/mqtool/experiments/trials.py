@@ -82,8 +82,13 @@ class TrialModel:
         plan, recipe = self.plan, self.trial.recipe
         if plan is None or recipe is None:
             return fingerprint(None)
-        widths = [[entry.name, entry.bits, entry.rows_at_lower_bits] for entry in plan.layers]
-        depends_on: list[Any] = [plan.rounding, asdict(recipe.options)]
+        widths = [
+            [entry.name, entry.step or entry.bits, entry.rows_at_lower_bits]
+            for entry in plan.layers
+        ]
+        depends_on: list[Any] = [plan.rounding, plan.storage, asdict(recipe.options)]
+        if plan.has_steps:  # packing fills the budget with codes
+            depends_on.append(plan.budget_bytes)
         clips = self.trial.calibrated_on
         calibrated_on = None if clips is None else clips.sha256
         if recipe.options.has_ranges:
