@@ -41,4 +41,5 @@ def make_plan(
 
 def plan_of_widths(sizes: SizeModel, widths: Widths, budget_bytes: int, **fields: Any) -> Plan:
     """A plan with given widths, as if method uniform had made it."""
-    return plan_of(sizes, recipe(method="uniform", **fields), Allocation([]), widths, budget_bytes)
+    made = recipe(method="uniform", options=sizes.options, **fields)
+    return plan_of(sizes, made, Allocation([]), widths, budget_bytes)
