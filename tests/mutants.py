@@ -231,9 +231,9 @@ def coded_mutants(good: Original) -> Iterator[Mutant]:
     plain = {**good.files, DATA: np.arange(28, dtype=np.float32).tobytes()}
     uncoded = replace(good, streams={})
     yield Mutant("weights as they are", with_files(uncoded, plain))
-    for number in (1, 3):
+    for number in (1, 3, [2], {}, None, "2", True):
         content = canonical_json({**good.manifest, "format": number})
-        yield Mutant(f"a bundle of format {number}", with_manifest(good, content))
+        yield Mutant(f"a bundle of format {number!r}", with_manifest(good, content))
     model = {**model_fields(good), "format": 1}
     yield Mutant("a model of format 1", with_model(good, model))
 

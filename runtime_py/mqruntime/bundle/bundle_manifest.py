@@ -130,7 +130,7 @@ class BundleManifest:
         """
         fields = parse_json(content)
         found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-        if found not in _MODEL_FORMATS:
+        if found not in [*_MODEL_FORMATS]:  # a list is no key
             raise ValueError(
                 f"its format is {found!r}, this version of mqruntime reads "
                 f"{' and '.join(map(str, _MODEL_FORMATS))}, and a newer one may read it"
