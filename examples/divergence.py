@@ -18,6 +18,7 @@ from result_files import csv_path, markdown_table, write_result
 
 from mqruntime.recognition import Recognizer
 from mqtool.context import RunContext
+from mqtool.evaluation.bootstrap import interval
 from mqtool.model.folder import ModelFolder
 from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.planning.probing import probe_graphs
@@ -26,21 +27,12 @@ from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip, find_clips
 
 STORAGES = ("planes", "coded")
-RESAMPLES = 2000
 
 
 def divergences(packed: Path, references: list[ReferenceOutputs], threads: int) -> np.ndarray:
     """Nats an output position, [clips]."""
     with Recognizer.open(packed, threads=threads) as recognizer:
         return np.array([reference.divergence(recognizer.graphs) for reference in references])
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Of the mean, 95 %."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def spread(clips: list[Clip], count: int) -> list[Clip]:
@@ -88,7 +80,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 report = quantizer.pack(plan, Path(scratch) / "packed")
                 values = divergences(Path(scratch) / "packed", references, options.threads)
-            low, high = interval(values)
+            low, high = interval(values.tolist(), [1.0] * len(values))
             row = {"megabytes": megabytes, "storage": storage, "bytes": report.bytes}
             row |= {"average_bits": plan.average_bits, "clips": len(values)}
             found.append(row | {"kl": float(values.mean()), "kl_low": low, "kl_high": high})

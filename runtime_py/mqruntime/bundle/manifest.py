@@ -34,6 +34,7 @@ lengths of the parts of each file.
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -259,7 +260,7 @@ class Manifest:
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
         return [*self.graphs.values(), *vocabulary]
 
-    @property
+    @cached_property
     def coded(self) -> dict[str, CodedData]:
         """Where the weights of format 2 are cut, by the name of the data that they inflate to."""
         if self.format != CODED_FORMAT:

@@ -1,7 +1,7 @@
 """One ONNX graph, opened with onnxruntime."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ def _create(graph: Path | StoredGraph, name: str, options: Any, *, unpack: bool)
     # Older releases cannot be handed external data: then it has to be a file, and stay packed.
     data = stored.data if hasattr(options, _HAND_OVER) else {}
     if isinstance(graph, StoredGraph):
-        _check_external(graph)
+        _check_external(graph.name, graph.content, graph.data)
     unpacked = None
     if unpack:
         unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
@@ -206,7 +206,7 @@ def _as_opened(
     if not isinstance(graph, CodedGraph):
         yield graph
         return
-    _check_external(StoredGraph(graph.name, graph.content, {graph.data_name: memoryview(b"")}))
+    _check_external(graph.name, graph.content, [graph.data_name])
     with TemporaryDirectory(prefix="mqruntime-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "graph.onnx"
         workers = threads or os.cpu_count() or 1
@@ -222,13 +222,12 @@ def _as_opened(
         yield path
 
 
-def _check_external(graph: StoredGraph) -> None:
+def _check_external(name: str, content: memoryview, known: Iterable[str]) -> None:
     try:
-        outside = external_files(graph.content) - graph.data.keys()
+        outside = external_files(content) - set(known)
     except PARSE_ERRORS as error:
-        raise ModelError(f"{graph.name}: is not an ONNX graph ({error}); pack again") from None
+        raise ModelError(f"{name}: is not an ONNX graph ({error}); pack again") from None
     if outside:
         raise ModelError(
-            f"{graph.name}: has data in {sorted(outside)[0]!r}, which is not in the bundle; "
-            "do not use it"
+            f"{name}: has data in {sorted(outside)[0]!r}, which is not in the bundle; do not use it"
         )

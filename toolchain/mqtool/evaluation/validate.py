@@ -245,9 +245,7 @@ def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Chec
 
 
 def _coded_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Check:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in manifest.graphs.values():
-        shapes |= coded_shapes(load_graph(packed / name, with_data=False).graph)
+    shapes = coded_shapes(packed / name for name in manifest.graphs.values())
     has_steps = {layer.name for layer in folder.layers} > set(shapes)
     layers = folder.with_formulas().layers if has_steps else folder.layers
     wanted = f"{len(layers)} layers of int8 codes"

@@ -13,14 +13,16 @@ tied to it multiplies the same tensor: nothing is decoded when the graph is load
 small tables, and what computes in float.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from mqtool.model.emitter import Emitter
+from mqtool.model.graph_files import load_graph
 from mqtool.model.layers import Layer, static_shape
 from mqtool.packing.rewrite import (
     CODES_SUFFIX,
@@ -46,11 +48,16 @@ def layer_of_tensor(name: str) -> str | None:
     return None
 
 
-def coded_shapes(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
-    """Shapes of the int8 codes of a packed graph, by layer name: [columns + n, rows]."""
+def coded_shapes(graphs: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the int8 codes in graph files, by layer name: [columns + n, rows].
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
     return {
         name.removesuffix(CODES_SUFFIX): static_shape(value.const_value)
-        for name, value in graph.initializers.items()
+        for path in graphs
+        for name, value in load_graph(path, with_data=False).graph.initializers.items()
         if name.endswith(CODES_SUFFIX)
         and value.const_value is not None
         and value.const_value.dtype == ir.DataType.INT8

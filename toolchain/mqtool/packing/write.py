@@ -145,9 +145,7 @@ def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
 
 def _check_coded(packed: Path, manifest: Manifest, plan: Plan) -> None:
     """Every layer's codes are there, in int8, and as many as it has weights or a few more."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in manifest.graphs.values():
-        shapes |= coded_shapes(load_graph(packed / name, with_data=False).graph)
+    shapes = coded_shapes(packed / name for name in manifest.graphs.values())
     for entry in plan.layers:
         columns = entry.params // entry.shape[0]
         found = shapes.get(entry.name)

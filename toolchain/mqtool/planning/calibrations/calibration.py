@@ -103,6 +103,7 @@ def calibrate(
         samples, gradients = _watched(folder, clips, calibration, context)
     advance = context.progress("Choosing ranges", len(specs))
     planned = {entry.name: entry for entry in plan.layers}
+    steps = CodedLayers(stats)
     ranges = {}
     for role in folder.manifest.graphs:
         model = folder.load(role)
@@ -114,7 +115,7 @@ def calibrate(
                 samples.get(layer.name),
                 gradients.get(layer.name),
                 partial(layer_weight, model, layer),
-                partial(_quantized, stats, model, layer, planned[layer.name], plan),
+                partial(_quantized, stats, steps, model, layer, planned[layer.name], plan),
             )
             ranges[layer.name] = calibration.choose(evidence)
             advance()
@@ -133,10 +134,15 @@ def _watched(
 
 
 def _quantized(
-    stats: CalibrationStats, model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan
+    stats: CalibrationStats,
+    steps: CodedLayers,
+    model: ir.Model,
+    layer: Layer,
+    entry: PlannedLayer,
+    plan: Plan,
 ) -> QuantizedWeight | CodedWeight:
     if entry.step is not None:
-        return CodedLayers(stats).round(layer, entry.step)
+        return steps.round(layer, entry.step)
     exact, lower = layer_weight(model, layer), entry.rows_at_lower_bits
     inputs = stats.inputs.get(layer.name)
     return quantize_weight(layer, exact, entry.width, lower, plan.rounding, inputs)
