@@ -27,9 +27,9 @@ from mqtool.model.layers import Layer, static_shape
 from mqtool.packing.rewrite import (
     CODES_SUFFIX,
     LOOKUP_PARAMS,
-    MISCOUNTED_ROWS,
     Activations,
     dynamic_product,
+    multiplies_integers,
 )
 from mqtool.packing.static import StaticInputs, can_unfold
 from mqtool.quantization.activations import ActivationRange
@@ -123,11 +123,7 @@ class _Rewriter:
         del self.graph.initializers[layer.initializer]
 
     def _is_integer(self, layer: Layer) -> bool:
-        if layer.rows in MISCOUNTED_ROWS:
-            return False
-        if self.activations == "static":
-            return layer.name in self.ranges and self.ranges[layer.name].bits <= 8
-        return self.activations == "dynamic"
+        return multiplies_integers(layer, self.activations, self.ranges)
 
     def _is_integer_conv(self, layer: Layer, node: ir.Node) -> bool:
         is_static = self.activations == "static"

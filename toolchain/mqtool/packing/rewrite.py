@@ -29,7 +29,13 @@ from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.bits import FLOAT_BITS
 from mqtool.quantization.weights import TYPED_OPSET, PackedPart, PackedWeight, part_shapes
 
-__all__ = ["CODES_SUFFIX", "Activations", "dynamic_product", "replace_layers"]
+__all__ = [
+    "CODES_SUFFIX",
+    "Activations",
+    "dynamic_product",
+    "multiplies_integers",
+    "replace_layers",
+]
 
 Activations = Literal["dynamic", "static", "float"]
 
@@ -42,6 +48,23 @@ MISCOUNTED_ROWS = range(17, 32)
 
 LOOKUP_PARAMS = 1_000_000
 """Tables with fewer weights are decoded whole at load: cheaper a step, and little memory."""
+
+
+def multiplies_integers(
+    layer: Layer, activations: Activations, ranges: Mapping[str, ActivationRange]
+) -> bool:
+    """Whether integer kernels multiply a layer whose weights are int8.
+
+    Args:
+        layer: any.
+        activations: how layers compute.
+        ranges: of static inputs, by layer name.
+    """
+    if layer.rows in MISCOUNTED_ROWS:
+        return False
+    if activations == "static":
+        return layer.name in ranges and ranges[layer.name].bits <= 8
+    return activations == "dynamic"
 
 
 def replace_layers(
@@ -99,11 +122,8 @@ class _Rewriter:
         del self.graph.initializers[layer.initializer]
 
     def _is_integer(self, layer: Layer, weight: PackedWeight) -> bool:
-        if layer.rows in MISCOUNTED_ROWS or any(part.bits > 8 for part in weight.parts):
-            return False
-        if self.activations == "static":
-            return layer.name in self.ranges and self.ranges[layer.name].bits <= 8
-        return self.activations == "dynamic"
+        is_wide = any(part.bits > 8 for part in weight.parts)
+        return not is_wide and multiplies_integers(layer, self.activations, self.ranges)
 
     def _is_integer_conv(self, layer: Layer, weight: PackedWeight, node: ir.Node) -> bool:
         is_static = self.activations == "static"
