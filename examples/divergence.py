@@ -70,7 +70,7 @@ def main() -> None:
     rows = {"split": "calib", "language": options.language}
     calibration = find_clips([options.manifest], **rows)
     heard = find_clips([options.manifest], **rows | {"split": "dev"})
-    graphs = probe_graphs(folder, options.threads)
+    graphs = probe_graphs(folder)
     references = [ReferenceOutputs(folder, [clip], graphs) for clip in spread(heard, options.clips)]
     quantizer = Quantizer(folder, calibration, RunContext(options.threads))
     found: list[dict] = []

@@ -32,7 +32,7 @@ class Uses:
 
     def __init__(self, folder: ModelFolder, layer: Layer, clips: list) -> None:
         self._folder, self._layer = folder, layer
-        self._graphs = open_graphs(folder, lambda model, role: None, threads=1)
+        self._graphs = open_graphs(folder, lambda model, role: None)
         self._float = ReferenceOutputs(folder, clips, self._graphs)
 
     def divergence(self, looked_up: np.ndarray, head: np.ndarray) -> float:
@@ -53,7 +53,7 @@ class Uses:
             table.const_value = ir.Tensor(looked_up, name=self._layer.initializer)
 
         role = self._layer.graph
-        changed = self._graphs | open_graphs(self._folder, edit, roles=[role], threads=1)
+        changed = self._graphs | open_graphs(self._folder, edit, roles=[role])
         return self._float.divergence(changed, rerun_encoder=False)
 
 

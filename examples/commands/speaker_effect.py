@@ -47,7 +47,7 @@ def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
 
 def divergences(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Divergence of the output with each layer at 4 bits, on one clip."""
-    graphs = probe_graphs(folder, threads=1)
+    graphs = probe_graphs(folder)
     reference = ReferenceOutputs(folder, [clip], graphs)
     context = RunContext(threads=1)
     curves = measure_curves(folder, graphs, reference, "grouped", context=context)

@@ -1,10 +1,15 @@
 """How work is run and shows how far it has come."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 __all__ = ["QUIET", "Progress", "RunContext", "no_progress"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Progress(Protocol):
@@ -33,12 +38,23 @@ class RunContext:
     """What everything that runs a model is given.
 
     Attributes:
-        threads: inside an operator of onnxruntime; 0 lets it choose.
+        threads: inside an operator of onnxruntime, or, where sums must not depend on how many there
+            are, recordings side by side with one each; 0 for as many as suit.
         progress: told how far the work has come.
     """
 
     threads: int = 0
     progress: Progress = no_progress
+
+    @property
+    def workers(self) -> int:
+        """Recordings to run side by side where each has one thread."""
+        return self.threads or os.cpu_count() or 1
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """What a function makes of each item, in their order; several run side by side."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(function, items))
 
 
 QUIET = RunContext()

@@ -77,12 +77,12 @@ def capture_gradients(
         sampler.edit(model, role)
         traced[role].edit(model)
 
-    for role, session in open_graphs(folder, edit, threads=context.threads).items():
+    for role, session in open_graphs(folder, edit).items():
         traced[role].session = session
     plain: dict[str, Graph] = {}
     if len(folder.task.roles) > 1:
         for role, name in folder.manifest.graphs.items():
-            plain[role] = Session(folder.path / name, threads=context.threads)
+            plain[role] = Session(folder.path / name, threads=1)
     longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
     advance = context.progress("Differentiating", len(clips))
     for number, utterance in enumerate(utterances(folder, clips, plain, longest=longest)):

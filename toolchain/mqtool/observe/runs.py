@@ -6,6 +6,7 @@ greedily first, then the decoder runs once over the prompt and the tokens it pro
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import save_graph
 from mqtool.observe.statistics import OutputStatistics
 from mqtool.observe.taps import observe_outputs
+from mqtool.observe.turns import Turns
 from mqtool.recordings.clips import Clip
 
 __all__ = [
@@ -38,6 +40,9 @@ Values = Mapping[str, NDArray[np.generic]]
 PROBE_SECONDS = 10.0
 """How much of each clip is run where a part is enough; Whisper then encodes little silence."""
 
+MOST_WORKERS = 4
+"""Recordings side by side: each may hold all that a graph computes for one window."""
+
 SILENCE = 1.0
 """Seconds after a clip that stand for the silence that fills Whisper's window."""
 
@@ -47,15 +52,15 @@ def open_graphs(
     edit: Callable[[ir.Model, str], None],
     *,
     roles: Sequence[str] | None = None,
-    threads: int = 0,
 ) -> dict[str, Session]:
     """Sessions of the float graphs by role, each edited first by `edit(model, role)`.
+
+    They have one thread, so that what they compute does not depend on how many there are.
 
     Args:
         folder: the float model.
         edit: changes the graph in place.
         roles: which graphs; None for all.
-        threads: of onnxruntime.
     """
     sessions = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +69,7 @@ def open_graphs(
             edit(model, role)
             path = Path(scratch) / folder.manifest.graphs[role]
             save_graph(model, path, external=folder.is_external(role))
-            sessions[role] = Session(path, threads=threads)
+            sessions[role] = Session(path, threads=1)
     return sessions
 
 
@@ -130,6 +135,9 @@ def watch(
 ) -> None:
     """Run the float model over recordings, handing over all it computes, window by window.
 
+    Recordings run side by side, and what they compute is handed over in their order: each waits
+    with the values of one run until it is its turn.
+
     Args:
         folder: the float model.
         clips: recordings.
@@ -140,24 +148,37 @@ def watch(
         longest: see `utterances`; where it is given, the first graph is watched on `shortened`
             utterances (`mqruntime.tasks.task.Task`).
     """
-    sessions = open_graphs(folder, edit, threads=context.threads)
+    sessions = open_graphs(folder, edit)
     roles = folder.task.roles
     unwatched = () if len(roles) == 1 else roles[1:] if longest is None else roles
     plain = {
-        role: Session(folder.path / folder.manifest.graphs[role], threads=context.threads)
-        for role in unwatched
+        role: Session(folder.path / folder.manifest.graphs[role], threads=1) for role in unwatched
     }
-    advance = context.progress("Running the float model", len(clips))
-    for number, clip in enumerate(clips):
+    turns = Turns()
+
+    def run(number: int, clip: Clip) -> None:
+        def taken(role: str, values: Values) -> None:
+            turns.wait(number)
+            take(number, role, values)
+
         watched: dict[str, Graph] = {
-            role: _Watched(session, partial(take, number, role))
-            for role, session in sessions.items()
+            role: _Watched(session, partial(taken, role)) for role, session in sessions.items()
         }
         for utterance in utterances(folder, [clip], watched | plain, longest=longest):
             if longest is not None:
                 utterance = folder.task.shortened(watched, utterance, SILENCE)
             folder.task.output_logits(watched, utterance)
-        advance()
+        turns.end(number)
+
+    advance = context.progress("Running the float model", len(clips))
+    with ThreadPoolExecutor(min(context.workers, MOST_WORKERS)) as pool:
+        try:
+            for _ in pool.map(run, range(len(clips)), clips):
+                advance()
+        except BaseException:
+            turns.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def plan_divergences(
     divergences = []
     for plan in plans:
         edit = partial(_round, stats, plan)
-        rounded = open_graphs(stats.folder, edit, threads=context.threads)
+        rounded = open_graphs(stats.folder, edit)
         divergences.append(reference.divergence(rounded))
         advance()
     return divergences

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from mqruntime.engine.session import Graph
 from mqruntime.probabilities import log_softmax
+from mqruntime.tasks.task import Utterance
+from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.runs import PROBE_SECONDS, SILENCE, utterances
 from mqtool.recordings.clips import Clip
@@ -48,8 +50,9 @@ class ReferenceOutputs:
 
     Args:
         folder: the float model.
-        clips: recordings.
+        clips: recordings; they run side by side.
         graphs: the float model's graphs by role.
+        context: how many.
     """
 
     def __init__(
@@ -57,17 +60,20 @@ class ReferenceOutputs:
         folder: ModelFolder,
         clips: Iterable[Clip],
         graphs: Mapping[str, Graph],
+        context: RunContext = QUIET,
     ) -> None:
-        self._task = folder.task
+        self._task, self._context = folder.task, context
         longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
-        found = utterances(folder, clips, graphs, longest=longest)
-        self._utterances = [
-            folder.task.shortened(graphs, utterance, SILENCE) for utterance in found
-        ]
-        self._divergences = [
-            OutputDivergence(folder.task.output_logits(graphs, utterance))
-            for utterance in self._utterances
-        ]
+
+        def heard(clip: Clip) -> list[tuple[Utterance, OutputDivergence]]:
+            found = []
+            for whole in utterances(folder, [clip], graphs, longest=longest):
+                utterance = folder.task.shortened(graphs, whole, SILENCE)
+                logits = folder.task.output_logits(graphs, utterance)
+                found.append((utterance, OutputDivergence(logits)))
+            return found
+
+        self._heard = [pair for found in context.map(heard, clips) for pair in found]
 
     def divergence(self, graphs: Mapping[str, Graph], *, rerun_encoder: bool = True) -> float:
         """Mean KL divergence of a changed model from the float one, nats an output position.
@@ -76,8 +82,11 @@ class ReferenceOutputs:
             graphs: the changed model's graphs by role.
             rerun_encoder: whether Whisper's encoder is among what has changed.
         """
-        found = []
-        for utterance, divergence in zip(self._utterances, self._divergences, strict=True):
+
+        def diverged(pair: tuple[Utterance, OutputDivergence]) -> float:
+            utterance, divergence = pair
             given = self._task.shortened(graphs, utterance, SILENCE) if rerun_encoder else utterance
-            found.append(divergence(self._task.output_logits(graphs, given)))
+            return divergence(self._task.output_logits(graphs, given))
+
+        found = self._context.map(diverged, self._heard)
         return math.fsum(found) / len(found)

@@ -107,9 +107,7 @@ def measure_curves(
         probed = {}
         for bits in (PROBE_BITS, LEAST_BITS) if is_head else (PROBE_BITS,):
             probe = quantize_weight(layer, weight, bits, 0, rounding, known).dequantize()
-            probed[bits] = layer_divergence(
-                folder, graphs, reference, layer, probe, context.threads
-            )
+            probed[bits] = layer_divergence(folder, graphs, reference, layer, probe)
         curves[layer.name] = SensitivityCurve(probed, error)
         advance()
     return curves
@@ -131,7 +129,7 @@ def _rounding_errors(
     return errors
 
 
-def probe_graphs(folder: ModelFolder, threads: int = 0) -> dict[str, Session]:
+def probe_graphs(folder: ModelFolder) -> dict[str, Session]:
     """The float graphs, by role, with weights that may be replaced in every run.
 
     Tables stay constant: a head tied to one would be transposed again in every run.
@@ -141,7 +139,7 @@ def probe_graphs(folder: ModelFolder, threads: int = 0) -> dict[str, Session]:
         layers = [layer for layer in folder.layers_of(role) if layer.op != "embedding"]
         override_weights(model.graph, layers)
 
-    return open_graphs(folder, edit, threads=threads)
+    return open_graphs(folder, edit)
 
 
 def layer_divergence(
@@ -150,13 +148,12 @@ def layer_divergence(
     reference: ReferenceOutputs,
     layer: Layer,
     weight: Float,
-    threads: int,
 ) -> float:
     """Mean KL divergence with another weight in one layer, nats an output position, at least 0.
 
     Arguments as of `measure_curves`; `weight` is float32 [rows, columns].
     """
-    changed = _with_weight(folder, graphs, layer, weight, threads)
+    changed = _with_weight(folder, graphs, layer, weight)
     return max(reference.divergence(changed, rerun_encoder=layer.graph == "encoder"), 0.0)
 
 
@@ -165,7 +162,6 @@ def _with_weight(
     graphs: Mapping[str, Session],
     layer: Layer,
     weight: Float,
-    threads: int,
 ) -> dict[str, Graph]:
     changed: dict[str, Graph] = dict(graphs)
     if layer.op != "embedding":
@@ -176,7 +172,7 @@ def _with_weight(
     def edit(model: ir.Model, role: str) -> None:
         set_layer_weight(model, layer, weight)
 
-    return changed | open_graphs(folder, edit, roles=[layer.graph], threads=threads)
+    return changed | open_graphs(folder, edit, roles=[layer.graph])
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,7 @@ class Quantizer:
 
     def _curves(self, recipe: Recipe) -> dict[str, SensitivityCurve]:
         stats = self._stats(recipe.effective_rounding)
-        graphs = probe_graphs(stats.folder, self.context.threads)
+        graphs = probe_graphs(stats.folder)
         reference = self._reference(stats.folder, graphs)
         return measure_curves(
             stats.folder,
@@ -332,7 +332,7 @@ class Quantizer:
 
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
         stats = self._stats(recipe.effective_rounding, steps=True)
-        graphs = probe_graphs(stats.folder, self.context.threads)
+        graphs = probe_graphs(stats.folder)
         reference = self._reference(stats.folder, graphs)
         return measure_ranges(CodedLayers(stats), graphs, reference, self.context)
 
@@ -345,8 +345,9 @@ class Quantizer:
         """
         key = id(folder)
         if key not in self._references:
-            graphs = graphs or probe_graphs(folder, self.context.threads)
-            self._references[key] = ReferenceOutputs(folder, probe_clips(self.clips), graphs)
+            graphs = graphs or probe_graphs(folder)
+            clips = probe_clips(self.clips)
+            self._references[key] = ReferenceOutputs(folder, clips, graphs, self.context)
         return self._references[key]
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:

@@ -67,7 +67,7 @@ def measure_ranges(
         spread = max(float(weight.std()), float(np.finfo(np.float32).tiny))
         step = spread * (HEAD_PROBE_STEP if is_head else PROBE_STEP)
         probe = layers.round(layer, step).dequantize()
-        found = layer_divergence(layers.folder, graphs, reference, layer, probe, context.threads)
+        found = layer_divergence(layers.folder, graphs, reference, layer, probe)
         finest = FINEST * spread
         if layers.highest(layer) is None:
             finest = max(_finest(layer, weight), finest)
