@@ -32,7 +32,10 @@ from mqtool.context import RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.runs import capture_outputs
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.probing import PROBE_BITS, measure_curves, probe_graphs
+from mqtool.planning.probing import measure_ranges, probe_graphs
+from mqtool.planning.sensitivity_curves import STATED_BITS, sensitivity_curves
+from mqtool.quantization.calibration_stats import CalibrationStats
+from mqtool.quantization.coded_layers import CodedLayers
 from mqtool.recordings.clips import Clip, find_clips
 
 LEVEL = 0.05
@@ -47,11 +50,11 @@ def medians(folder: ModelFolder, clip: Clip) -> dict[str, float]:
 
 def divergences(folder: ModelFolder, clip: Clip) -> dict[str, float]:
     """Divergence of the output with each layer at 4 bits, on one clip."""
-    graphs = probe_graphs(folder)
+    graphs, layers = probe_graphs(folder), CodedLayers(CalibrationStats(folder))
     reference = ReferenceOutputs(folder, [clip], graphs)
-    context = RunContext(threads=1)
-    curves = measure_curves(folder, graphs, reference, "grouped", context=context)
-    return {name: curve.probed[PROBE_BITS] for name, curve in curves.items()}
+    ranges = measure_ranges(layers, graphs, reference, RunContext(threads=1))
+    curves = sensitivity_curves(layers, ranges, "grouped")
+    return {name: curve.at(STATED_BITS) for name, curve in curves.items()}
 
 
 MEASURES = {"median (myqasr)": medians, "divergence (measured)": divergences}

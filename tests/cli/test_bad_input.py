@@ -227,6 +227,15 @@ def _unknown_layer(plan):
     plan["layers"].append({**plan["layers"][0], "name": "layer.from.elsewhere"})
 
 
+def _split_table(plan):
+    """As plans of 0.3 have the frequent rows of a large table."""
+    (table,) = (layer for layer in plan["layers"] if layer["name"] == "embed")
+    rows, columns = table["shape"]
+    part = {"name": "embed.frequent", "shape": [8, columns], "params": 8 * columns}
+    plan["layers"].insert(plan["layers"].index(table), {**table, **part})
+    table.update(shape=[rows - 8, columns], params=(rows - 8) * columns)
+
+
 def _twice(plan):
     plan["layers"].append(plan["layers"][0])
 
@@ -242,6 +251,7 @@ def _twice(plan):
         (_first_layer(bits=True), "layers[0].bits is True, not a number"),
         (_first_layer(rows_at_lower_bits=-1), "rows_at_lower_bits -1"),
         (_first_layer(rows_at_lower_bits=10**6), "rows_at_lower_bits 1000000"),
+        (_split_table, "'embed.frequent' is not in the model; run mqtool plan again"),
         (_first_layer(name="layer.from.elsewhere"), "'layer.from.elsewhere' is not in the model"),
         (_first_layer(shape=[3, 3]), "has shape [3, 3], the model's is"),
         (_first_layer(flavour="mint"), "layers[0].flavour is not a known field"),

@@ -1,15 +1,16 @@
-"""Which rows of a table are frequent, on recordings."""
+"""How probable the rows of a table are, on recordings."""
 
 import numpy as np
 import pytest
 import soundfile
 
 from mqruntime.engine.session import Session
-from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
-from mqtool.observe.frequencies import RowFrequencies, unit_orders
+from mqtool.observe import frequencies as frequencies_module
+from mqtool.observe.frequencies import RowFrequencies
 from mqtool.observe.moments import capture_moments
 from mqtool.quantization.calibration_stats import collect_stats, with_packing_layout
+from mqtool.quantization.coded import row_factors
 from mqtool.recordings.clips import Clip, probe_clips
 from tiny_graph import toy_folder
 
@@ -18,7 +19,7 @@ ROWS = 160
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(frequent, "FREQUENT_ROWS", 24)
+    monkeypatch.setattr(frequencies_module, "LEAST_ROWS", ROWS)
     return ModelFolder.open(toy_folder(tmp_path / "toy", scale=4))
 
 
@@ -31,42 +32,45 @@ def clips(tmp_path):
     return [Clip(tmp_path / f"{index}.wav") for index in range(3)]
 
 
-def test_rows_are_in_the_order_of_their_mean_probability(folder, clips):
+def probabilities(folder, clips) -> np.ndarray:
     frequencies = RowFrequencies(folder, lambda number: True)
     capture_moments(folder, clips, frequencies=frequencies)
+    (found,) = frequencies.probabilities().values()
+    return found
+
+
+def test_rows_have_their_mean_probability(folder, clips):
     session = Session(folder.path / "model.onnx")
     rows = [session.run({"pcm": clip.pcm()[None]})["logits"][0] for clip in clips]
     logits = np.concatenate(rows).astype(np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    total = (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
-    (order,) = frequencies.orders().values()
-    assert sorted(order) == list(range(ROWS))
-    ranked = total[order]
-    assert (ranked[1:] <= ranked[:-1] * (1 + 1e-5)).all()
+    expected = (powers / powers.sum(axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(probabilities(folder, clips), expected, rtol=1e-4)
+
+
+def test_only_large_tables_that_are_heads_too_count(folder, clips, monkeypatch):
+    frequencies = RowFrequencies(folder, lambda number: True)
+    capture_moments(folder, clips, frequencies=frequencies)
+    assert frequencies.probabilities().keys() == {"embed"}
+    monkeypatch.setattr(frequencies_module, "LEAST_ROWS", ROWS + 1)
+    frequencies = RowFrequencies(folder, lambda number: True)
+    capture_moments(folder, clips, frequencies=frequencies)
+    assert not frequencies.probabilities()
 
 
 def test_the_stats_model_has_the_layers_of_its_packed_form(folder, clips):
     stats = collect_stats(folder, clips)
     form = with_packing_layout(folder, "compensated")
-    assert stats.folder.layers == form.layers != folder.layers
+    assert stats.folder.layers == form.layers
     assert with_packing_layout(stats.folder, "compensated") is stats.folder
     assert with_packing_layout(folder, "grouped") is folder
-    for name in ("embed", "embed.frequent"):
-        assert stats.inputs[name].moments.is_matrix
-    (order,) = unit_orders(folder).values()
-    np.testing.assert_array_equal(order, np.arange(ROWS))
+    assert stats.inputs["embed"].moments.is_matrix
+    assert not stats.row_factors
 
 
-def test_clips_that_plans_are_judged_on_rank_no_rows(folder, clips):
+def test_clips_that_layers_are_probed_on_rank_no_rows(folder, clips):
     """Of three clips the first and the third: what is rare elsewhere must look so on them."""
-    second = RowFrequencies(folder, lambda number: True)
-    capture_moments(folder, clips[1:2], frequencies=second)
-    np.testing.assert_array_equal(
-        collect_stats(folder, clips).folder.orders["embed"], second.orders()["embed"]
-    )
     assert {0, 2} <= {clips.index(clip) for clip in probe_clips(clips)}
-    alone = RowFrequencies(folder, lambda number: True)
-    capture_moments(folder, clips[:1], frequencies=alone)
-    np.testing.assert_array_equal(
-        collect_stats(folder, clips[:1]).folder.orders["embed"], alone.orders()["embed"]
-    )
+    for heard, counted in ((clips, clips[1:2]), (clips[:1], clips[:1])):
+        found = collect_stats(folder, heard, steps=True).row_factors["embed"]
+        np.testing.assert_array_equal(found, row_factors(probabilities(folder, counted)))

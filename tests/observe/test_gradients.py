@@ -6,7 +6,6 @@ import pytest
 import soundfile
 
 from mqtool.errors import ModelError
-from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import gradients
 from mqtool.observe import samples as inputs
@@ -77,17 +76,3 @@ def test_an_unknown_operator_is_named(tmp_path):
     ir.save(model, path / "model.onnx")
     with pytest.raises(ModelError, match="operator HardSwish are not known; use --calibration"):
         capture_gradients(ModelFolder.open(path), [clip(tmp_path, 200)])
-
-
-def test_a_split_table_has_the_gradients_of_the_whole_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(frequent, "FREQUENT_ROWS", 8)
-    folder = ModelFolder.open(toy_folder(tmp_path / "toy"))
-    order = np.random.default_rng(1).permutation(40).astype(np.int32)
-    recording = clip(tmp_path, 80)
-    whole = {name: found[1] for name, found in capture_gradients(folder, [recording]).items()}
-    split_folder = folder.adapted({}, {"embed": order})
-    split = {name: found[1] for name, found in capture_gradients(split_folder, [recording]).items()}
-    for name in ("front.conv", "layer.q", "layer.k"):
-        np.testing.assert_allclose(split[name], whole[name], rtol=1e-4, atol=1e-6)
-    parts = np.concatenate([split["embed.frequent"], split["embed"]], axis=1)
-    np.testing.assert_allclose(parts, whole["embed"][:, order], rtol=1e-4, atol=1e-6)

@@ -5,11 +5,15 @@ import onnx_ir as ir
 import pytest
 
 from mqruntime.engine.session import Session
-from mqtool.model.folder import ModelFolder
+from mqtool.model.folder import ModelFolder, set_layer_weight
 from mqtool.model.graph_files import save_graph
-from mqtool.observe.runs import capture_outputs
+from mqtool.observe.runs import capture_outputs, open_graphs
 from mqtool.planning.divergence import OutputDivergence, ReferenceOutputs
-from mqtool.planning.probing import PROBE_BITS, SensitivityCurve, measure_curves, probe_graphs
+from mqtool.planning.probing import measure_ranges, probe_graphs
+from mqtool.planning.sensitivity_curves import SensitivityCurve, sensitivity_curves
+from mqtool.quantization.calibration_stats import CalibrationStats, collect_stats
+from mqtool.quantization.coded_layers import CodedLayers
+from mqtool.quantization.rounding import quantize_weight
 from tiny_graph import noise_clips, toy_folder, toy_graph
 
 
@@ -43,26 +47,35 @@ def test_outputs_include_the_bias_and_the_tied_head(folder, clips, tmp_path):
         assert captured[layer].std == pytest.approx(values.std(), rel=1e-4)
 
 
-def test_a_curve_is_the_divergence_of_the_changed_model(folder, clips):
-    graphs = probe_graphs(folder)
-    reference = ReferenceOutputs(folder, clips, graphs)
-    curves = measure_curves(folder, graphs, reference, "nearest")
+@pytest.mark.parametrize("compensated", [False, True])
+def test_a_curve_foretells_the_divergence_of_the_changed_model(folder, clips, compensated):
+    stats = collect_stats(folder, clips) if compensated else CalibrationStats(folder)
+    rounding = "compensated" if compensated else "nearest"
+    graphs, layers = probe_graphs(stats.folder), CodedLayers(stats)
+    reference = ReferenceOutputs(stats.folder, clips, graphs)
+    curves = sensitivity_curves(layers, measure_ranges(layers, graphs, reference), rounding)
     assert curves.keys() == {layer.name for layer in folder.layers}
-    assert all(curve.probed[PROBE_BITS] > 0 for curve in curves.values())
-    for layer in curves.values():
-        falling = [layer.at(bits) for bits in (2, 3, 4, 5, 6, 7, 8, 9, 16, 32)]
+    for layer in layers.layers:
+        curve = curves[layer.name]
+        falling = [curve.at(bits) for bits in (2, 3, 4, 5, 6, 7, 8, 9, 16, 32)]
         assert falling == sorted(falling, reverse=True)
         assert falling[-1] == 0
 
+        def edit(model, role, layer=layer):
+            weight, inputs = layers.weight(layer), layers.inputs(layer)
+            rounded = quantize_weight(layer, weight, 4, 0, rounding, inputs)
+            set_layer_weight(model, layer, rounded.dequantize())
 
-def test_a_curve_at_the_probed_width_is_what_was_measured():
-    curves = SensitivityCurve(probed={4: 0.5}, error={3: 8.0, 4: 2.0, 5: 0.5, 8: 0.01})
-    assert curves.at(4) == 0.5
-    assert curves.at(5) == 0.125
-    assert curves.at(3) == 2.0
-    assert curves.at(9) == pytest.approx(0.5 * 0.01 / 2 / 4)
-    twice = SensitivityCurve(probed={3: 7.0, 4: 0.5}, error={2: 32.0, 3: 8.0, 4: 2.0, 5: 0.5})
-    assert [twice.at(bits) for bits in (2, 3, 4, 5)] == [28.0, 7.0, 0.5, 0.125]
+        changed = reference.divergence(open_graphs(stats.folder, edit))
+        assert changed / 4 < curve.at(4) < changed * 4
+
+
+def test_a_curve_above_8_bits_falls_by_4_a_bit():
+    curve = SensitivityCurve({bits: 2.0**-bits for bits in range(1, 9)})
+    assert [curve.at(bits) for bits in (1, 4, 8)] == [1 / 2, 1 / 16, 1 / 256]
+    assert curve.at(9) == 1 / 256 / 4
+    assert curve.at(16) == 1 / 256 / 4**8
+    assert curve.at(32) == 0
 
 
 def test_divergence_by_hand():

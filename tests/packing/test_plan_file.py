@@ -69,7 +69,7 @@ def test_fields_of_the_contract(plan):
         ({"step": 0.5}, "layers have steps, and storage is not coded"),
         ({"rows_at_lower_bits": -1}, "rows_at_lower_bits -1"),
         ({"rows_at_lower_bits": 10**6}, "rows_at_lower_bits 1000000"),
-        ({"name": "nowhere"}, "'nowhere' is not in the model"),
+        ({"name": "nowhere"}, "'nowhere' is not in the model; run mqtool plan again"),
         ({"shape": [1, 2]}, "has shape"),
         ({"extra": 1}, "extra is not a known field"),
     ],

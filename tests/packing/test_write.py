@@ -8,7 +8,6 @@ import soundfile
 
 from mqruntime.recognition import Recognizer
 from mqtool.errors import MqError, PackError
-from mqtool.model import frequent
 from mqtool.model.folder import ModelFolder
 from mqtool.packing import write as pack_module
 from mqtool.packing.size import NO_RECORDINGS, PackOptions, SizeModel, size_model
@@ -57,13 +56,9 @@ def test_written_bytes_are_the_planned_ones_at_random_budgets(folder, options, s
         assert len(recognizer.transcribe(pcm).tokens) > 0
 
 
-@pytest.mark.parametrize("frequent_rows", [4096, 24], ids=["whole-table", "split-table"])
 @pytest.mark.parametrize("opset", [18, 25])
 @pytest.mark.parametrize("seed", range(3))
-def test_compensated_plans_fill_random_budgets_too(
-    folder, opset, seed, frequent_rows, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(frequent, "FREQUENT_ROWS", frequent_rows)
+def test_compensated_plans_fill_random_budgets_too(folder, opset, seed, tmp_path):
     rng = np.random.default_rng(seed)
     soundfile.write(tmp_path / "clip.wav", rng.normal(0, 0.2, 400).clip(-1, 1), 16000)
     stats = collect_stats(folder, [Clip(tmp_path / "clip.wav")])
@@ -80,8 +75,6 @@ def test_compensated_plans_fill_random_budgets_too(
     report = pack(stats, plan, tmp_path / "packed")
     assert folder_bytes(tmp_path / "packed") == report.bytes == plan.planned_bytes
     assert plan.budget_bytes - KB < report.bytes <= plan.budget_bytes
-    names = {entry.name for entry in plan.layers}
-    assert ("embed.frequent" in names) == (frequent_rows == 24)
 
 
 def test_compensated_rounding_without_recordings_is_refused(folder, tmp_path):

@@ -8,8 +8,6 @@ from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.write import pack
 from mqtool.planning.fit import KB
-from mqtool.planning.methods.measured import weighted_sensitivity
-from mqtool.planning.probing import SensitivityCurve
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.quantization.calibration_stats import CalibrationStats
@@ -88,12 +86,3 @@ def test_what_a_method_lacks_is_said(folder, clips):
         make_plan(folder, [], BUDGET, method="reversed")
     with pytest.raises(BudgetError, match="method uniform needs a budget"):
         make_plan(folder, [], None, method="uniform")
-
-
-def test_rare_rows_weigh_more_the_fewer_recordings_there_are():
-    one = SensitivityCurve(probed={4: 0.5}, error={4: 2.0})
-    curves = {"table": one, "table.frequent": one, "layer": one}
-    for clips, weight in ((16, 2.0), (160, 1.1)):
-        value = weighted_sensitivity(curves, 1.0, clips)
-        assert value("table", 4) == pytest.approx(0.5 * weight)
-        assert value("table.frequent", 4) == value("layer", 4) == 0.5

@@ -1,6 +1,6 @@
 """Tables in two parts, as mqtool until 0.3 wrote them, are read as onnxruntime reads them.
 
-`split_tables.zip` holds graphs of it: the first 33 rows of the table, in an order of their own, were
+`split_tables.zip` holds graphs of it. The first 33 rows of the table, in an order of their own, are
 a layer `embed.frequent`, and `embed.rank` says where each row went. Both parts have two widths.
 """
 

@@ -21,7 +21,6 @@ from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError, ModelError, PackError
 from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.model.folder import ModelFolder
-from mqtool.model.frequent import FREQUENT_SUFFIX
 from mqtool.model.graph_files import check_graph, load_graph
 from mqtool.packing.coded_rewrite import coded_shapes
 from mqtool.packing.plan_file import Plan
@@ -229,15 +228,13 @@ def _layers_check(packed: Path, manifest: Manifest, folder: ModelFolder) -> Chec
     for name in manifest.graphs.values():
         check_graph(packed / name)
         found |= read_layers(load_graph(packed / name).graph)
-    has_split_tables = any(name.endswith(FREQUENT_SUFFIX) for name in found)
-    layers = with_packing_layout(folder, "compensated" if has_split_tables else "nearest").layers
-    wanted = f"{len(layers)} layers at 1 to 16 or {FLOAT_BITS} bits"
-    for layer in layers:
+    wanted = f"{len(folder.layers)} layers at 1 to 16 or {FLOAT_BITS} bits"
+    for layer in folder.layers:
         if layer.name not in found:
             return Check("layers", False, f"layer {layer.name!r} is missing", wanted)
         if odd := set(found[layer.name].widths) - set(WIDTHS):
             return Check("layers", False, f"layer {layer.name!r} at {odd} bits", wanted)
-    if unknown := sorted(set(found) - {layer.name for layer in layers}):
+    if unknown := sorted(set(found) - {layer.name for layer in folder.layers}):
         return Check("layers", False, f"unknown layer {unknown[0]!r}", wanted)
     widths = sorted({width for layer in found.values() for width in layer.widths})
     listed = ", ".join(map(str, widths))

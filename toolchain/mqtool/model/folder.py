@@ -13,7 +13,6 @@ from mqruntime.tasks.registry import task_of
 from mqruntime.tasks.task import Task
 from mqtool.errors import ModelError
 from mqtool.model.equalize import Factors, equalize
-from mqtool.model.frequent import RowOrders, split_tables
 from mqtool.model.graph_files import check_graph, data_path, load_graph, sha256_files
 from mqtool.model.layers import Layer, find_layers
 from mqtool.model.sinusoids import formulate_sinusoids
@@ -30,8 +29,6 @@ class ModelFolder:
         manifest: its model.json.
         factors: by which the channels of its graphs are equalized when they are loaded
             (`mqtool.model.equalize`); the model computes the same with or without.
-        orders: of the rows of tables, whose frequent ones then are a layer of their own
-            (`mqtool.model.frequent`); likewise.
         formulas: whether positions that are sinusoids are computed and no layer
             (`mqtool.model.sinusoids`); likewise, but for the rounding of a checkpoint.
     """
@@ -39,7 +36,6 @@ class ModelFolder:
     path: Path
     manifest: Manifest
     factors: Factors | None = None
-    orders: RowOrders | None = None
     formulas: bool = False
 
     @classmethod
@@ -66,25 +62,23 @@ class ModelFolder:
 
     def load(self, role: str) -> ir.Model:
         """A fresh copy of one graph."""
-        model = self._split(role)
+        model = self._unequalized(role)
         if self.factors is not None:
             equalize(model.graph, find_layers(model.graph, role), self.factors)
         return model
 
-    def adapted(self, factors: Factors, orders: RowOrders | None = None) -> "ModelFolder":
-        """The same model with its channels equalized and the frequent rows of tables apart."""
-        return replace(self, factors=factors, orders=orders)
+    def equalized(self, factors: Factors) -> "ModelFolder":
+        """The same model with its channels equalized."""
+        return replace(self, factors=factors)
 
     def with_formulas(self) -> "ModelFolder":
         """The same model with positions that are sinusoids as formulas."""
         return replace(self, formulas=True)
 
-    def _split(self, role: str) -> ir.Model:
+    def _unequalized(self, role: str) -> ir.Model:
         model = load_graph(self.path / self.manifest.graphs[role])
         if self.formulas:
             formulate_sinusoids(model.graph, find_layers(model.graph, role))
-        if self.orders is not None:
-            split_tables(model.graph, find_layers(model.graph, role), self.orders)
         return model
 
     def is_external(self, role: str) -> bool:
@@ -97,7 +91,7 @@ class ModelFolder:
         return [
             layer
             for role in self.manifest.graphs
-            for layer in find_layers(self._split(role).graph, role)
+            for layer in find_layers(self._unequalized(role).graph, role)
         ]
 
     def layers_of(self, role: str) -> "list[Layer]":

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from mqruntime.probabilities import softmax
 from mqtool.model.folder import ModelFolder
-from mqtool.model.frequent import RowOrders, has_frequent_rows
-from mqtool.model.layers import Layer
+from mqtool.model.layers import Layer, product_nodes
 from mqtool.observe.runs import Values
 from mqtool.observe.taps import observe_outputs
 
-__all__ = ["RowFrequencies", "unit_orders"]
+__all__ = ["RowFrequencies"]
+
+LEAST_ROWS = 1 << 14
+"""Tables with fewer rows do not count as large."""
 
 
 class RowFrequencies:
@@ -35,7 +37,8 @@ class RowFrequencies:
 
     def edit(self, model: ir.Model, role: str) -> None:
         """Add the outputs of the heads to those of a graph."""
-        tables = _tables(self._folder, model.graph, role)
+        layers = self._folder.layers_of(role)
+        tables = [layer for layer in layers if _is_large_head(model.graph, layer)]
         self._sums |= {table.name: np.zeros(table.rows) for table in tables}
         self._outputs[role] = observe_outputs(model.graph, tables)
 
@@ -51,22 +54,12 @@ class RowFrequencies:
         """How often each row of each table is meant, [rows]; they add up to 1."""
         return {table: total / total.sum() for table, total in self._sums.items()}
 
-    def orders(self) -> RowOrders:
-        """The rows of each table, the most probable first; equal ones as they were."""
-        return {
-            table: np.argsort(-total, kind="stable").astype(np.int32)
-            for table, total in self._sums.items()
-        }
 
-
-def unit_orders(folder: ModelFolder) -> RowOrders:
-    """Orders that leave all rows as they are, for the size of a model with split tables."""
-    return {
-        layer.name: np.arange(layer.rows, dtype=np.int32)
-        for role in folder.manifest.graphs
-        for layer in _tables(folder, folder.load(role).graph, role)
-    }
-
-
-def _tables(folder: ModelFolder, graph: ir.Graph, role: str) -> list[Layer]:
-    return [layer for layer in folder.layers_of(role) if has_frequent_rows(graph, layer)]
+def _is_large_head(graph: ir.Graph, layer: Layer) -> bool:
+    """Whether a layer is a table that is read by ids, is the output head too, and is large."""
+    if layer.op != "embedding" or layer.rows < LEAST_ROWS:
+        return False
+    uses = [use.node for use in graph.initializers[layer.initializer].uses()]
+    return {node.op_type for node in uses} == {"Gather", "Transpose"} and all(
+        node.op_type == "MatMul" for node in product_nodes(graph, layer)
+    )

@@ -23,9 +23,7 @@ UTF-8 JSON with sorted keys. Fields:
     layers           [{name, op, shape, params, bits, rows_at_lower_bits, bytes, sensitivity,
                      step}]: the first rows of a layer have `bits`, the last `rows_at_lower_bits`
                      the next lower width (16 below 32, else bits - 1); `bytes` are those of codes,
-                     scales and group scales; sensitivity is null where it was not measured. In
-                     planes with compensated rounding the frequent rows of a large table of tokens
-                     are a layer {table}.frequent (`mqtool.model.frequent`)
+                     scales and group scales; sensitivity is null where it was not measured
 
 Method `measured` with coded weights gives every layer a `step` and no whole number of bits: weights
 are multiples of it (of the step of their row: `mqtool.quantization.coded`). `bytes` are then those
@@ -226,11 +224,13 @@ class Plan:
         known = {layer.name: layer for layer in layers}
         for entry in self.layers:
             if entry.name not in known:
-                raise PlanError(f"{path}: layer {entry.name!r} is not in the model")
+                raise PlanError(
+                    f"{path}: layer {entry.name!r} is not in the model; run mqtool plan again"
+                )
             if list(known[entry.name].shape) != entry.shape:
                 raise PlanError(
                     f"{path}: layer {entry.name!r} has shape {entry.shape}, "
-                    f"the model's is {list(known[entry.name].shape)}"
+                    f"the model's is {list(known[entry.name].shape)}; run mqtool plan again"
                 )
             if not 0 <= entry.rows_at_lower_bits < known[entry.name].rows:
                 raise PlanError(

@@ -16,7 +16,6 @@ from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import saved_bytes
 from mqtool.model.layers import Layer
 from mqtool.packing.attention import fuse_attention
-from mqtool.packing.joined_heads import join_products
 from mqtool.packing.plan_file import Plan, Storage
 from mqtool.packing.rewrite import Activations, replace_layers
 from mqtool.packing.static import range_specs
@@ -161,7 +160,6 @@ def packed_graph(
     if ranges is None:
         ranges = options.range_specs(model, layers)
     replace_layers(model.graph, layers, weights, options.activations, options.opset, ranges)
-    join_products(model.graph)
     return finished_graph(model, options.packed_opset)
 
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mqruntime.engine.session import Session
 from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import BudgetError, ClipsError
@@ -20,16 +19,15 @@ from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import SizeModel, packed_manifest, size_model
 from mqtool.packing.write import PackReport, pack
 from mqtool.planning.calibrations.calibration import calibrate
-from mqtool.planning.choose import plan_divergences
 from mqtool.planning.divergence import ReferenceOutputs
 from mqtool.planning.fit import KB, check_bounds, check_budget
 from mqtool.planning.fit_steps import fit_steps
 from mqtool.planning.methods.method import Allocation, Evidence
 from mqtool.planning.plans import fit_plan, plan_of, plan_of_steps
-from mqtool.planning.probing import SensitivityCurve, measure_curves, probe_graphs
+from mqtool.planning.probing import measure_ranges, probe_graphs
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.sensitivity import measure_distances, measure_reductions
-from mqtool.planning.step_probing import measure_ranges
+from mqtool.planning.sensitivity_curves import SensitivityCurve, sensitivity_curves
 from mqtool.planning.steps import StepRange
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.calibration_stats import (
@@ -84,7 +82,6 @@ class Quantizer:
         self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
         self._bounds: dict[object, tuple[int, int]] = {}
-        self._references: dict[int, ReferenceOutputs] = {}
         self._uncalibrated = {
             False: CalibrationStats(folder),
             True: CalibrationStats(folder.with_formulas()),
@@ -164,16 +161,11 @@ class Quantizer:
             raise ClipsError(f"method {recipe.method} needs recordings; give --calib CLIPS")
         depends_on = _but(recipe, "calibration", "activations", "act_bits", "twin_ranges", "opset")
         found = self._memory("allocation", depends_on, lambda: asdict(self._allocate(recipe)))
-        steps, *alternatives = (
-            [(name, bits) for name, bits in order]
-            for order in (found["steps"], *found["alternatives"])
-        )
-        return Allocation(**{**found, "steps": steps, "alternatives": alternatives})
+        steps = [(name, bits) for name, bits in found["steps"]]
+        return Allocation(**{**found, "steps": steps})
 
     def plan(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
         """A width for every layer so that the packed folder fills the budget.
-
-        Of the plans that an allocation's orders give, the nearest to the float model is taken.
 
         Args:
             recipe: how to quantize.
@@ -245,18 +237,7 @@ class Quantizer:
         calib: dict[str, Any] = {}
         if recipe.sharing.needs_recordings:
             calib = {"calib_sha256": self.calib_sha256, "calib_clips": len(self.clips)}
-        plans: list[Plan] = []
-        for steps in (allocation.steps, *allocation.alternatives):
-            order = replace(allocation, steps=steps)
-            plan = fit_plan(sizes, recipe, order, budget_bytes, **calib)
-            if plan not in plans:
-                plans.append(plan)
-        if len(plans) == 1:
-            return plans[0]
-        stats = self._stats(recipe.effective_rounding)
-        reference = self._reference(stats.folder)
-        divergences = plan_divergences(stats, plans, reference, self.context)
-        return plans[divergences.index(min(divergences))]
+        return fit_plan(sizes, recipe, allocation, budget_bytes, **calib)
 
     def _plan_steps(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
         """Steps that fill a budget with codes."""
@@ -305,7 +286,6 @@ class Quantizer:
         return Evidence(
             layout.layers,
             recipe,
-            len(self.clips),
             lambda: self._sensitivities(layout, recipe),
             lambda: self._curves(recipe),
             lambda: self._step_ranges(recipe),
@@ -318,37 +298,15 @@ class Quantizer:
         return self.step_stats if steps else self.stats
 
     def _curves(self, recipe: Recipe) -> dict[str, SensitivityCurve]:
-        stats = self._stats(recipe.effective_rounding)
-        graphs = probe_graphs(stats.folder)
-        reference = self._reference(stats.folder, graphs)
-        return measure_curves(
-            stats.folder,
-            graphs,
-            reference,
-            recipe.effective_rounding,
-            stats.inputs,
-            self.context,
-        )
+        rounding = recipe.effective_rounding
+        layers = CodedLayers(self._stats(rounding))
+        return sensitivity_curves(layers, self._step_ranges(recipe), rounding)
 
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
-        stats = self._stats(recipe.effective_rounding, steps=True)
-        graphs = probe_graphs(stats.folder)
-        reference = self._reference(stats.folder, graphs)
+        stats = self._stats(recipe.effective_rounding, steps=recipe.has_steps)
+        graphs, clips = probe_graphs(stats.folder), probe_clips(self.clips)
+        reference = ReferenceOutputs(stats.folder, clips, graphs, self.context)
         return measure_ranges(CodedLayers(stats), graphs, reference, self.context)
-
-    def _reference(
-        self, folder: ModelFolder, graphs: Mapping[str, Session] | None = None
-    ) -> ReferenceOutputs:
-        """What the float model answers to a few of the recordings, in one of its layouts.
-
-        `graphs` are its probe graphs, where they are open already.
-        """
-        key = id(folder)
-        if key not in self._references:
-            graphs = graphs or probe_graphs(folder)
-            clips = probe_clips(self.clips)
-            self._references[key] = ReferenceOutputs(folder, clips, graphs, self.context)
-        return self._references[key]
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:
         """The wanted measure of those that one pass over the recordings gives."""

@@ -14,8 +14,8 @@ from mqtool.packing.plan_file import Plan, average_bits, weight_bits_as_bytes
 from mqtool.packing.size import PackOptions, size_model
 from mqtool.planning.fit import check_budget, fit_budget
 from mqtool.planning.methods.myqasr import algorithm_1
-from mqtool.planning.probing import LEAST_BITS, PROBE_BITS
 from mqtool.planning.schedules import Step, marginal_steps
+from mqtool.planning.sensitivity_curves import LEAST_BITS, STATED_BITS
 from mqtool.quantization.bits import lower_width
 
 __all__ = ["refit_plan"]
@@ -93,7 +93,7 @@ def _way_down(layers: list[Layer], plan: Plan) -> Iterator[Step]:
     if plan.method == "measured":
         return marginal_steps(
             layers,
-            lambda name, bits: sensitivity[name] * 4.0 ** (PROBE_BITS - min(bits, 17)),
+            lambda name, bits: sensitivity[name] * 4.0 ** (STATED_BITS - min(bits, 17)),
             LEAST_BITS,
         )
     return algorithm_1(sensitivity)

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from mqtool.context import QUIET, RunContext
 from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.model.folder import ModelFolder
-from mqtool.model.frequent import FREQUENT_SUFFIX
-from mqtool.observe.frequencies import RowFrequencies, unit_orders
+from mqtool.observe.frequencies import RowFrequencies
 from mqtool.observe.moments import InputMoments, capture_moments
 from mqtool.quantization.coded import row_factors
 from mqtool.quantization.compensate import Compensator
@@ -39,8 +38,7 @@ class CalibrationStats:
     """A model made ready for compensated rounding; serves any number of plans and budgets.
 
     Attributes:
-        folder: the float model with its channels equalized and, for weights in planes, the
-            frequent rows of its tables split off, as the recordings have them.
+        folder: the float model with its channels equalized, as the recordings have them.
         inputs: layer name -> what the layer multiplies; none for tables that are no heads.
         row_factors: for weights with steps: table name -> by what the steps of its rows are
             multiplied, [rows].
@@ -62,11 +60,12 @@ def collect_stats(
         context: threads and progress.
         steps: for weights with steps, not bits.
     """
-    # Plans are judged on every `step`th clip. If these counted too, every row that they need would
+    # Layers are probed on every `step`th clip. If these counted too, every row that they need would
     # be frequent, and the others would look as if they did not matter.
     step = max(2, len(clips) // PROBE_CLIPS)
     frequencies = RowFrequencies(folder, lambda number: number % step != 0 or len(clips) == 1)
-    moments = capture_moments(folder, clips, context, frequencies=frequencies)
+    counted = frequencies if steps else None
+    moments = capture_moments(folder, clips, context, frequencies=counted)
     factors: dict[str, np.ndarray] = {}
     for role in folder.manifest.graphs:
         for shared in shared_inputs(folder.load(role).graph, folder.layers_of(role)):
@@ -77,14 +76,11 @@ def collect_stats(
                 factors[shared.name] /= _column_steps(smoothed)
             divided = found.divided(factors[shared.name])
             moments |= dict.fromkeys((layer.name for layer in shared.layers), divided)
+    equalized = folder.equalized(factors)
     if steps:
-        adapted = folder.adapted(factors).with_formulas()
-        rows = {table: row_factors(p) for table, p in frequencies.probabilities().items()}
-        return CalibrationStats(adapted, layer_inputs(adapted.layers, moments), rows)
-    orders = frequencies.orders()
-    moments |= {table + FREQUENT_SUFFIX: moments[table] for table in orders}
-    adapted = folder.adapted(factors, orders)
-    return CalibrationStats(adapted, layer_inputs(adapted.layers, moments))
+        equalized = equalized.with_formulas()
+    rows = {table: row_factors(p) for table, p in frequencies.probabilities().items()}
+    return CalibrationStats(equalized, layer_inputs(equalized.layers, moments), rows)
 
 
 def _column_steps(moments: InputMoments) -> NDArray[np.float32]:
@@ -101,14 +97,14 @@ def with_packing_layout(
 ) -> ModelFolder:
     """The float model with the layers, and of the size, that it has as weights are rounded.
 
-    For compensated rounding that is as `collect_stats` gives it, but with factors of 1 and all rows
-    in their own order, which needs no recordings.
+    For compensated rounding that is as `collect_stats` gives it, but with factors of 1, which needs
+    no recordings.
     """
     if steps:
         folder = folder.with_formulas()
     if not is_compensating(rounding) or folder.factors is not None:
         return folder
-    return folder.adapted(_unit_factors(folder), None if steps else unit_orders(folder))
+    return folder.equalized(_unit_factors(folder))
 
 
 def _unit_factors(folder: ModelFolder) -> Factors:

@@ -16,6 +16,7 @@ from mqtool.quantization.coded import (
     row_steps,
     storable_step,
 )
+from mqtool.quantization.rounding import LayerInput
 
 __all__ = ["CodedLayers"]
 
@@ -42,6 +43,10 @@ class CodedLayers:
         """What is rounded, float32 [rows, columns]."""
         return layer_weight(self._models[layer.graph], layer)
 
+    def inputs(self, layer: Layer) -> LayerInput | None:
+        """What it multiplies, as far as the recordings tell."""
+        return self._stats.inputs.get(layer.name)
+
     def is_head(self, layer: Layer) -> bool:
         """Whether a layer is a table that is multiplied, too."""
         graph = self._models[layer.graph].graph
@@ -61,7 +66,7 @@ class CodedLayers:
         """
         weight, highest = self.weight(layer), self.highest(layer)
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
-        inputs = self._stats.inputs.get(layer.name) if compensated else None
+        inputs = self.inputs(layer) if compensated else None
         return round_to_steps(layer, weight, scale, inputs, highest=highest)
 
     def blank(self, layer: Layer) -> CodedWeight:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mqtool.model.layers import Layer
-from mqtool.planning.probing import SensitivityCurve
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.schedules import Step
+from mqtool.planning.sensitivity_curves import SensitivityCurve
 from mqtool.planning.steps import StepRange
 from mqtool.quantization.rounding import Rounding
 
@@ -25,7 +25,6 @@ class Evidence:
     Attributes:
         layers: of the model.
         recipe: the caller's options.
-        clips: how many recordings there are.
         sensitivities: by layer name, as `recipe.sensitivity` says (`mqtool.planning.sensitivity`).
         curves: by layer name, what rounding a layer does to the model's own output.
         ranges: by layer name, what a step of it does, for coded weights.
@@ -33,7 +32,6 @@ class Evidence:
 
     layers: Sequence[Layer]
     recipe: Recipe
-    clips: int
     sensitivities: Callable[[], dict[str, float]]
     curves: Callable[[], dict[str, SensitivityCurve]]
     ranges: Callable[[], dict[str, StepRange]]
@@ -48,15 +46,12 @@ class Allocation:
         sensitivity: layer name -> what the order comes from; empty where there is no such thing.
         ranked_by: name of that measure; None where there is none.
         mapped: the widths that `minmax` maps to, whatever the budget; None for other methods.
-        alternatives: other orders that may suit a budget better: of the plans that all of them
-            give, the one nearest to the float model is taken (`mqtool.planning.choose`).
     """
 
     steps: list[Step]
     sensitivity: dict[str, float] = field(default_factory=dict)
     ranked_by: str | None = None
     mapped: dict[str, int] | None = None
-    alternatives: list[list[Step]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
