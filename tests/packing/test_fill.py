@@ -9,7 +9,6 @@ from mqtool.errors import BudgetError
 from mqtool.packing.coded_data import coded_file
 from mqtool.packing.fill import fill
 from mqtool.quantization.coded import CodedWeight, round_to_steps, storable_step
-from toy_layers import layer_of
 
 SHAPES = {"large": (300, 400), "small": (50, 80)}
 EXACT = {
@@ -20,7 +19,7 @@ EXACT = {
 
 def rounded() -> dict[str, CodedWeight]:
     return {
-        name: round_to_steps(layer_of(*shape), EXACT[name], storable_step(np.full(shape[0], 0.7)))
+        name: round_to_steps(EXACT[name], storable_step(np.full(shape[0], 0.7)))
         for name, shape in SHAPES.items()
     }
 

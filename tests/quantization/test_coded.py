@@ -29,7 +29,7 @@ def steps(least: float, most: float) -> np.ndarray:
 
 def test_without_inputs_each_weight_takes_the_nearest_code():
     weight, scale = weights(), steps(0.2, 0.4)
-    found = round_to_steps(layer_of(ROWS, COLUMNS), weight, scale)
+    found = round_to_steps(weight, scale)
     assert np.abs(found.dequantize() - weight).max() <= scale.max() / 2 + 1e-6
     np.testing.assert_array_equal(found.scale, scale)
 
@@ -37,9 +37,9 @@ def test_without_inputs_each_weight_takes_the_nearest_code():
 @pytest.mark.parametrize("step", [0.2, 0.6, 1.2])
 def test_errors_make_up_for_each_other_in_the_output(step):
     moments, weight = correlated(COLUMNS), weights()
-    layer, scale = layer_of(ROWS, COLUMNS), steps(step, step * 1.5)
-    nearest = round_to_steps(layer, weight, scale)
-    compensated = round_to_steps(layer, weight, scale, LayerInput(moments))
+    scale = steps(step, step * 1.5)
+    nearest = round_to_steps(weight, scale)
+    compensated = round_to_steps(weight, scale, LayerInput(moments))
     before = moments.error(nearest.dequantize() - weight)
     assert moments.error(compensated.dequantize() - weight) < 0.7 * before
 
@@ -47,25 +47,24 @@ def test_errors_make_up_for_each_other_in_the_output(step):
 def test_codes_go_as_far_as_they_may():
     weight = weights()
     weight[3, 5] = 300.0
-    layer, scale, inputs = layer_of(ROWS, COLUMNS), steps(0.2, 0.2), LayerInput(correlated(COLUMNS))
+    scale, inputs = steps(0.2, 0.2), LayerInput(correlated(COLUMNS))
     for known in (None, inputs):
-        free = round_to_steps(layer, weight, scale, known)
+        free = round_to_steps(weight, scale, known)
         assert free.codes[3, 5] > 1400
         assert abs(free.dequantize()[3, 5] - 300) < 5
-        bound = round_to_steps(layer, weight, scale, known, highest=64)
+        bound = round_to_steps(weight, scale, known, highest=64)
         assert np.abs(bound.codes).max() == 64
 
 
 def test_groups_of_a_convolution_are_rounded_for_their_own_inputs():
     moments = correlated(COLUMNS, groups=2)
-    layer = Layer("c", "conv", "model", "c.weight", (ROWS, COLUMNS // 4, 4))
     weight, scale = weights(), steps(0.5, 0.5)
-    whole = round_to_steps(layer, weight, scale, LayerInput(moments))
+    whole = round_to_steps(weight, scale, LayerInput(moments))
     half = ROWS // 2
     for group in range(2):
         rows = slice(group * half, (group + 1) * half)
         alone = LayerInput(type(moments)(moments.gram[[group]], moments.abs_max[[group]]))
-        found = round_to_steps(layer_of(half, COLUMNS), weight[rows], scale[rows], alone)
+        found = round_to_steps(weight[rows], scale[rows], alone)
         np.testing.assert_array_equal(whole.codes[rows], found.codes)
 
 
@@ -94,7 +93,7 @@ def test_steps_are_coarser_only_in_rows_that_reach_too_far():
     scale = row_steps(weight, 0.25, highest)
     assert scale[4] >= 200 / 64
     np.testing.assert_array_equal(np.delete(scale, 4), 0.25)
-    assert np.abs(round_to_steps(table, weight, scale).codes).max() <= 64
+    assert np.abs(round_to_steps(weight, scale).codes).max() <= 64
     finer = row_steps(weight, 0.25, highest, np.linspace(0.5, 1, ROWS))
     assert finer[0] == 0.125
     assert (

@@ -181,18 +181,9 @@ def _tensor_table(path: Path) -> PartsTable:
 
 
 def _coded_table(name: str, graph: bytes, coded: CodedData) -> PartsTable:
-    import onnx
-
-    sizes = stored_tensors(graph, coded)
     rows = [
-        [
-            tensor.name,
-            _dtype(tensor.data_type),
-            list(tensor.dims),
-            sizes[tensor.name].stored,
-            sizes[tensor.name].inflated,
-        ]
-        for tensor in onnx.load_from_string(graph).graph.initializer
+        [name, _dtype(found.proto.data_type), list(found.proto.dims), found.stored, found.inflated]
+        for name, found in stored_tensors(graph, coded).items()
     ]
     columns = ["tensor", "type", "shape", "bytes", "inflated"]
     return PartsTable(f"tensors of {name}", columns, rows, "bytes")

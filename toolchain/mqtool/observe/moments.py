@@ -77,16 +77,19 @@ class InputMoments:
         gram = self.gram + added * (np.eye(self.gram.shape[-1]) if self.is_matrix else 1)
         return InputMoments(gram.astype(np.float32), self.abs_max)
 
-    def error(self, difference: Float) -> float:
-        """Mean squared error of the output, summed over rows.
+    def times(self, weight: Float) -> Float:
+        """The product of a weight and `gram`, float32 [rows, columns].
 
         Args:
-            difference: of the weights, float32 [rows, columns]; rows lie group by group.
+            weight: float32 [rows, columns]; rows lie group by group.
         """
-        by_group = difference.reshape(len(self.gram), -1, difference.shape[-1])
-        if not self.is_matrix:
-            return float(np.einsum("grc,grc,gc->", by_group, by_group, self.gram))
-        return float(np.einsum("grc,grc->", np.matmul(by_group, self.gram), by_group))
+        by_group = weight.reshape(len(self.gram), -1, weight.shape[-1])
+        product = by_group @ self.gram if self.is_matrix else by_group * self.gram[:, None]
+        return product.reshape(weight.shape)
+
+    def error(self, difference: Float) -> float:
+        """Mean squared error of the output, summed over rows; `difference` is of the weights."""
+        return float(np.einsum("rc,rc->", self.times(difference), difference))
 
 
 def capture_moments(

@@ -35,8 +35,9 @@ def _alike(tensor: ir.TensorProtocol) -> tuple[bool, int]:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Bytes of a tensor in a coded data file: in its stream, to the nearest, and inflated."""
+    """A tensor and its bytes: in the stream of a coded data file, to the nearest, and inflated."""
 
+    proto: onnx.TensorProto
     stored: int
     inflated: int
 
@@ -190,14 +191,14 @@ def stored_tensors(graph: bytes, coded: CodedData | None) -> dict[str, StoredTen
         place = {entry.key: entry.value for entry in tensor.external_data}
         if not place:
             size = len(tensor.raw_data) or tensor.ByteSize()
-            tensors[tensor.name] = StoredTensor(size, size)
+            tensors[tensor.name] = StoredTensor(tensor, size, size)
             continue
         start, length = int(place["offset"]), int(place["length"])
         share = sum(
             bytes_ * max(0, min(end, start + length) - max(begin, start)) / (end - begin)
             for (begin, end), bytes_ in spans
         )
-        tensors[tensor.name] = StoredTensor(round(share), length)
+        tensors[tensor.name] = StoredTensor(tensor, round(share), length)
     return tensors
 
 

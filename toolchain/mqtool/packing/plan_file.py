@@ -41,12 +41,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mqruntime.bundle.fields import parse_json, read_fields
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
 from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
-from mqtool.quantization.rounding import Rounding
+from mqtool.quantization.rounding import LayerInput, Rounding, quantize_weight
+from mqtool.quantization.weights import QuantizedWeight
 
 __all__ = [
     "PLAN_FORMAT",
@@ -54,6 +58,7 @@ __all__ = [
     "PlannedLayer",
     "Storage",
     "average_bits",
+    "planned_weight",
     "weight_bits_as_bytes",
 ]
 
@@ -247,6 +252,15 @@ class Plan:
                 f"{path}: made for another model (hash {self.model_sha256[:12]}, "
                 f"this one is {model_sha256[:12]}); run mqtool plan for this model"
             )
+
+
+def planned_weight(
+    plan: Plan, layer: Layer, weight: NDArray[np.float32], inputs: LayerInput | None = None
+) -> QuantizedWeight:
+    """A weight at its planned widths; arguments as of `quantize_weight`."""
+    entry = next(entry for entry in plan.layers if entry.name == layer.name)
+    lower = entry.rows_at_lower_bits
+    return quantize_weight(layer, weight, entry.width, lower, plan.rounding, inputs)
 
 
 def _renamed(value: Mapping[str, Any]) -> dict[str, Any]:

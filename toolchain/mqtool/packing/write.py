@@ -5,26 +5,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqruntime.engine.session import Session
 from mqruntime.recognition import graph_source
 from mqtool.errors import PackError
 from mqtool.model.folder import layer_weight
 from mqtool.model.graph_files import load_graph, save_graph
-from mqtool.model.layers import Layer
 from mqtool.outputs import new_folder
+from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.coded_rewrite import coded_shapes
-from mqtool.packing.plan_file import Plan, PlannedLayer
+from mqtool.packing.plan_file import Plan, planned_weight
 from mqtool.packing.size import PackOptions, packed_graph, packed_manifest
 from mqtool.packing.static import read_ranges
 from mqtool.packing.write_coded import coded_files
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.bits import lower_width
 from mqtool.quantization.calibration_stats import CalibrationStats
-from mqtool.quantization.rounding import LayerInput, is_compensating, quantize_weight
-from mqtool.quantization.weights import PackedWeight, StoredLayer, encode_weight, read_layers
+from mqtool.quantization.rounding import is_compensating
+from mqtool.quantization.weights import StoredLayer, encode_weight, read_layers
 
 __all__ = ["PackReport", "check_widths", "pack"]
 
@@ -69,13 +67,17 @@ def pack(
     folder = stats.folder
     if is_compensating(plan.rounding) and folder.factors is None:
         raise PackError("the plan's rounding is compensated, which needs recordings; give --calib")
-    given = _in_order(PackOptions.of_plan(plan).folder_specs(folder), ranges or {})
+    options = PackOptions.of_plan(plan)
+    given = _in_order(options.folder_specs(folder), ranges or {})
+    hashes = plan.sha256, plan.calib_sha256
+    planned = packed_manifest(folder.manifest, options, plan.budget_bytes, *hashes)
     with new_folder(output) as target:
         if plan.storage == "coded":
-            for name, content in coded_files(stats, plan, given, advance).items():
+            made = CodedFolder(folder, planned, options, given)
+            for name, content in coded_files(stats, plan, made, advance).items():
                 (target / name).write_bytes(content)
         else:
-            _write_planes(stats, plan, given, target, advance)
+            _write_planes(stats, plan, planned, given, target, advance)
         manifest = Manifest.read(target)
         found = [range_ for name in manifest.graphs.values() for range_ in _ranges(target / name)]
         if found != [*given.values()]:
@@ -96,24 +98,22 @@ def pack(
 def _write_planes(
     stats: CalibrationStats,
     plan: Plan,
+    manifest: Manifest,
     ranges: Mapping[str, ActivationRange],
     target: Path,
     advance: Callable[[], None],
 ) -> None:
     folder, options = stats.folder, PackOptions.of_plan(plan)
-    planned = {entry.name: entry for entry in plan.layers}
     for role, name in folder.manifest.graphs.items():
         model, layers, weights = folder.load(role), folder.layers_of(role), {}
         for layer in layers:
-            entry, known = planned[layer.name], stats.inputs.get(layer.name)
-            weights[layer.name] = _packed(model, layer, entry, plan, known)
+            exact, inputs = layer_weight(model, layer), stats.inputs.get(layer.name)
+            rounded = planned_weight(plan, layer, exact, inputs)
+            weights[layer.name] = encode_weight(layer, rounded, plan.opset)
             advance()
         given = {layer.name: ranges[layer.name] for layer in layers if layer.name in ranges}
         packed_graph(model, layers, weights, options, given)
         save_graph(model, target / name, external=folder.is_external(role))
-    manifest = packed_manifest(
-        folder.manifest, options, plan.budget_bytes, plan.sha256, plan.calib_sha256
-    )
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     if manifest.vocabulary is not None:
         shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)
@@ -173,12 +173,3 @@ def _in_order(
                 f"the plan says {blank.bits} and {blank.split}: calibrate for this plan"
             )
     return {name: ranges[name] for name in wanted}
-
-
-def _packed(
-    model: ir.Model, layer: Layer, entry: PlannedLayer, plan: Plan, inputs: LayerInput | None
-) -> PackedWeight:
-    exact = layer_weight(model, layer)
-    lower = entry.rows_at_lower_bits
-    weight = quantize_weight(layer, exact, entry.width, lower, plan.rounding, inputs)
-    return encode_weight(layer, weight, plan.opset)

@@ -9,13 +9,10 @@ from mqtool.errors import PackError
 from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.fill import Filled, fill
-from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import PackOptions, packed_manifest
-from mqtool.quantization.activations import ActivationRange
+from mqtool.packing.plan_file import Plan, planned_weight
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.quantization.coded import CodedWeight
 from mqtool.quantization.coded_layers import CodedLayers
-from mqtool.quantization.rounding import quantize_weight
 
 __all__ = ["coded_files", "fill_layers"]
 
@@ -23,7 +20,7 @@ __all__ = ["coded_files", "fill_layers"]
 def coded_files(
     stats: CalibrationStats,
     plan: Plan,
-    ranges: Mapping[str, ActivationRange],
+    folder: CodedFolder,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, bytes]:
     """The files of a packed folder, by name.
@@ -34,19 +31,14 @@ def coded_files(
     Args:
         stats: as of recordings, where the plan's rounding is compensated.
         plan: of coded weights.
-        ranges: of the inputs of layers, by layer name, where its activations are static.
+        folder: that is to have them.
         advance: called after every layer.
 
     Raises:
         BudgetError: codes are far longer than the plan says.
     """
-    folder, options = stats.folder, PackOptions.of_plan(plan)
-    manifest = packed_manifest(
-        folder.manifest, options, plan.budget_bytes, plan.sha256, plan.calib_sha256
-    )
-    made = CodedFolder(folder, manifest, options, ranges)
     if not plan.has_steps:
-        return made.files(_codes_of_bits(folder, plan, advance))
+        return folder.files(_codes_of_bits(stats.folder, plan, advance))
     layers, weights = CodedLayers(stats), {}
     steps = {entry.name: entry.step for entry in plan.layers}
     for layer in layers.layers:
@@ -54,8 +46,8 @@ def coded_files(
         assert step is not None
         weights[layer.name] = layers.round(layer, step)
         advance()
-    filled = fill_layers(layers, weights, made, plan.budget_bytes)
-    return made.files(filled.weights, filled.kept)
+    filled = fill_layers(layers, weights, folder, plan.budget_bytes)
+    return folder.files(filled.weights, filled.kept)
 
 
 def fill_layers(
@@ -78,16 +70,14 @@ def _codes_of_bits(
     folder: ModelFolder, plan: Plan, advance: Callable[[], None]
 ) -> dict[str, CodedWeight]:
     models = {role: folder.load(role) for role in folder.manifest.graphs}
-    planned = {entry.name: entry for entry in plan.layers}
     weights = {}
     for layer in folder.layers:
-        entry, exact = planned[layer.name], layer_weight(models[layer.graph], layer)
-        if entry.width > 8:
+        found = planned_weight(plan, layer, layer_weight(models[layer.graph], layer))
+        if found.bits > 8:
             raise PackError(
-                f"layer {layer.name!r} has {entry.width} bits, and coded weights hold 8 at most; "
+                f"layer {layer.name!r} has {found.bits} bits, and coded weights hold 8 at most; "
                 "run mqtool plan again"
             )
-        found = quantize_weight(layer, exact, entry.width, entry.rows_at_lower_bits, plan.rounding)
         weights[layer.name] = CodedWeight(found.codes.astype(np.int16), found.scale)
         advance()
     return weights

@@ -86,7 +86,7 @@ def _rounding_errors(
         return float(np.square(difference).sum())
 
     scale = row_steps(sample, step, highest)
-    probed = error(round_to_steps(sampled, sample, scale, inputs, highest=highest))
+    probed = error(round_to_steps(sample, scale, inputs, highest=highest))
     return probed, {
         bits: error(quantize_weight(sampled, sample, bits, 0, rounding, inputs))
         for bits in WIDTHS[:8]

@@ -154,7 +154,6 @@ def row_steps(
 
 
 def round_to_steps(
-    layer: Layer,
     weight: NDArray[np.float32],
     scale: NDArray[np.float32],
     inputs: LayerInput | None = None,
@@ -164,7 +163,6 @@ def round_to_steps(
     """Codes of a weight for given steps.
 
     Args:
-        layer: whose weight it is.
         weight: float32 [rows, columns].
         scale: step of each row, as stored (`storable_step`), float32 [rows].
         inputs: what the layer multiplies, for codes that make up for each other's errors
@@ -172,18 +170,12 @@ def round_to_steps(
         highest: largest magnitude of a code; None for as large as they come.
     """
     most = _UNBOUNDED if highest is None else highest
-    compensators = [] if inputs is None else inputs.compensators
-    if not compensators:
+    if inputs is None or not inputs.moments.is_matrix:
         nearest = np.rint(weight / scale[:, None]).clip(-most, most)
         return CodedWeight(_narrow(nearest), scale)
-    codes = np.empty(weight.shape, np.int32)
     step = np.broadcast_to(scale[:, None], weight.shape)
-    bound = np.full(layer.rows, most, np.int32)
-    each = layer.rows // len(compensators)
-    for group, compensator in enumerate(compensators):
-        rows = slice(group * each, (group + 1) * each)
-        codes[rows] = compensator.round(weight[rows], step[rows], -bound[rows], bound[rows])
-    return CodedWeight(_narrow(codes), scale)
+    bound = np.full(len(weight), most, np.int32)
+    return CodedWeight(_narrow(inputs.round(weight, step, -bound, bound)), scale)
 
 
 def _narrow(codes: NDArray[np.generic]) -> NDArray[np.integer]:

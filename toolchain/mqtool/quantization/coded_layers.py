@@ -67,7 +67,7 @@ class CodedLayers:
         weight, highest = self.weight(layer), self.highest(layer)
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
         inputs = self.inputs(layer) if compensated else None
-        return round_to_steps(layer, weight, scale, inputs, highest=highest)
+        return round_to_steps(weight, scale, inputs, highest=highest)
 
     def blank(self, layer: Layer) -> CodedWeight:
         """The same shape with every code at zero."""

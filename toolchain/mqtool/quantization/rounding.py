@@ -66,11 +66,21 @@ class LayerInput:
         self.moments = moments
 
     @cached_property
-    def compensators(self) -> list[Compensator]:
-        """One for each group of columns; none where only diagonals are known."""
-        if not self.moments.is_matrix:
-            return []
+    def _compensators(self) -> list[Compensator]:
+        """One for each group of columns."""
         return [Compensator(gram) for gram in self.moments.gram]
+
+    def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
+        """Codes that make up for each other's errors, where whole matrices of moments are known.
+
+        Arguments as of `Compensator.round`; rows lie group by group.
+        """
+        codes = np.empty(weight.shape, np.int32)
+        each = len(weight) // len(self._compensators)
+        for group, compensator in enumerate(self._compensators):
+            rows = slice(group * each, (group + 1) * each)
+            codes[rows] = compensator.round(weight[rows], step[rows], low[rows], high[rows])
+        return codes
 
     def root_importance(self, rows: slice, count: int) -> Float:
         """Root mean square of what some of `count` rows multiply, [1 or rows, columns]."""
@@ -144,35 +154,28 @@ def quantize_weight(
 
 
 COMPENSATED_MAX_BITS = 8
-"""Above, what rounding loses is not worth making up for."""
+"""With all rows above, what rounding loses is not worth making up for."""
 
 
 def _compensated(layer: Layer, rounded: QuantizedWeight, inputs: LayerInput) -> QuantizedWeight:
     """The same steps, with codes that make up for each other's errors, and scales to match."""
     spans = part_rows(layer.rows, rounded.bits, rounded.rows_at_lower_bits)
-    ends = np.zeros((2, layer.rows), np.int32)
+    if spans[-1][2] > COMPENSATED_MAX_BITS or not inputs.moments.is_matrix:
+        return rounded
+    low, high = np.empty((2, layer.rows), np.int32)
     for start, stop, bits in spans:
-        ends[:, start:stop] = np.array(code_range(min(bits, 16)))[:, None]
-    codes, scale = rounded.codes.copy(), rounded.scale.copy()
-    unit = np.ones_like(rounded.weight)
+        low[start:stop], high[start:stop] = code_range(bits)
+    weight, scale, unit = rounded.weight, rounded.scale, np.ones_like(rounded.weight)
     if rounded.group_scales is not None:
         unit = np.repeat(rounded.group_scales, GROUP_SIZE, axis=1).astype(np.float32)
-    each = layer.rows // max(len(inputs.compensators), 1)
-    for group, compensator in enumerate(inputs.compensators):
-        for start, stop, bits in spans:
-            rows = slice(max(start, group * each), min(stop, (group + 1) * each))
-            if rows.start >= rows.stop or bits > COMPENSATED_MAX_BITS:
-                continue
-            weight, step = rounded.weight[rows], unit[rows] * scale[rows, None]
-            codes[rows] = compensator.round(weight, step, *ends[:, rows])
-            gram = inputs.moments.gram[group]
-            scale[rows] = _best_scale(weight, codes[rows] * unit[rows], gram, scale[rows])
+    codes = inputs.round(weight, unit * scale[:, None], low, high)
+    scale = _best_scale(weight, codes * unit, inputs.moments, scale)
     return replace(rounded, codes=codes, scale=scale)
 
 
-def _best_scale(weight: Float, unit: Float, gram: Float, scale: Float) -> Float:
+def _best_scale(weight: Float, unit: Float, moments: InputMoments, scale: Float) -> Float:
     """For each row the scale with which scale * unit errs least in the layer's output."""
-    seen = unit @ gram
+    seen = moments.times(unit)
     size = np.einsum("rc,rc->r", seen, unit)
     wanted = np.einsum("rc,rc->r", seen, weight) / np.where(size > 0, size, 1)
     return np.where(wanted > 0, _storable(wanted), scale).astype(np.float32)

@@ -15,13 +15,12 @@ from mqtool.model.folder import ModelFolder, layer_weight
 from mqtool.model.layers import Layer
 from mqtool.observe.gradients import capture_gradients
 from mqtool.observe.samples import InputSample, capture_inputs
-from mqtool.packing.plan_file import Plan, PlannedLayer
+from mqtool.packing.plan_file import Plan, planned_weight
 from mqtool.packing.size import PackOptions
 from mqtool.quantization.activations import ActivationRange
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.quantization.coded import CodedWeight
 from mqtool.quantization.coded_layers import CodedLayers
-from mqtool.quantization.rounding import quantize_weight
 from mqtool.quantization.weights import QuantizedWeight
 from mqtool.recordings.clips import Clip
 
@@ -102,8 +101,8 @@ def calibrate(
             raise ClipsError(f"calibration {name} needs recordings; give --calib CLIPS")
         samples, gradients = _watched(folder, clips, calibration, context)
     advance = context.progress("Choosing ranges", len(specs))
-    planned = {entry.name: entry for entry in plan.layers}
-    steps = CodedLayers(stats)
+    steps = {entry.name: entry.step for entry in plan.layers}
+    coded = CodedLayers(stats)
     ranges = {}
     for role in folder.manifest.graphs:
         model = folder.load(role)
@@ -115,7 +114,7 @@ def calibrate(
                 samples.get(layer.name),
                 gradients.get(layer.name),
                 partial(layer_weight, model, layer),
-                partial(_quantized, stats, steps, model, layer, planned[layer.name], plan),
+                partial(_quantized, stats, coded, model, layer, steps[layer.name], plan),
             )
             ranges[layer.name] = calibration.choose(evidence)
             advance()
@@ -135,14 +134,12 @@ def _watched(
 
 def _quantized(
     stats: CalibrationStats,
-    steps: CodedLayers,
+    coded: CodedLayers,
     model: ir.Model,
     layer: Layer,
-    entry: PlannedLayer,
+    step: float | None,
     plan: Plan,
 ) -> QuantizedWeight | CodedWeight:
-    if entry.step is not None:
-        return steps.round(layer, entry.step)
-    exact, lower = layer_weight(model, layer), entry.rows_at_lower_bits
-    inputs = stats.inputs.get(layer.name)
-    return quantize_weight(layer, exact, entry.width, lower, plan.rounding, inputs)
+    if step is not None:
+        return coded.round(layer, step)
+    return planned_weight(plan, layer, layer_weight(model, layer), stats.inputs.get(layer.name))
