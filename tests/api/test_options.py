@@ -144,9 +144,9 @@ def test_quantize_is_plan_and_pack_and_validate(model, recordings, tmp_path):
 def test_quantize_observes_the_model_once(model, recordings, tmp_path, monkeypatch):
     runs = []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         runs.append(arguments)
-        return collect_stats(*arguments)
+        return collect_stats(*arguments, **options)
 
     monkeypatch.setattr("mqtool.planning.quantizer.collect_stats", counted)
     mqtool.quantize(model, budget_kb=60, recordings=recordings, output=tmp_path / "packed")

@@ -68,7 +68,7 @@ def test_every_width_gives_the_same_tokens(old_python, tmp_path):
     pcm = np.random.default_rng(0).normal(0, 0.3, 480).astype(np.float32)
     expected, packed = [], []
     for activations in ("float", "dynamic"):
-        sizes = SizeModel(folder, PackOptions(activations, opset, grouped=True))
+        sizes = SizeModel(folder, PackOptions(activations, opset), grouped=True)
         for bits in (*range(2, 17), 32):
             widths = {layer.name: (bits, 7) for layer in folder.layers}
             plan = plan_of_widths(sizes, widths, folder.bytes, rounding="grouped")

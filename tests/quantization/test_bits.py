@@ -7,13 +7,11 @@ from hypothesis.extra import numpy as hnp
 from mqtool.quantization.bits import (
     WIDTHS,
     code_range,
-    join_planes,
     lower_width,
     pack_bits,
     packed_size,
     plane_widths,
     split_planes,
-    unpack_bits,
 )
 
 
@@ -41,6 +39,26 @@ def codes_and_bits(draw):
     if bits == 1:
         codes = np.where(codes < 0, -1, 1).astype(np.int32)
     return codes, bits
+
+
+def join_planes(planes: list[np.ndarray], bits: int) -> np.ndarray:
+    """Inverse of `split_planes`."""
+    if bits == 1:
+        return 2 * planes[0] - 1
+    code = planes[0]
+    for plane, width in zip(planes[1:], plane_widths(bits)[1:], strict=True):
+        code = (code << width) | plane
+    return code
+
+
+def unpack_bits(packed: np.ndarray, width: int, count: int, *, signed: bool) -> np.ndarray:
+    """Inverse of `pack_bits`: bytes [..., m] -> integers [..., count]."""
+    shifts = np.arange(0, 8, width, dtype=np.uint8)
+    fields = (packed[..., None] >> shifts) & np.uint8(2**width - 1)
+    values = fields.reshape(*packed.shape[:-1], -1)[..., :count].astype(np.int32)
+    if signed:
+        values -= (values >= 2 ** (width - 1)) * np.int32(2**width)
+    return values
 
 
 @given(codes_and_bits())

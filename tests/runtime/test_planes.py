@@ -321,7 +321,7 @@ def test_peak_memory(bits, opset, tmp_path):
 @pytest.mark.parametrize("bits", [3, 7, 8])
 def test_whisper_computes_the_same_bits(bits, rounding, exported_tiny_en, tmp_path):
     folder = ModelFolder.open(exported_tiny_en)
-    sizes = SizeModel(folder, PackOptions(grouped=rounding == "grouped"))
+    sizes = SizeModel(folder, PackOptions(), rounding == "grouped")
     widths = {layer.name: (bits, 0) for layer in folder.layers}
     target = 2 * folder.bytes
     pack(

@@ -107,7 +107,7 @@ class EnergyVad:
             if sum(self._loud) >= self._count(self.settings.begin_seconds):
                 self.speaking = True
             while not self.speaking and len(self._frames) > self._before:
-                self._drop(1)
+                self._at += len(self._frames.popleft()[1])
         elif self._quiet >= self._count(self.settings.end_seconds):
             yield self._cut(len(self._frames))
             self.speaking = False
@@ -136,10 +136,6 @@ class EnergyVad:
         utterance = Utterance(self._at, np.concatenate(frames))
         self._at += len(utterance.pcm)
         return utterance
-
-    def _drop(self, count: int) -> None:
-        for _ in range(count):
-            self._at += len(self._frames.popleft()[1])
 
     def _count(self, seconds: float) -> int:
         return max(1, round(seconds / FRAME_SECONDS))

@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = ["interval", "mean_interval", "paired_interval"]
 
+_LEVEL = 0.95
 _DRAWS = 10_000
 _BLOCK = 1_000  # draws at once, to bound memory
 
@@ -19,7 +20,7 @@ def interval(
     errors: Sequence[float],
     totals: Sequence[float],
     *,
-    level: float = 0.95,
+    level: float = _LEVEL,
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -44,26 +45,16 @@ def paired_interval(
     errors: Sequence[float],
     other_errors: Sequence[float],
     totals: Sequence[float],
-    *,
-    level: float = 0.95,
-    draws: int = _DRAWS,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Interval of the difference (sum(errors) - sum(other_errors)) / sum(totals), clip by clip.
 
     Both systems see the same draws, so what makes a clip hard for both cancels out.
     """
-    return interval(
-        np.subtract(errors, other_errors).tolist(), totals, level=level, draws=draws, seed=seed
-    )
+    return interval(np.subtract(errors, other_errors).tolist(), totals)
 
 
 def mean_interval(
     strata: Sequence[tuple[Sequence[float], Sequence[float]]],
-    *,
-    level: float = 0.95,
-    draws: int = _DRAWS,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Interval of the mean over strata of sum(errors) / sum(totals), each stratum counting alike.
 
@@ -72,16 +63,13 @@ def mean_interval(
 
     Args:
         strata: errors (or differences) and totals of each clip, stratum by stratum.
-        level: probability that the interval covers.
-        draws: number of resamples.
-        seed: the same seed gives the same interval.
     """
-    means = np.zeros(draws)
+    means = np.zeros(_DRAWS)
     for number, (errors, totals) in enumerate(strata):
-        sums = _resampled_sums(np.stack([errors, totals]), draws, seed + number)
+        sums = _resampled_sums(np.stack([errors, totals]), _DRAWS, number)
         with np.errstate(invalid="ignore", divide="ignore"):
             means += sums[0] / sums[1] / len(strata)
-    return _percentiles(means[np.isfinite(means)], level)
+    return _percentiles(means[np.isfinite(means)], _LEVEL)
 
 
 def _resampled_sums(per_clip: np.ndarray, draws: int, seed: int) -> np.ndarray:

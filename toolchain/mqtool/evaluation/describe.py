@@ -131,7 +131,7 @@ def _describe_folder(folder: Path) -> Description:
     for name in manifest.graphs.values():
         coded = manifest.coded.get(f"{name}.data")
         if coded is None:
-            tables.append(_tensor_table(folder / name))
+            tables.append(_tensor_table(name, _load(folder / name)))
         else:
             check_graph(folder / name, with_data=False)
             tables.append(_coded_table(name, (folder / name).read_bytes(), coded))
@@ -144,7 +144,7 @@ def _parts(manifest: Manifest) -> dict[str, str]:
 
 def _describe_graph(path: Path) -> Description:
     model = _load(path)
-    table = _tensor_table(path)
+    table = _tensor_table(path.name, model)
     fields = {
         "bytes": path.stat().st_size,
         "bytes_of_tensors": sum(row[-1] for row in table.rows),
@@ -170,14 +170,12 @@ def _describe_plan(path: Path) -> Description:
     return Description("plan", fields, [PartsTable("layers", columns, rows)])
 
 
-def _tensor_table(path: Path) -> PartsTable:
+def _tensor_table(name: str, model: "onnx.ModelProto") -> PartsTable:
     rows = [
-        [tensor.name or name, _dtype(tensor.data_type), list(tensor.dims), _tensor_bytes(tensor)]
-        for name, tensor in _tensors(_load(path))
+        [tensor.name or output, _dtype(tensor.data_type), list(tensor.dims), _tensor_bytes(tensor)]
+        for output, tensor in _tensors(model)
     ]
-    return PartsTable(
-        f"tensors of {path.name}", ["tensor", "type", "shape", "bytes"], rows, "bytes"
-    )
+    return PartsTable(f"tensors of {name}", ["tensor", "type", "shape", "bytes"], rows, "bytes")
 
 
 def _coded_table(name: str, graph: bytes, coded: CodedData) -> PartsTable:

@@ -1,13 +1,13 @@
 """Making nodes and constants for a graph."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from mqtool.model.layers import static_shape
 
-__all__ = ["Emitter", "lookup_in_parts"]
+__all__ = ["Emitter"]
 
 Attribute = int | str | Sequence[int]
 
@@ -73,25 +73,3 @@ class Emitter:
             replaced.name = None
         ir.convenience.replace_all_uses_with(replaced, output, replace_graph_outputs=True)
         self._graph.remove(node, safe=True)
-
-
-def lookup_in_parts(
-    emitter: Emitter,
-    ids: ir.Value,
-    split: int,
-    upper: Callable[[ir.Value], ir.Value],
-    lower: Callable[[ir.Value], ir.Value],
-) -> ir.Value:
-    """Rows [..., columns] for int64 ids [...] of a table whose first `split` rows lie apart.
-
-    `upper` and `lower` look up in the two parts, with ids that count there.
-    """
-    integers = ir.DataType.INT64
-    in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
-    below = emitter.op("Sub", ids, emitter.constant(split, integers))
-    in_lower = emitter.op("Max", below, emitter.constant(0, integers))
-    for rows in (in_upper, in_lower):
-        rows.shape, rows.type = ids.shape, ir.TensorType(integers)
-    is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
-    column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
-    return emitter.op("Where", column, upper(in_upper), lower(in_lower))

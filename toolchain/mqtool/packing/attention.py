@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from mqtool.model.match import maker, operand
-
 __all__ = ["fuse_attention"]
 
 _CONTRIB_DOMAIN = "com.microsoft"
@@ -57,17 +55,17 @@ def fuse_attention(graph: ir.Graph) -> None:
 def _match(softmax: ir.Node) -> _Attention | None:
     scores = softmax.inputs[0]
     scale = 1.0
-    if (scaled := maker(scores, "Mul")) is not None:
-        factor = _constant(operand(scaled, 1))
+    if (scaled := _maker(scores, "Mul")) is not None:
+        factor = _constant(_operand(scaled, 1))
         if factor is None or factor.size != 1:
             return None
         scale, scores = float(factor.numpy().item()), scaled.inputs[0]
-    product = maker(scores, "MatMul")
+    product = _maker(scores, "MatMul")
     weighted = _only_user(softmax, "MatMul")
     if product is None or weighted is None or weighted.inputs[0] is not softmax.outputs[0]:
         return None
-    query, value = _heads(operand(product, 0)), _heads(operand(weighted, 1))
-    key = _heads(_transposed(operand(product, 1), [0, 1, 3, 2]))
+    query, value = _heads(_operand(product, 0)), _heads(_operand(weighted, 1))
+    key = _heads(_transposed(_operand(product, 1), [0, 1, 3, 2]))
     together = _only_user(weighted, "Transpose")
     output = _only_user(together, "Reshape")
     if query is None or key is None or value is None or output is None:
@@ -83,17 +81,17 @@ def _match(softmax: ir.Node) -> _Attention | None:
 
 def _heads(value: ir.Value | None) -> tuple[ir.Value, int, int] | None:
     """What is cut into heads, how many, and their size."""
-    reshape = maker(_transposed(value, _TO_HEADS), "Reshape")
+    reshape = _maker(_transposed(value, _TO_HEADS), "Reshape")
     sizes = _sizes(reshape)
-    whole = operand(reshape, 0)
+    whole = _operand(reshape, 0)
     if whole is None or len(sizes) != 4 or min(sizes[2:]) < 1:
         return None
     return whole, sizes[2], sizes[3]
 
 
 def _transposed(value: ir.Value | None, perm: list[int]) -> ir.Value | None:
-    node = maker(value, "Transpose")
-    return operand(node, 0) if _perm(node) == perm else None
+    node = _maker(value, "Transpose")
+    return _operand(node, 0) if _perm(node) == perm else None
 
 
 def _only_user(node: ir.Node | None, op_type: str) -> ir.Node | None:
@@ -113,9 +111,20 @@ def _axis(softmax: ir.Node) -> int:
 
 
 def _sizes(reshape: ir.Node | None) -> list[int]:
-    shape = _constant(operand(reshape, 1))
+    shape = _constant(_operand(reshape, 1))
     return [] if shape is None else [int(size) for size in shape.numpy()]
 
 
 def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     return None if value is None or value.is_graph_input() else value.const_value
+
+
+def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that makes a value, if it is of this type."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _operand(node: ir.Node | None, index: int) -> ir.Value | None:
+    """A node's input, if it has one there."""
+    return node.inputs[index] if node is not None and index < len(node.inputs) else None

@@ -15,13 +15,13 @@ What a layer becomes depends on its widths and on how activations are computed:
   tied to it decodes the same tensor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx_ir as ir
 
-from mqtool.model.emitter import Emitter, lookup_in_parts
+from mqtool.model.emitter import Emitter
 from mqtool.model.layers import Layer
 from mqtool.packing.static import StaticInputs, can_unfold
 from mqtool.packing.unpack import decode_part, decode_rows
@@ -168,7 +168,7 @@ class _Rewriter:
         assert ids is not None
         if len(weight.parts) == 1:
             return self._rows(layer, weight, 0, ids, ids)
-        return lookup_in_parts(
+        return _lookup_in_parts(
             run,
             ids,
             weight.parts[0].rows,
@@ -253,6 +253,28 @@ def dynamic_product(
     product = emitter.op("MatMulInteger", values, codes, zero_point)
     as_float = emitter.op("Cast", product, to=int(ir.DataType.FLOAT))
     return emitter.op("Mul", as_float, emitter.op("Mul", input_scale, scale))
+
+
+def _lookup_in_parts(
+    emitter: Emitter,
+    ids: ir.Value,
+    split: int,
+    upper: Callable[[ir.Value], ir.Value],
+    lower: Callable[[ir.Value], ir.Value],
+) -> ir.Value:
+    """Rows [..., columns] for int64 ids [...] of a table whose first `split` rows lie apart.
+
+    `upper` and `lower` look up in the two parts, with ids that count there.
+    """
+    integers = ir.DataType.INT64
+    in_upper = emitter.op("Min", ids, emitter.constant(split - 1, integers))
+    below = emitter.op("Sub", ids, emitter.constant(split, integers))
+    in_lower = emitter.op("Max", below, emitter.constant(0, integers))
+    for rows in (in_upper, in_lower):
+        rows.shape, rows.type = ids.shape, ir.TensorType(integers)
+    is_upper = emitter.op("Less", ids, emitter.constant(split, integers))
+    column = emitter.op("Unsqueeze", is_upper, emitter.constant([-1], integers))
+    return emitter.op("Where", column, upper(in_upper), lower(in_lower))
 
 
 def _named(layer: Layer, codes: ir.Value) -> ir.Value:

@@ -59,7 +59,6 @@ class PackOptions:
         activations: how packed layers compute.
         opset: of the packed graphs: 25, or 18 for runtimes without 2-bit types. Graphs of coded
             weights are of 21, which both load.
-        grouped: whether narrow parts have group scales (`mqtool.quantization.weights`).
         act_bits: width of static inputs, 4 to 16, or 32 for float32; None for what goes with
             `activations`: 8, or 32 for float.
         twin_ranges: give static inputs that follow a Gelu or softmax two ranges.
@@ -71,7 +70,6 @@ class PackOptions:
 
     activations: Activations = "dynamic"
     opset: int = 25
-    grouped: bool = False
     act_bits: int | None = None
     twin_ranges: bool = False
     storage: Storage = "planes"
@@ -103,15 +101,7 @@ class PackOptions:
         Raises:
             PlanError: its fields do not go together.
         """
-        grouped = plan.storage == "planes" and is_grouping(plan.rounding)
-        return cls(
-            plan.activations,
-            plan.opset,
-            grouped,
-            plan.act_bits,
-            plan.twin_ranges,
-            plan.storage,
-        )
+        return cls(plan.activations, plan.opset, plan.act_bits, plan.twin_ranges, plan.storage)
 
     @property
     def packed_opset(self) -> int:
@@ -197,10 +187,17 @@ def packed_manifest(
 
 @dataclass(frozen=True)
 class SizeModel:
-    """Sizes of packed forms of one float model."""
+    """Sizes of packed forms of one float model.
+
+    Attributes:
+        folder: the float model, in the layout that its rounding gives it.
+        options: of the packed graphs.
+        grouped: whether narrow parts have group scales (`mqtool.quantization.weights`).
+    """
 
     folder: ModelFolder
     options: PackOptions
+    grouped: bool = False
 
     def exact(self, widths: Widths, budget_bytes: int) -> int:
         """Bytes of all files of the folder that packing with `widths` will write."""
@@ -227,7 +224,7 @@ class SizeModel:
 
     def _blank(self, layer: Layer, bits: int, rows_at_lower_bits: int) -> PackedWeight:
         return weight_spec(
-            layer, bits, rows_at_lower_bits, self.options.opset, grouped=self.options.grouped
+            layer, bits, rows_at_lower_bits, self.options.opset, grouped=self.grouped
         )
 
     @cached_property
@@ -243,7 +240,7 @@ class SizeModel:
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:
     """Sizes of a model's packed forms when its weights are rounded so."""
     layout = with_packing_layout(folder, rounding)
-    return SizeModel(layout, replace(options, grouped=is_grouping(rounding), storage="planes"))
+    return SizeModel(layout, replace(options, storage="planes"), is_grouping(rounding))
 
 
 def coded_size_table(largest: int, params: int) -> dict[float, int]:

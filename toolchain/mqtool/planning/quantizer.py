@@ -82,25 +82,12 @@ class Quantizer:
         self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
         self._bounds: dict[object, tuple[int, int]] = {}
-        self._uncalibrated = {
-            False: CalibrationStats(folder),
-            True: CalibrationStats(folder.with_formulas()),
-        }
+        self._known_stats: dict[object, CalibrationStats] = {}
 
     @cached_property
     def calib_sha256(self) -> str:
         """Of the recordings' samples."""
         return str(self._memory("pcm_sha256", {}, lambda: pcm_sha256(self.clips)))
-
-    @cached_property
-    def stats(self) -> CalibrationStats:
-        """What compensated rounding takes from the recordings."""
-        return collect_stats(self.folder, self.clips, self.context)
-
-    @cached_property
-    def step_stats(self) -> CalibrationStats:
-        """Likewise, for weights with steps."""
-        return collect_stats(self.folder, self.clips, self.context, steps=True)
 
     def settled(self, recipe: Recipe, budget_bytes: int | None) -> Recipe:
         """A recipe with a storage instead of auto.
@@ -291,15 +278,20 @@ class Quantizer:
             lambda: self._step_ranges(recipe),
         )
 
-    def _stats(self, rounding: Rounding, *, steps: bool = False) -> CalibrationStats:
+    def _stats(self, rounding: Rounding, *, steps: bool) -> CalibrationStats:
         """The float model as it is packed, and what its layers multiply."""
-        if not is_compensating(rounding):
-            return self._uncalibrated[steps]
-        return self.step_stats if steps else self.stats
+        key = (is_compensating(rounding), steps)
+        if key not in self._known_stats:
+            if is_compensating(rounding):
+                found = collect_stats(self.folder, self.clips, self.context, steps=steps)
+            else:
+                found = CalibrationStats(self.folder.with_formulas() if steps else self.folder)
+            self._known_stats[key] = found
+        return self._known_stats[key]
 
     def _curves(self, recipe: Recipe) -> dict[str, SensitivityCurve]:
         rounding = recipe.effective_rounding
-        layers = CodedLayers(self._stats(rounding))
+        layers = CodedLayers(self._stats(rounding, steps=False))
         return sensitivity_curves(layers, self._step_ranges(recipe), rounding)
 
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:

@@ -29,13 +29,12 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     Args:
         folder: the float model that `plan` was made for.
         plan: any plan.
-        options: of the packed graphs; `grouped` is the plan's.
+        options: of the packed graphs.
 
     Raises:
         BudgetError: the budget is not feasible with these options.
     """
-    planned = PackOptions.of_plan(plan)
-    if replace(options, grouped=planned.grouped) == planned:
+    if options == PackOptions.of_plan(plan):
         return plan
     if plan.has_steps:
         return _with_options(plan, options)

@@ -17,13 +17,11 @@ __all__ = [
     "FLOAT_BITS",
     "WIDTHS",
     "code_range",
-    "join_planes",
     "lower_width",
     "pack_bits",
     "packed_size",
     "plane_widths",
     "split_planes",
-    "unpack_bits",
 ]
 
 FLOAT_BITS = 32
@@ -67,16 +65,6 @@ def split_planes(codes: Codes, bits: int) -> list[Codes]:
     return planes
 
 
-def join_planes(planes: list[Codes], bits: int) -> Codes:
-    """Inverse of `split_planes`."""
-    if bits == 1:
-        return 2 * planes[0] - 1
-    code = planes[0]
-    for plane, width in zip(planes[1:], plane_widths(bits)[1:], strict=True):
-        code = (code << width) | plane
-    return code
-
-
 def packed_size(count: int, width: int) -> int:
     """Bytes that `count` elements of `width` bits take; `width` is 1, 2, 4 or 8."""
     return -(-count * width // 8)
@@ -94,15 +82,3 @@ def pack_bits(plane: Codes, width: int) -> NDArray[np.uint8]:
     for index in range(1, per_byte):
         packed |= groups[..., index] << np.uint8(index * width)
     return packed
-
-
-def unpack_bits(
-    packed: NDArray[np.uint8], width: int, count: int, *, signed: bool
-) -> NDArray[np.int32]:
-    """Inverse of `pack_bits`: bytes [..., m] -> integers [..., count]."""
-    shifts = np.arange(0, 8, width, dtype=np.uint8)
-    fields = (packed[..., None] >> shifts) & np.uint8(2**width - 1)
-    values = fields.reshape(*packed.shape[:-1], -1)[..., :count].astype(np.int32)
-    if signed:
-        values -= (values >= 2 ** (width - 1)) * np.int32(2**width)
-    return values

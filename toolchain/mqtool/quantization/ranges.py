@@ -7,7 +7,6 @@ import numpy as np
 from mqtool.quantization.activations import ActivationRange
 
 __all__ = [
-    "GELU_LOWEST",
     "MAX_SHIFT",
     "affine_range",
     "bit_range",
@@ -15,9 +14,6 @@ __all__ = [
     "scaled_range",
     "twin_range",
 ]
-
-GELU_LOWEST = 0.16997124
-"""-min over x of GELU(x): R1 of a range that follows a GELU need not reach further."""
 
 MAX_SHIFT = 12
 """The largest m of S_R2 = 2**m * S_R1 that is tried."""
