@@ -186,3 +186,22 @@ def test_layers_at_32_bits_are_left_alone():
     packed = packed_graph(toy_graph(), layers, encoded, PackOptions())
     stored = read_layers(packed.graph)
     assert stored == {layer.name: StoredLayer([32], 4 * layer.params) for layer in layers}
+
+
+@pytest.mark.parametrize("lower", [0, 7])
+def test_rows_of_ids_of_known_rank_are_reshaped_by_constants(lower, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(mqtool.packing.rewrite, "LOOKUP_PARAMS", 0)
+    layers, weights, _ = quantized_toy(4, lower, "grouped", scale=4)
+    encoded = {layer.name: encode_weight(layer, weights[layer.name], 25) for layer in layers}
+    found, shapes = [], []
+    for is_known in (False, True):
+        model = toy_graph(scale=4)
+        ids = next(node for node in model.graph if node.op_type == "Gather").inputs[1]
+        if is_known:
+            ids.shape, ids.type = ir.Shape(["n"]), ir.TensorType(ir.DataType.INT64)
+        packed = packed_graph(model, layers, encoded, PackOptions())
+        shapes.append(sum(node.op_type == "Shape" for node in packed.graph))
+        found.append(logits(packed, tmp_path / "packed.onnx"))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert shapes[1] < shapes[0]
+    assert not caplog.records

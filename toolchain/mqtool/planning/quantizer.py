@@ -144,9 +144,8 @@ class Quantizer:
         """
         if not recipe.sharing.needs_recordings:
             return self._allocate(recipe)
-        if not self.clips:
-            raise ClipsError(f"method {recipe.method} needs recordings; give --calib CLIPS")
-        depends_on = _but(recipe, "calibration", "activations", "act_bits", "twin_ranges", "opset")
+        self._check_clips(recipe)
+        depends_on = _but(recipe, *_OF_GRAPHS)
         found = self._memory("allocation", depends_on, lambda: asdict(self._allocate(recipe)))
         steps = [(name, bits) for name, bits in found["steps"]]
         return Allocation(**{**found, "steps": steps})
@@ -207,6 +206,10 @@ class Quantizer:
             self._check_same_recordings(plan)
         return self._stats(plan.rounding, steps=plan.has_steps)
 
+    def _check_clips(self, recipe: Recipe) -> None:
+        if not self.clips:
+            raise ClipsError(f"method {recipe.method} needs recordings; give --calib CLIPS")
+
     def _check_same_recordings(self, plan: Plan) -> None:
         if not self.clips:
             raise ClipsError(
@@ -230,21 +233,16 @@ class Quantizer:
         """Steps that fill a budget with codes."""
         if budget_bytes is None:
             raise BudgetError(f"method {recipe.method} needs a budget; give --budget-kb")
-        if not self.clips:
-            raise ClipsError(f"method {recipe.method} needs recordings; give --calib CLIPS")
-        assert recipe.sharing.step_ranges is not None
-        depends_on = _but(recipe, "calibration", "activations", "act_bits", "twin_ranges", "opset")
-        evidence = self._evidence(recipe)
+        self._check_clips(recipe)
+        step_ranges = recipe.sharing.step_ranges
+        assert step_ranges is not None
 
         def measure() -> dict[str, Any]:
-            assert recipe.sharing.step_ranges is not None
-            found = recipe.sharing.step_ranges(evidence)
+            found = step_ranges(self._evidence(recipe))
             return {name: asdict(known) for name, known in found.items()}
 
-        ranges = {
-            name: StepRange(**known)
-            for name, known in self._memory("step ranges", depends_on, measure).items()
-        }
+        measured = self._memory("step ranges", _but(recipe, *_OF_GRAPHS), measure)
+        ranges = {name: StepRange(**known) for name, known in measured.items()}
         stats = self._stats(recipe.effective_rounding, steps=True)
         made = self._coded_folder(stats.folder, recipe, budget_bytes)
         advance = self.context.progress("Rounding layers", 0)
@@ -315,6 +313,10 @@ class Quantizer:
                 lambda: measure_distances(layout, clips, rounding, self.context),
             )
         return dict(found[recipe.sensitivity])
+
+
+_OF_GRAPHS = ("calibration", "activations", "act_bits", "twin_ranges", "opset")
+"""Fields of a recipe by which packed graphs differ, and not what layers are found to stand."""
 
 
 def _but(recipe: Recipe, *names: str) -> dict[str, Any]:
