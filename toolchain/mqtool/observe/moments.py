@@ -118,7 +118,7 @@ def capture_moments(
     sums: dict[tuple[object, ...], _Sum] = {}
 
     def take(number: int, role: str, values: Values) -> None:
-        for key, inputs in {_key(role, seen): seen for seen in observed[role].values()}.items():
+        for key, inputs in {seen.key(role): seen for seen in observed[role].values()}.items():
             for name in inputs.values:
                 rows = _rows(np.asarray(values[name], np.float32), inputs.window)
                 sums.setdefault(key, _Sum()).add(rows)
@@ -129,7 +129,7 @@ def capture_moments(
     watch(folder, clips, edit, take, context, longest=longest)
     moments = {key: total.moments() for key, total in sums.items()}
     by_layer = {
-        layer: moments[_key(role, inputs)]
+        layer: moments[inputs.key(role)]
         for role, seen in observed.items()
         for layer, inputs in seen.items()
     }
@@ -140,10 +140,6 @@ def capture_moments(
                 "recordings; export the model again"
             )
     return by_layer
-
-
-def _key(role: str, inputs: ObservedInputs) -> tuple[object, ...]:
-    return role, inputs.values, inputs.window
 
 
 def _rows(values: Float, window: ConvWindow | None) -> Float:

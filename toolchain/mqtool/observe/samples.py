@@ -99,7 +99,7 @@ class InputSampler:
 
     def take(self, role: str, values: Values) -> None:
         """Take in one run of a graph: its inputs and outputs by name."""
-        distinct = {_key(role, inputs): inputs for inputs in self.observed[role].values()}
+        distinct = {inputs.key(role): inputs for inputs in self.observed[role].values()}
         for key, inputs in distinct.items():
             for name in inputs.values:
                 count, width, pick = _positions(values[name], inputs.window)
@@ -111,12 +111,12 @@ class InputSampler:
 
     def capacity(self, role: str, layer: str) -> int:
         """Positions kept of a layer's input; known once a run was taken in."""
-        return self._reservoirs[_key(role, self.observed[role][layer])].capacity
+        return self._reservoirs[self.observed[role][layer].key(role)].capacity
 
     def samples(self) -> dict[str, InputSample]:
         """By layer name."""
         return {
-            layer: self._reservoirs[_key(role, inputs)].sample(inputs)
+            layer: self._reservoirs[inputs.key(role)].sample(inputs)
             for role, by_layer in self.observed.items()
             for layer, inputs in by_layer.items()
         }
@@ -144,10 +144,6 @@ def conv_windows(values: Float, window: ConvWindow) -> Float:
     channels = 1 + len(axes)
     grouped = (window.groups, shape[channels] // window.groups)
     return windows.reshape(*shape[:channels], *grouped, *shape[channels + 1 :])
-
-
-def _key(role: str, inputs: ObservedInputs) -> tuple[object, ...]:
-    return role, inputs.values, inputs.window
 
 
 def _positions(

@@ -52,6 +52,10 @@ class ObservedInputs:
     bias: NDArray[np.float32] | None
     is_lookup: bool
 
+    def key(self, role: str) -> tuple[object, ...]:
+        """What layers of a graph that have one input have in common."""
+        return role, self.values, self.window
+
 
 def observe_outputs(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:
     """Add the outputs of every layer to the outputs of `graph`, in place.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqtool.errors import PackError
-from mqtool.model.folder import ModelFolder, layer_weight
+from mqtool.model.layers import Layer
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.fill import Filled, fill
 from mqtool.packing.plan_file import Plan, planned_weight
@@ -37,15 +37,15 @@ def coded_files(
     Raises:
         BudgetError: codes are far longer than the plan says.
     """
-    if not plan.has_steps:
-        return folder.files(_codes_of_bits(stats.folder, plan, advance))
     layers, weights = CodedLayers(stats), {}
     steps = {entry.name: entry.step for entry in plan.layers}
     for layer in layers.layers:
         step = steps[layer.name]
-        assert step is not None
-        weights[layer.name] = layers.round(layer, step)
+        codes = _of_bits(layers, plan, layer) if step is None else layers.round(layer, step)
+        weights[layer.name] = codes
         advance()
+    if not plan.has_steps:
+        return folder.files(weights)
     filled = fill_layers(layers, weights, folder, plan.budget_bytes)
     return folder.files(filled.weights, filled.kept)
 
@@ -66,18 +66,11 @@ def fill_layers(
     return fill(weights, exact, folder.size, budget, folder.weight_bytes(weights))
 
 
-def _codes_of_bits(
-    folder: ModelFolder, plan: Plan, advance: Callable[[], None]
-) -> dict[str, CodedWeight]:
-    models = {role: folder.load(role) for role in folder.manifest.graphs}
-    weights = {}
-    for layer in folder.layers:
-        found = planned_weight(plan, layer, layer_weight(models[layer.graph], layer))
-        if found.bits > 8:
-            raise PackError(
-                f"layer {layer.name!r} has {found.bits} bits, and coded weights hold 8 at most; "
-                "run mqtool plan again"
-            )
-        weights[layer.name] = CodedWeight(found.codes.astype(np.int16), found.scale)
-        advance()
-    return weights
+def _of_bits(layers: CodedLayers, plan: Plan, layer: Layer) -> CodedWeight:
+    found = planned_weight(plan, layer, layers.weight(layer))
+    if found.bits > 8:
+        raise PackError(
+            f"layer {layer.name!r} has {found.bits} bits, and coded weights hold 8 at most; "
+            "run mqtool plan again"
+        )
+    return CodedWeight(found.codes.astype(np.int16), found.scale)

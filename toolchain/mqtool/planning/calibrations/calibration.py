@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqtool.choices import CALIBRATIONS, chosen
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError
-from mqtool.model.folder import ModelFolder, layer_weight
+from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import Layer
 from mqtool.observe.gradients import capture_gradients
 from mqtool.observe.samples import InputSample, capture_inputs
@@ -102,22 +101,20 @@ def calibrate(
         samples, gradients = _watched(folder, clips, calibration, context)
     advance = context.progress("Choosing ranges", len(specs))
     steps = {entry.name: entry.step for entry in plan.layers}
-    coded = CodedLayers(stats)
+    layers = CodedLayers(stats)
     ranges = {}
-    for role in folder.manifest.graphs:
-        model = folder.load(role)
-        for layer in folder.layers_of(role):
-            if layer.name not in specs:
-                continue
-            evidence = LayerEvidence(
-                specs[layer.name],
-                samples.get(layer.name),
-                gradients.get(layer.name),
-                partial(layer_weight, model, layer),
-                partial(_quantized, stats, coded, model, layer, steps[layer.name], plan),
-            )
-            ranges[layer.name] = calibration.choose(evidence)
-            advance()
+    for layer in folder.layers:
+        if layer.name not in specs:
+            continue
+        evidence = LayerEvidence(
+            specs[layer.name],
+            samples.get(layer.name),
+            gradients.get(layer.name),
+            partial(layers.weight, layer),
+            partial(_quantized, layers, plan, layer, steps[layer.name]),
+        )
+        ranges[layer.name] = calibration.choose(evidence)
+        advance()
     return ranges
 
 
@@ -133,13 +130,8 @@ def _watched(
 
 
 def _quantized(
-    stats: CalibrationStats,
-    coded: CodedLayers,
-    model: ir.Model,
-    layer: Layer,
-    step: float | None,
-    plan: Plan,
+    layers: CodedLayers, plan: Plan, layer: Layer, step: float | None
 ) -> QuantizedWeight | CodedWeight:
     if step is not None:
-        return coded.round(layer, step)
-    return planned_weight(plan, layer, layer_weight(model, layer), stats.inputs.get(layer.name))
+        return layers.round(layer, step)
+    return planned_weight(plan, layer, layers.weight(layer), layers.inputs(layer))
