@@ -128,7 +128,10 @@ def _decode_layer(graph: GraphProto, name: str, data: Mapping[str, memoryview]) 
 
 
 def _decode_ordered(parts: Sequence["_Part"], ranks: NDArray[np.intp]) -> Signed:
-    """The rows of the parts of a table in another order; `ranks` says where each one is now."""
+    """The rows of the parts of a table in another order, as mqtool until 0.3 stored large ones.
+
+    `ranks` says where each one is now.
+    """
     codes = np.empty((parts[0].columns, len(ranks)), np.int8)
     step = max(_BLOCK // parts[0].columns, 1)
     for start in range(0, len(ranks), step):

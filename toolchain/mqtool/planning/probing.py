@@ -1,9 +1,9 @@
 """What rounding one layer does to the model's own output, and which steps it may have.
 
 Each layer alone is rounded once, at a step that gives about 2.5 bits of entropy, near where small
-models have it, and the model runs again on the clips; it is the mean KL divergence from the float
-model's output distribution, per output position. No labels are used: Whisper is fed the tokens
-that the float model generated. Damage is taken to grow with the square of the step.
+models have it, and the model runs again on the clips. Damage is the mean KL divergence from the
+float model's output distribution, per output position, and is taken to grow with the square of the
+step. No labels are used: Whisper is fed the tokens that the float model generated.
 """
 
 from collections.abc import Mapping
