@@ -1,10 +1,12 @@
-"""What it takes to open a packed model, against onnxruntime's own int8 of the same model.
+"""What it takes to open a packed model, against the stock folder that it stands for.
 
-Memory and time of processes that open the model, and then hear 10 s with it: the packed folder,
-the same as a bundle, and both opened again from a cache. Sides run in turn; medians and their
-ratios to int8 are printed. Processor time is what the process itself used, whatever else runs.
+Memory and time of processes that open a model with coded weights, and then hear 10 s with it: what
+`mqtool expand` makes of it, the packed folder, the same as a bundle, both opened again from a
+cache, and onnxruntime's own int8 of the float model. Beside them the time that inflating alone
+takes. Sides run in turn; medians and their ratios to the expanded folder are printed. Processor
+time is what the process itself used, whatever else runs.
 
-    python examples/benchmarks/load.py MODEL/ -o examples/results/load-whisper-base.csv
+    python examples/benchmarks/load.py MODEL/ PACKED/ -o examples/results/load-whisper-base.csv
 """
 
 import argparse
@@ -19,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from result_files import csv_path, write_result
 
+import mqtool
 from mqtool.bundles.package import write_package
 from mqtool.evaluation.onnxruntime_int8 import quantize_with_onnxruntime
-from mqtool.model.folder import ModelFolder
-from mqtool.planning.quantizer import Quantizer
-from mqtool.planning.recipe import Recipe
+
+STOCK = "expanded folder"
 
 OPEN = """
 import json, sys, time
@@ -36,9 +38,10 @@ from mqtool.evaluation.measure import typical_noise
 def peak_mb():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
-model, cache = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+threads, model = int(sys.argv[1]), Path(sys.argv[2])
+cache = Path(sys.argv[3]) if len(sys.argv) > 3 else None
 before, wall, cpu = peak_mb(), time.perf_counter(), time.process_time()
-recognizer = Recognizer.open(model, threads=1, cache=cache)
+recognizer = Recognizer.open(model, threads=threads, cache=cache)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 opened = peak_mb()
 recognizer.transcribe(typical_noise(recognizer))
@@ -51,16 +54,29 @@ print(json.dumps({
 }))
 """
 
+INFLATE = """
+import json, sys, time
+from pathlib import Path
 
-def pack_uniformly(model: Path, bits: int, target: Path) -> None:
-    """Write the model with every layer at `bits`."""
-    quantizer = Quantizer(ModelFolder.open(model))
-    quantizer.pack(quantizer.plan_of_width(Recipe("uniform"), bits), target)
+from mqruntime.bundle.manifest import Manifest
+from mqruntime.engine.coded_data import inflate
+from mqruntime.engine.coded_graph import CodedGraph
+from mqruntime.recognition import graph_source
+
+threads, model = int(sys.argv[1]), Path(sys.argv[2])
+manifest = Manifest.read(model)
+graphs = [graph_source(model, manifest, role) for role in manifest.graphs]
+streams = [graph.stream for graph in graphs if isinstance(graph, CodedGraph)]
+wall, cpu = time.perf_counter(), time.process_time()
+inflated = sum(len(inflate(stream, threads=threads)) for stream in streams)
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({"load_ms": 1000 * wall, "load_cpu_ms": 1000 * cpu, "int8_mb": inflated / 1e6}))
+"""
 
 
-def opened(*arguments: Path) -> dict[str, float]:
+def measured(script: str, threads: int, *paths: Path) -> dict[str, float]:
     """Figures of one process."""
-    command = [sys.executable, "-c", OPEN, *map(str, arguments)]
+    command = [sys.executable, "-c", script, str(threads), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -68,44 +84,49 @@ def opened(*arguments: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="float model folder")
-    parser.add_argument("--bits", type=int, default=6)
+    parser.add_argument("packed", type=Path, help="the same, packed with coded weights")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=csv_path)
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
-        top = Path(name)
+        top, packed = Path(name), arguments.packed
+        mqtool.expand(packed, top / "stock")
         quantize_with_onnxruntime(arguments.model, top / "int8")
-        pack_uniformly(arguments.model, arguments.bits, top / "packed")
-        write_package(top / "packed", top / "app.mqz", golden=False)
+        write_package(packed, top / "app.mqz", golden=False)
         sides = {
-            "onnxruntime int8": [top / "int8"],
-            "packed folder": [top / "packed"],
-            "bundle": [top / "app.mqz"],
-            "packed folder, cached": [top / "packed", top / "cache"],
-            "bundle, cached": [top / "app.mqz", top / "cache"],
+            STOCK: (OPEN, top / "stock"),
+            "inflating alone": (INFLATE, packed),
+            "packed folder": (OPEN, packed),
+            "bundle": (OPEN, top / "app.mqz"),
+            "packed folder, cached": (OPEN, packed, top / "cache"),
+            "bundle, cached": (OPEN, top / "app.mqz", top / "cache"),
+            "onnxruntime int8": (OPEN, top / "int8"),
         }
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for run in range(arguments.runs + 1):
-            for side, paths in sides.items():
-                figures = opened(*paths)
+            for side, (script, *paths) in sides.items():
+                figures = measured(script, arguments.threads, *paths)
                 if run:  # the first one fills page and model caches
                     runs[side].append(figures)
     result = {
         side: {key: median(figures[key] for figures in found) for key in found[0]}
         for side, found in runs.items()
     }
-    int8 = result["onnxruntime int8"]
+    stock, rows = result[STOCK], []
     for side, figures in result.items():
-        print(side)
-        for key in int8:
-            if key != "cache_bytes":
-                print(f"  {key:<26}{figures[key]:>9.0f}  {figures[key] / int8[key]:.2f} x int8")
-        if figures["cache_bytes"]:
-            print(f"  {'cache_bytes':<26}{figures['cache_bytes']:>13,.0f}")
+        ratios = {
+            f"{key}_of_stock": figures[key] / stock[key]
+            for key in stock
+            if stock[key] and key in figures
+        }
+        rows.append({"opened": side, **figures, **ratios})
+        print(side, *(f"{key} {value:.2f}" for key, value in ratios.items()), sep="\n  ")
     if arguments.output:
-        rows = [{"opened": side, **figures} for side, figures in result.items()]
-        write_result(arguments.output, rows, bits=arguments.bits, medians_of_runs=arguments.runs)
+        write_result(
+            arguments.output, rows, medians_of_runs=arguments.runs, threads=arguments.threads
+        )
 
 
 if __name__ == "__main__":
