@@ -40,7 +40,7 @@ SIDES = (  # where a name stands beside its point: points right and up, alignmen
     *((4, 4, "left", "bottom"), (4, -4, "left", "top")),
     *((-4, 4, "right", "bottom"), (-4, -4, "right", "top")),
 )
-SIZES = (15, 20, 30, 40, 50, 70, 100, 150, 200, 300)  # ticks, MB
+SIZES = (10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300)  # ticks, MB
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def draw(model: str, palette: Palette = LIGHT) -> Figure:
     figure = new_figure(8.0, 4.4, palette)
     plot = figure.subplots()
     style(plot, palette)
-    (floating,) = _rows(f"sizes-{model}", "float")
+    (floating,) = _rows(f"sizes-{model}-coded", "float")
     handles = {}
     beyond, named = [], []
     for series in read_series(model):
@@ -105,7 +105,8 @@ def draw(model: str, palette: Palette = LIGHT) -> Figure:
         fontsize=9,
     )
     plot.set_xscale("log")
-    plot.set_xlim(0.93 * min(row["bytes"] / 1e6 for row in _rows(f"sizes-{model}")), 1.04 * size)
+    smallest = min(row["bytes"] for row in _rows(f"sizes-{model}-coded"))
+    plot.set_xlim(0.93 * smallest / 1e6, 1.04 * size)
     plot.xaxis.set_minor_locator(NullLocator())
     low, high = plot.get_xlim()
     plot.plot([low, high], [0, 0], color=palette.muted, linestyle=(0, (5, 4)), linewidth=1.4)
@@ -139,7 +140,7 @@ def read_series(model: str) -> list[Series]:
     )
     titles = {"ctranslate2": "CTranslate2", "optimum": "Optimum", "onnxruntime": "onnxruntime"}
     return [
-        Series("mqtool", 0, "o", _rows(f"sizes-{model}", "measured")),
+        Series("mqtool", 0, "o", _rows(f"sizes-{model}-coded", "measured")),
         Series("myQASR (the paper)", 1, "s", _rows(f"sizes-{model}-myqasr", "myqasr")),
         Series("whisper.cpp", 2, "D", cpp, [r["model"].partition("-")[2] for r in cpp]),
         Series(

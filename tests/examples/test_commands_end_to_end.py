@@ -36,7 +36,7 @@ def made(request, demo_clips, tmp_path_factory):
     calib = ("--calib", demo_clips, "--split", "calib")
     plan, packed = folder / "plan.json", folder / "packed"
     run("plan", model, "--budget-kb", budget_kb, *calib, "--threads", 1, "-o", plan)
-    run("pack", model, "--plan", plan, *calib, "--threads", 1, "-o", packed)
+    run("pack", model, "--plan", plan, *calib, "-o", packed)
     heard = ("--clips", demo_clips, "--split", "dev", "--threads", 1)
     checks = ("--plan", plan, "--json", folder / "checks.json")
     run("validate", packed, "--reference", model, *heard, *checks)
