@@ -60,13 +60,12 @@ from pathlib import Path
 
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.coded_data import inflate
-from mqruntime.engine.coded_graph import CodedGraph
-from mqruntime.recognition import graph_source
+from mqruntime.recognition import coded_graph
 
 threads, model = int(sys.argv[1]), Path(sys.argv[2])
 manifest = Manifest.read(model)
-graphs = [graph_source(model, manifest, role) for role in manifest.graphs]
-streams = [graph.stream for graph in graphs if isinstance(graph, CodedGraph)]
+graphs = [coded_graph(model, manifest, role) for role in manifest.graphs]
+streams = [graph.stream for graph in graphs]
 wall, cpu = time.perf_counter(), time.process_time()
 inflated = sum(len(inflate(stream, threads=threads)) for stream in streams)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

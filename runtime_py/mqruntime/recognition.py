@@ -293,19 +293,32 @@ class _Settings:
 def graph_source(folder: Path, manifest: Manifest, role: str) -> Path | CodedGraph:
     """What a `Session` opens a graph of a model folder by.
 
+    Coded weights are taken as they are stored, unless they lie beside it inflated, too.
+
     Raises:
-        ModelError: its weights are coded, and their file is not as the manifest lists it.
+        ModelError: as `coded_graph`.
     """
     path = folder / manifest.graphs[role]
-    data = path.with_name(f"{path.name}.data")
-    if data.name not in manifest.coded or data.is_file():
-        return path
-    file = path.with_name(f"{data.name}.gz")
+    is_inflated = path.with_name(f"{path.name}.data").is_file()
+    return (None if is_inflated else coded_graph(folder, manifest, role)) or path
+
+
+def coded_graph(folder: Path, manifest: Manifest, role: str) -> CodedGraph | None:
+    """A graph of a model folder with its weights as they are stored; None if they are not coded.
+
+    Raises:
+        ModelError: their file is not as the manifest lists it.
+    """
+    path = folder / manifest.graphs[role]
+    data = f"{path.name}.data"
+    if data not in manifest.coded:
+        return None
+    file = path.with_name(f"{data}.gz")
     try:
-        stream = CodedStream.of_gzip(map_file(file), manifest.coded[data.name])
+        stream = CodedStream.of_gzip(map_file(file), manifest.coded[data])
     except ValueError as error:
         raise ModelError(f"{file}: {error}; pack again") from None
-    return CodedGraph(str(path), str(file), map_file(path), data.name, stream)
+    return CodedGraph(str(path), str(file), map_file(path), data, stream)
 
 
 def _folder_identity(folder: Path) -> bytes:

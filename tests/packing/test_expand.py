@@ -1,6 +1,7 @@
 """A coded folder as a stock one, signed and unsigned."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import onnx
@@ -73,6 +74,27 @@ def test_what_is_not_coded_is_refused(coded, tmp_path):
     with pytest.raises(mqtool.ModelError, match="has no coded weights"):
         mqtool.expand(stock, output=tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_what_was_inflated_beside_its_file_is_expanded_too(coded, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(coded, both)
+    subprocess.run(["gunzip", "-k", both / "model.onnx.data.gz"], check=True)
+    found = mqtool.expand(both, output=tmp_path / "stock").path
+    expected = mqtool.expand(coded, output=tmp_path / "expected").path
+    for file in expected.iterdir():
+        assert (found / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("make", [mqtool.expand, write_package])
+def test_without_the_file_there_is_nothing_to_store(coded, tmp_path, make):
+    inflated = tmp_path / "inflated"
+    shutil.copytree(coded, inflated)
+    subprocess.run(["gunzip", inflated / "model.onnx.data.gz"], check=True)
+    message = r"model\.onnx\.data\.gz: is missing or empty; pack again"
+    with pytest.raises(mqtool.MqError, match=message):
+        make(inflated, output=tmp_path / "output")
+    assert not (tmp_path / "output").exists()
 
 
 def test_damage_is_refused(coded, tmp_path):

@@ -125,6 +125,8 @@ class CodedStream:
             ValueError: it is not a file with such a stream.
         """
         length = len(HEADER) + coded.stored + _TRAILER.size
+        if not content:
+            raise ValueError("is missing or empty")
         if len(content) != length:
             raise ValueError(f"has {len(content)} bytes, its parts are listed with {length}")
         if content[: len(HEADER)] != HEADER:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mqruntime.bundle.manifest import FORMAT, MANIFEST_NAME, Manifest
 from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.session import Session
-from mqruntime.recognition import graph_source
+from mqruntime.recognition import coded_graph
 from mqtool.errors import ModelError
 from mqtool.outputs import new_folder
 
@@ -37,11 +37,11 @@ def expand_folder(packed: Path, output: Path, *, unsigned: bool = False) -> int:
         )
     with new_folder(output) as target:
         for role, name in manifest.graphs.items():
-            graph = graph_source(packed, manifest, role)
-            if isinstance(graph, CodedGraph):
-                _write(graph, target / name, unsigned=unsigned)
-            else:
+            graph = coded_graph(packed, manifest, role)
+            if graph is None:
                 shutil.copyfile(packed / name, target / name)
+            else:
+                _write(graph, target / name, unsigned=unsigned)
         if manifest.vocabulary is not None:
             shutil.copyfile(packed / manifest.vocabulary, target / manifest.vocabulary)
         kept = {key: value for key, value in (manifest.packed or {}).items() if key != "weights"}
