@@ -213,6 +213,7 @@ def coded_mutants(good: Original) -> Iterator[Mutant]:
             stream,
             [[first - 1, first_length], [total - first + 1, second_length]],
         ),
+        "a part that ends inside a block": _cut_inside_a_block(first_length),
         "no parts": (stream, []),
         "parts of three": (stream, [[*part, 0] for part in parts]),
         "a part that is text": (stream, [["4", 4]]),
@@ -236,6 +237,17 @@ def coded_mutants(good: Original) -> Iterator[Mutant]:
         yield Mutant(f"a bundle of format {number!r}", with_manifest(good, content))
     model = {**model_fields(good), "format": 1}
     yield Mutant("a model of format 1", with_model(good, model))
+
+
+def _cut_inside_a_block(first_length: int) -> tuple[bytes, list[list[int]]]:
+    """The right data in two stored blocks, of which the first says that it is 4 bytes longer."""
+    data = np.arange(28, dtype=np.float32).tobytes()
+    pieces = []
+    for is_last, more, content in ((0, 4, data[:first_length]), (1, 0, data[first_length:])):
+        length = len(content) + more
+        pieces.append(struct.pack("<BHH", is_last, length, length ^ 0xFFFF) + content)
+    parts = [[len(pieces[0]), first_length], [len(pieces[1]), len(data) - first_length]]
+    return b"".join(pieces), parts
 
 
 def _with_parts(good: Original, stream: bytes, weights: Any) -> bytes:

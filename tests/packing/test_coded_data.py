@@ -120,6 +120,11 @@ def swapped(content: bytes, parts: CodedData) -> bytes:
     return content[:start] + content[middle:end] + content[start:middle] + content[end:]
 
 
+ENDS_INSIDE_A_BLOCK = b"\0\x08\0\xf7\xff" + bytes(4) + b"\x01\x04\0\xfb\xff" + bytes(4)
+"""Two stored blocks of 4 bytes; the first says that it has 8, so that it takes in the second's
+header: each inflates alone, and the whole is no stream."""
+
+
 def refusal(content: bytes, parts: CodedData, threads: int) -> str:
     try:
         inflated(content, parts, threads)
@@ -155,6 +160,13 @@ def test_damage_is_refused(coded):
                     *rest[1:],
                 ]
             ),
+        ),
+        "inside a block": (
+            HEADER
+            + ENDS_INSIDE_A_BLOCK
+            + zlib.crc32(bytes(8)).to_bytes(4, "little")
+            + b"\x08\0\0\0",
+            CodedData([Part(9, 4), Part(9, 4)]),
         ),
         "other CRC": (content[:-8] + bytes([content[-8] ^ 1]) + content[-7:], parts),
         "other length": (content[:-1] + bytes([content[-1] ^ 1]), parts),

@@ -1,7 +1,10 @@
 """A coded folder as a stock one, signed and unsigned."""
 
+import errno
+import os
 import shutil
 import subprocess
+import tempfile
 
 import numpy as np
 import onnx
@@ -16,6 +19,7 @@ from mqruntime.recognition import Recognizer
 from mqtool.bundles.package import write_package
 from mqtool.cli.main import cli
 from mqtool.model.graph_files import load_graph
+from tiny_graph import noise_clips, toy_folder
 
 PCM = np.random.default_rng(0).normal(0, 0.3, 480).astype(np.float32)
 
@@ -86,15 +90,15 @@ def test_what_was_inflated_beside_its_file_is_expanded_too(coded, tmp_path):
         assert (found / file.name).read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("make", [mqtool.expand, write_package])
-def test_without_the_file_there_is_nothing_to_store(coded, tmp_path, make):
+def test_without_the_file_there_is_nothing_to_store(coded, tmp_path):
     inflated = tmp_path / "inflated"
     shutil.copytree(coded, inflated)
     subprocess.run(["gunzip", inflated / "model.onnx.data.gz"], check=True)
-    message = r"model\.onnx\.data\.gz: is missing or empty; pack again"
-    with pytest.raises(mqtool.MqError, match=message):
-        make(inflated, output=tmp_path / "output")
-    assert not (tmp_path / "output").exists()
+    with pytest.raises(mqtool.ModelError, match=r"model\.onnx\.data is inflated already"):
+        mqtool.expand(inflated, output=tmp_path / "stock")
+    with pytest.raises(mqtool.MqError, match=r"data\.gz: is missing or empty; pack again"):
+        write_package(inflated, output=tmp_path / "app.mqz")
+    assert [file.name for file in tmp_path.iterdir()] == ["inflated"]
 
 
 def test_damage_is_refused(coded, tmp_path):
@@ -106,6 +110,51 @@ def test_damage_is_refused(coded, tmp_path):
     with pytest.raises(mqtool.ModelError, match=r"model.onnx.data.gz: .*pack again"):
         mqtool.expand(damaged, output=tmp_path / "stock")
     assert not (tmp_path / "stock").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(coded, tmp_path, monkeypatch):
+    """Not found out by writing to mapped memory, which would end the process."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(mqtool.ModelError, match=r"No space left on device.*make room there"):
+        Recognizer.open(coded)
+    with pytest.raises(mqtool.MqError, match="No space left on device"):
+        mqtool.expand(coded, output=tmp_path / "stock")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delattr(os, "posix_fallocate")
+    mqtool.expand(coded, output=tmp_path / "stock")
+    Recognizer.open(coded).close()
+
+
+def test_others_can_read_what_is_written(coded, tmp_path):
+    found = mqtool.expand(coded, output=tmp_path / "stock").path
+    assert len({file.stat().st_mode for file in found.iterdir()}) == 1
+
+
+@pytest.mark.parametrize("activations", ["dynamic", "static"])
+def test_unsigned_weights_of_every_kind_compute_the_same(tmp_path, activations):
+    """With static activations codes are read by a DequantizeLinear, and multiplied as they are."""
+    float_model, clips = toy_folder(tmp_path / "float", scale=6), tmp_path / "clips"
+    clips.mkdir()
+    noise_clips(clips, [400, 480])
+    packed = mqtool.quantize(
+        float_model,
+        budget_kb=39,
+        recordings=clips,
+        output=tmp_path / "packed",
+        activations=activations,
+    ).path
+    signed = mqtool.expand(packed, output=tmp_path / "signed").path
+    unsigned = mqtool.expand(packed, output=tmp_path / "unsigned", unsigned=True).path
+    graph = load_graph(unsigned / "model.onnx").graph
+    types = {name: value.const_value.dtype for name, value in graph.initializers.items()}
+    assert types["layer.q.codes"] == types["layer.k.codes"] == ir.DataType.UINT8
+    onnx.checker.check_model(unsigned / "model.onnx")
+    np.testing.assert_array_equal(stock_logits(unsigned), stock_logits(signed))
 
 
 @pytest.mark.parametrize("unsigned", [False, True])

@@ -185,10 +185,29 @@ def test_methods_that_count_bits_stay_exact(quantizer, method, rounding, tmp_pat
     )
 
 
-def test_more_than_8_bits_are_refused(quantizer, folder):
-    largest = mqtool.sizes(folder.path, method="uniform", storage="planes").bytes_at[9]
-    with pytest.raises(PlanError, match=r"gets 9 bits.* --storage planes"):
-        quantizer.plan(Recipe("uniform", storage="coded"), largest)
+@pytest.mark.parametrize("place", [0.5, 1.0])
+def test_methods_that_count_bits_have_a_range_too(quantizer, folder, tmp_path, place):
+    """The head's codes are looked up as well, so that they stay within 7 bits."""
+    sizes = mqtool.sizes(folder.path, method="uniform", storage="coded")
+    assert max(sizes.bytes_at) == 7
+    budget = int(KB * (sizes.smallest_kb + place * (sizes.largest_kb - sizes.smallest_kb)))
+    made = quantizer.plan(Recipe("uniform", storage="coded"), budget)
+    assert budget - KB < made.planned_bytes <= budget
+    assert quantizer.pack(made, tmp_path / "packed").bytes <= budget
+    with pytest.raises(BudgetError, match=f"at most --budget-kb {sizes.largest_kb}"):
+        quantizer.plan(Recipe("uniform", storage="coded"), (sizes.largest_kb + 1) * KB)
+
+
+def test_bits_whose_codes_take_more_than_planes(quantizer, tmp_path):
+    """A Huffman code has one bit at least, and its form some bytes of its own."""
+    made = quantizer.plan(Recipe("uniform", storage="coded"), 17 * KB)
+    with pytest.raises(BudgetError, match=r"coded weights take \d+ bytes.*--storage planes"):
+        quantizer.pack(made, tmp_path / "packed")
+
+
+def test_more_bits_than_codes_hold_are_refused(quantizer):
+    with pytest.raises(PlanError, match=r"gets 8 bits, and coded it holds 7.* --storage planes"):
+        quantizer.plan(Recipe("minmax", minmax=(8, 8), storage="coded"), None)
 
 
 @pytest.mark.parametrize("rounding", ["grouped", "clipped"])
@@ -206,6 +225,19 @@ def test_recordings_are_needed(folder, plan, tmp_path):
     assert not (tmp_path / "packed").exists()
 
 
+def test_a_plan_that_cannot_be_filled_is_refused(quantizer, plan, tmp_path):
+    with pytest.raises(BudgetError, match=r"fill \d+ bytes at most, and 1000000000 are wanted"):
+        quantizer.pack(replace(plan, budget_bytes=10**9), tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_a_step_too_fine_for_int8_is_refused(quantizer, plan, tmp_path):
+    layers = [replace(entry, step=1e-30) for entry in plan.layers]
+    with pytest.raises(PlanError, match=r"has step 1e-30, with codes to [\d,]+; run mqtool plan"):
+        quantizer.pack(replace(plan, layers=layers), tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 def test_a_plan_of_far_smaller_weights_is_refused(quantizer, plan, tmp_path):
     too_small = replace(plan, budget_bytes=BUDGET // 2)
     with pytest.raises(BudgetError, match="plan with a larger budget"):
@@ -216,7 +248,8 @@ def test_a_plan_of_far_smaller_weights_is_refused(quantizer, plan, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": 0.0}, "has step 0.0; above 0 is possible"),
+        ({"step": 0.0}, r"has step 0.0; above 0 and below 1e\+30 is possible"),
+        ({"step": 1e39}, r"has step 1e\+39; above 0"),
         ({"step": -1.0}, "has step -1.0; above 0"),
         ({"step": None}, "has step None; above 0"),
         ({"step": 1e999}, "not valid JSON"),
@@ -233,6 +266,16 @@ def test_plans_that_cannot_be(plan, tmp_path, change, message):
     (tmp_path / "plan.json").write_text(json.dumps(fields))
     with pytest.raises(PlanError, match=message):
         Plan.read(tmp_path / "plan.json")
+
+
+def test_what_does_not_go_with_coded_weights(plan, quantizer):
+    for change in ({"rounding": "clipped"}, {"rounding": "grouped"}, {"format": 1}):
+        with pytest.raises(PlanError, match="run mqtool plan again"):
+            Plan.from_json(plan.to_json() | change)
+    bits = quantizer.plan(Recipe("uniform", rounding="nearest", storage="coded"), BUDGET)
+    for rounding in ("grouped", "compensated"):
+        with pytest.raises(PlanError, match="gives group scales, coded weights none"):
+            Plan.from_json(bits.to_json() | {"rounding": rounding})
 
 
 def test_storage_and_opset_go_together(plan):

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mqtool.errors import MqError
@@ -64,7 +64,8 @@ def new_file(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _temporary(target: Path) -> Path:

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ MAX_PART = 1 << 20
 
 _MAX_PARTS = 1 << 12
 _RAW_DEFLATE = -15
+_EMPTY_BLOCK = b"\x03\x00"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class CodedData:
             raise ValueError(f"{len(lengths)} parts; 1 to {_MAX_PARTS} are possible")
         for pair in lengths:
             if len(pair) != 2 or not 1 <= pair[0] <= 2 * MAX_PART or not 1 <= pair[1] <= MAX_PART:
-                raise ValueError(f"a part of {list(pair)} bytes; at most {MAX_PART} are possible")
+                raise ValueError(
+                    f"a part of {list(pair)} bytes; 1 to {2 * MAX_PART} stored and {MAX_PART} "
+                    "inflated are possible"
+                )
         return cls([Part(*pair) for pair in lengths])
 
     def to_json(self) -> list[list[int]]:
@@ -163,7 +167,7 @@ def inflate_file(
     threads: int = 1,
     change: Callable[[NDArray[np.uint8]], None] = lambda data: None,
 ) -> None:
-    """Write the data to a new file, which only this user can read; else as `inflate`.
+    """Write the data to a new file; else as `inflate`.
 
     Args:
         target: of the file.
@@ -175,12 +179,21 @@ def inflate_file(
         OSError: it cannot be written.
         ValueError: as `inflate`.
     """
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        file.truncate(stream.coded.inflated)
+    with target.open("x+b") as file:
+        _take_room(file, stream.coded.inflated)
         data = np.frombuffer(mmap.mmap(file.fileno(), stream.coded.inflated), np.uint8)
         _inflate_into(data, stream, threads)
         change(data)
+
+
+def _take_room(file: BinaryIO, length: int) -> None:
+    """Make a file as long, on the disk too: a full one ends a process that writes to its memory."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, length)
+        return
+    for start in range(0, length, MAX_PART):
+        file.write(bytes(min(MAX_PART, length - start)))
+    file.flush()
 
 
 def _inflate_into(data: NDArray[np.uint8], stream: CodedStream, threads: int) -> None:
@@ -210,8 +223,12 @@ def _inflate_part(source: memoryview, length: int, is_last: bool, number: int) -
     inflater = zlib.decompressobj(_RAW_DEFLATE)
     try:
         found = inflater.decompress(source, length + 1)
+        is_right = inflater.eof == is_last
+        if not is_last and is_right:
+            # A last, empty block ends the stream where another one has just ended, nowhere else.
+            is_right = not inflater.decompress(_EMPTY_BLOCK, 1) and inflater.eof
     except zlib.error as error:
         raise ValueError(f"part {number} is damaged ({error})") from None
-    if len(found) != length or inflater.unused_data or inflater.eof != is_last:
+    if len(found) != length or inflater.unused_data or not is_right:
         raise ValueError(f"part {number} is damaged: it does not inflate to {length} bytes")
     return np.frombuffer(found, np.uint8)

@@ -75,7 +75,7 @@ class CodedGraph:
                 if name.endswith(_CODES_SUFFIX)
                 and tensor.data_type == INT8
                 and tensor.location == self.data_name
-                and model.graph.is_only_multiplied(name)
+                and model.graph.can_be_unsigned(name)
             }
             changed = model.with_unsigned(places.keys())
         except PARSE_ERRORS as error:

@@ -1,23 +1,24 @@
 """The little of ONNX's file format that `mqruntime.engine.planes` needs, read without copying.
 
 An .onnx file is one protobuf message, ModelProto (messages:
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, wire format:
-https://protobuf.dev/programming-guides/encoding/). Field numbers used here:
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Field numbers used here:
 
     ModelProto      graph 7
     GraphProto      node 1, initializer 5, output 12 (ValueInfoProto: name 1)
-    NodeProto       input 1, output 2, op_type 4, attribute 5 (AttributeProto: g 6, graphs 11)
+    NodeProto       input 1, output 2, op_type 4, attribute 5 (AttributeProto: name 1,
+                    i 3, g 6, graphs 11)
     TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13 (key 1, value 2),
                     data_location 14
 
 All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mqruntime.engine.protobuf import Field, fields, header, integer, integers, message
 
 __all__ = [
     "INT8",
@@ -31,8 +32,6 @@ __all__ = [
     "Node",
     "Tensor",
     "external_files",
-    "integer",
-    "message",
 ]
 
 PARSE_ERRORS = (ValueError, LookupError, ArithmeticError, RecursionError)
@@ -47,11 +46,10 @@ UINT8_ZERO_POINT = 128
 Codes = NDArray[np.int8] | NDArray[np.uint8]
 
 _MIDDLE_NAME = b"mqruntime.zero_point"
-_B_ZERO_POINT = 3
-"""Number of that input of MatMulInteger."""
+_B_ZERO_POINT, _ZERO_POINT = 3, 2
+"""Number of that input of MatMulInteger, of DequantizeLinear."""
 
 _EXTERNAL = 1
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Tensor:
@@ -68,9 +66,9 @@ class Tensor:
         self._raw = message[:0]
         self._external: dict[str, str] = {}
         is_external = False
-        for field in _fields(message):
+        for field in fields(message):
             if field.number == 1:
-                self.shape += _integers(field)
+                self.shape += integers(field)
             elif field.number == 2:
                 self.data_type = field.integer
             elif field.number == 8:
@@ -78,7 +76,7 @@ class Tensor:
             elif field.number == 9:
                 self._raw = field.value
             elif field.number == 13:
-                pair = {part.number: part.text for part in _fields(field.value)}
+                pair = {part.number: part.text for part in fields(field.value)}
                 self._external[pair.get(1, "")] = pair.get(2, "")
             elif field.number == 14:
                 is_external = field.integer == _EXTERNAL
@@ -115,14 +113,15 @@ class Tensor:
 
 
 class Node:
-    """A node; `uses` are the values it reads, in its subgraphs too."""
+    """A node; `uses` are the values it reads, in its subgraphs too; `axis` is its attribute."""
 
     def __init__(self, message: memoryview) -> None:
         self.op_type = ""
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.uses: set[str] = set()
-        for field in _fields(message):
+        self.axis: int | None = None
+        for field in fields(message):
             if field.number == 1:
                 self.inputs.append(field.text)
             elif field.number == 2:
@@ -130,9 +129,13 @@ class Node:
             elif field.number == 4:
                 self.op_type = field.text
             elif field.number == 5:
-                for part in _fields(field.value):
+                parts = list(fields(field.value))
+                is_axis = any(part.number == 1 and part.text == "axis" for part in parts)
+                for part in parts:
                     if part.number in (6, 11):
                         self.uses |= GraphProto(part.value).uses()
+                    elif part.number == 3 and is_axis:
+                        self.axis = part.integer
         self.uses.update(self.inputs)
 
 
@@ -145,14 +148,14 @@ class GraphProto:
     """
 
     def __init__(self, message: memoryview) -> None:
-        self._fields = list(_fields(message))
+        self._fields = list(fields(message))
         self._nodes = {i: Node(f.value) for i, f in enumerate(self._fields) if f.number == 1}
         self._stored = {i: Tensor(f.value) for i, f in enumerate(self._fields) if f.number == 5}
         self._outputs = {
             part.text
             for field in self._fields
             if field.number == 12
-            for part in _fields(field.value)
+            for part in fields(field.value)
             if part.number == 1
         }
         self.tensors = {tensor.name: tensor for tensor in self._stored.values()}
@@ -179,6 +182,18 @@ class GraphProto:
             and node.inputs[1] == name != node.inputs[0]
             for node in users
         )
+
+    def can_be_unsigned(self, name: str) -> bool:
+        """Whether `with_unsigned` takes an initializer."""
+        users = [node for node in self._nodes.values() if name in node.uses]
+        is_dequantized = len(self.tensors[name].shape) == 2 and all(
+            node.op_type == "DequantizeLinear"
+            and node.axis == 1
+            and len(node.inputs) == _ZERO_POINT
+            and node.inputs[0] == name != node.inputs[1]
+            for node in users
+        )
+        return self.is_only_multiplied(name) or (name not in self._outputs and is_dequantized)
 
     def with_external(self, arrays: Mapping[str, Codes]) -> list[bytes | memoryview]:
         """Serialized fields in which the values `arrays` are external initializers.
@@ -208,20 +223,24 @@ class GraphProto:
     def with_unsigned(self, names: Collection[str]) -> list[bytes | memoryview]:
         """Serialized fields in which these initializers are uint8; their data stays where it is.
 
-        MatMulIntegers that multiply one, for which `is_only_multiplied` holds, are told that its
-        zero point is 128.
+        What reads one, for which `can_be_unsigned` holds, is told that its zero point is 128.
         """
         kept: list[bytes | memoryview] = []
+        lengths = dict[int | None, None]()
         for index, field in enumerate(self._fields):
             node, tensor = self._nodes.get(index), self._stored.get(index)
             if node is not None and not set(names).isdisjoint(node.inputs):
-                kept.append(_with_zero_point(field))
+                (name,) = set(names).intersection(node.inputs)
+                is_product = node.op_type == "MatMulInteger"
+                length = None if is_product else self.tensors[name].shape[1]
+                lengths[length] = None
+                kept.append(_with_zero_point(field, length))
             elif tensor is not None and tensor.name in names:
-                others = [part.span for part in _fields(field.value) if part.number != 2]
+                others = [part.span for part in fields(field.value) if part.number != 2]
                 kept.append(message(5, b"".join([integer(2, UINT8), *others])))
             else:
                 kept.append(field.span)
-        return [*kept, _zero_point()] if names else kept
+        return [*kept, *map(_zero_point, lengths)]
 
 
 class Model:
@@ -232,7 +251,7 @@ class Model:
     """
 
     def __init__(self, file: memoryview) -> None:
-        self._fields = list(_fields(file))
+        self._fields = list(fields(file))
         messages = {field.number: field.value for field in self._fields}
         self.graph = GraphProto(messages[7])
 
@@ -246,7 +265,7 @@ class Model:
 
     def _with_graph(self, graph: list[bytes | memoryview]) -> bytes:
         others = [field.span for field in self._fields if field.number != 7]
-        return b"".join([*others, _header(7, sum(map(len, graph))), *graph])
+        return b"".join([*others, header(7, sum(map(len, graph))), *graph])
 
 
 # Field numbers of the messages that hold others, on the way to every tensor.
@@ -277,99 +296,26 @@ def external_files(message: memoryview, kind: str = "model") -> set[str]:
         location = Tensor(message).location
         return set() if location is None else {location}
     found = set()
-    for field in _fields(message):
+    for field in fields(message):
         if field.number in _HOLDERS[kind]:
             found |= external_files(field.value, _HOLDERS[kind][field.number])
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """A field: its `integer`, or the bytes of its `value`; `span` is all of it with its key."""
-
-    number: int
-    integer: int
-    value: memoryview
-    span: memoryview
-
-    @property
-    def text(self) -> str:
-        return str(self.value, "utf-8")
+def _with_zero_point(node: Field, length: int | None = None) -> bytes:
+    """A node with `_zero_point` as its last input."""
+    return message(1, bytes(node.value) + message(1, _zero_point_name(length)))
 
 
-def _fields(message: memoryview) -> Iterator[_Field]:
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _varint(message, at)
-        wire, integer, size = key & 7, 0, 0
-        if wire == _VARINT:
-            integer, at = _varint(message, at)
-        elif wire == _BYTES:
-            size, at = _varint(message, at)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire}")
-        if at + size > len(message):
-            raise ValueError("truncated")
-        yield _Field(key >> 3, integer, message[at : at + size], message[start : at + size])
-        at += size
+def _zero_point(length: int | None = None) -> bytes:
+    """An initializer: a number, or as many as a per-channel scale has."""
+    shape = b"" if length is None else integer(1, length)
+    numbers = message(9, bytes([UINT8_ZERO_POINT]) * (1 if length is None else length))
+    return message(5, shape + integer(2, UINT8) + message(8, _zero_point_name(length)) + numbers)
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("an integer of more than 10 bytes")
-
-
-def _integers(field: _Field) -> list[int]:
-    """A repeated integer: one of its values, or several packed."""
-    if not field.value:
-        return [field.integer]
-    values, at = [], 0
-    while at < len(field.value):
-        value, at = _varint(field.value, at)
-        values.append(value)
-    return values
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
-def _header(number: int, size: int) -> bytes:
-    return _encode_varint(number << 3 | _BYTES) + _encode_varint(size)
-
-
-def message(number: int, value: bytes) -> bytes:
-    """A field that holds a message, a text or bytes."""
-    return _header(number, len(value)) + value
-
-
-def integer(number: int, value: int) -> bytes:
-    """A field that holds an integer."""
-    return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
-
-
-def _with_zero_point(node: "_Field") -> bytes:
-    """A MatMulInteger with `_zero_point` as its last input."""
-    return message(1, bytes(node.value) + message(1, _MIDDLE_NAME))
-
-
-def _zero_point() -> bytes:
-    """An initializer."""
-    number = message(9, bytes([UINT8_ZERO_POINT]))
-    return message(5, integer(2, UINT8) + message(8, _MIDDLE_NAME) + number)
+def _zero_point_name(length: int | None) -> bytes:
+    return _MIDDLE_NAME if length is None else b"%s.%d" % (_MIDDLE_NAME, length)
 
 
 def _external_tensor(name: str, array: Codes) -> bytes:

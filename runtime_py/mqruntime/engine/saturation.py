@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from mqruntime.engine.onnx_file import INT8, INT32, UINT8, integer, message
+from mqruntime.engine.onnx_file import INT8, INT32, UINT8
+from mqruntime.engine.protobuf import integer, message
 
 __all__ = ["largest_products", "products_saturate"]
 

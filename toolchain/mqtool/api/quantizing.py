@@ -106,7 +106,12 @@ def sizes(
     settled = quantizer.settled(recipe, None)
     if not settled.has_steps:
         size_model = quantizer.size_model(settled)
-        return found(size_table(size_model), *feasible_kilobytes(size_model))
+        most = quantizer.most_bits(settled)
+        widths = {bits: size for bits, size in size_table(size_model).items() if bits <= most}
+        smallest, largest = feasible_kilobytes(size_model, most)
+        if settled.storage == "coded":
+            smallest = max(smallest, -(-quantizer.coded_bounds(settled)[0] // KB))
+        return found(widths, smallest, largest)
     smallest, most_coded = (-(-size // KB) for size in quantizer.coded_bounds(settled))
     largest = most_coded
     if recipe.storage == "auto":

@@ -83,15 +83,17 @@ def _uncoded(piece: bytes, last: bool) -> bytes:
 
 def _pieces(tensors: Iterable[bytes | memoryview], kept: int) -> Iterator[bytes]:
     """What becomes parts, none of them empty; one ends after the first `kept` bytes."""
-    waiting, before = b"", 0
+    left, before = b"", 0
     for tensor in tensors:
-        waiting += bytes(tensor)
-        while len(waiting) > MAX_PART or before < kept <= before + len(waiting):
+        joined = memoryview(left + bytes(tensor))
+        start = 0
+        while len(joined) - start > MAX_PART or before < kept <= before + len(joined) - start:
             most = min(MAX_PART, kept - before) if before < kept else MAX_PART
-            yield waiting[:most]
-            waiting, before = waiting[most:], before + most
-        if len(waiting) >= LEAST_PART:
-            yield waiting
-            waiting, before = b"", before + len(waiting)
-    if waiting:
-        yield waiting
+            yield bytes(joined[start : start + most])
+            start, before = start + most, before + most
+        left = bytes(joined[start:])
+        if len(left) >= LEAST_PART:
+            yield left
+            left, before = b"", before + len(left)
+    if left:
+        yield left

@@ -27,7 +27,7 @@ def expand_folder(packed: Path, output: Path, *, unsigned: bool = False) -> int:
         Bytes of all files.
 
     Raises:
-        ModelError: the folder has no coded weights, or they are damaged.
+        ModelError: the folder has no coded weights, or they are damaged or lie there inflated.
         MqError: `output` cannot be written.
     """
     manifest = Manifest.read(packed)
@@ -35,6 +35,11 @@ def expand_folder(packed: Path, output: Path, *, unsigned: bool = False) -> int:
         raise ModelError(
             f"{packed}: has no coded weights; onnxruntime opens its graphs as they are"
         )
+    for name in manifest.coded:
+        if (packed / name).is_file() and not (packed / f"{name}.gz").is_file():
+            raise ModelError(
+                f"{packed}: {name} is inflated already; onnxruntime opens its graph as it is"
+            )
     with new_folder(output) as target:
         for role, name in manifest.graphs.items():
             graph = coded_graph(packed, manifest, role)

@@ -49,7 +49,13 @@ from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
 from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
-from mqtool.quantization.rounding import LayerInput, Rounding, quantize_weight
+from mqtool.quantization.rounding import (
+    STEP_ROUNDINGS,
+    LayerInput,
+    Rounding,
+    is_grouping,
+    quantize_weight,
+)
 from mqtool.quantization.weights import QuantizedWeight
 
 __all__ = [
@@ -64,6 +70,9 @@ __all__ = [
 
 PLAN_FORMAT = 2
 _FORMATS = (1, PLAN_FORMAT)
+
+GREATEST_STEP = 1e30
+"""Steps are stored as bfloat16, and multiplied by scales of inputs."""
 
 Storage = Literal["coded", "planes"]
 
@@ -161,6 +170,8 @@ class Plan:
             raise PlanError(f"plan format {found!r}, this version reads {_FORMATS}")
         try:
             plan = read_fields(cls, _renamed(value))
+            if plan.format == 1 and (plan.storage, plan.has_steps) != ("planes", False):
+                raise ValueError("format 1 has no storage and no steps")
             plan.check()
         except ValueError as error:
             raise PlanError(f"{error}; run mqtool plan again") from None
@@ -199,6 +210,8 @@ class Plan:
         if self.has_steps:
             self._check_steps()
             return
+        if self.storage == "coded" and is_grouping(self.rounding):
+            raise ValueError(f"rounding {self.rounding!r} gives group scales, coded weights none")
         for layer in self.layers:
             lower = layer.rows_at_lower_bits
             if layer.bits not in WIDTHS or not isinstance(layer.bits, int):
@@ -211,9 +224,16 @@ class Plan:
     def _check_steps(self) -> None:
         if self.storage != "coded":
             raise ValueError("layers have steps, and storage is not coded")
+        if self.rounding not in STEP_ROUNDINGS:
+            raise ValueError(
+                f"rounding {self.rounding!r} does not go with steps, only {STEP_ROUNDINGS}"
+            )
         for layer in self.layers:
-            if layer.step is None or not 0 < layer.step < math.inf:
-                raise ValueError(f"layer {layer.name!r} has step {layer.step}; above 0 is possible")
+            if layer.step is None or not 0 < layer.step < GREATEST_STEP:
+                raise ValueError(
+                    f"layer {layer.name!r} has step {layer.step}; "
+                    f"above 0 and below {GREATEST_STEP:g} is possible"
+                )
             if not 0 < layer.bits < math.inf or layer.rows_at_lower_bits:
                 raise ValueError(
                     f"layer {layer.name!r} has bits {layer.bits} and rows_at_lower_bits "

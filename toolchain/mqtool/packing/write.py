@@ -8,7 +8,7 @@ from pathlib import Path
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
 from mqruntime.engine.session import Session
 from mqruntime.recognition import graph_source
-from mqtool.errors import PackError
+from mqtool.errors import BudgetError, PackError
 from mqtool.model.folder import layer_weight
 from mqtool.model.graph_files import load_graph, save_graph
 from mqtool.outputs import new_folder
@@ -83,11 +83,21 @@ def pack(
         if found != [*given.values()]:
             raise PackError(f"{output}: holds other input ranges than given; pack again")
         written = sum(file.stat().st_size for file in target.iterdir())
+        if plan.storage == "coded" and written > plan.budget_bytes:
+            raise BudgetError(
+                f"{output}: coded weights take {written} bytes, the budget is {plan.budget_bytes}; "
+                "plan with a larger one or --storage planes"
+            )
         is_exact = plan.storage == "coded" or written == plan.planned_bytes
         if not is_exact or written > plan.budget_bytes:
             raise PackError(
                 f"{output}: {written} bytes were written, {plan.planned_bytes} were planned for a "
                 f"budget of {plan.budget_bytes}; run mqtool plan again with this version"
+            )
+        if plan.has_steps and written <= plan.budget_bytes - 1024:
+            raise BudgetError(
+                f"{output}: coded weights fill {written} bytes at most, and {plan.budget_bytes} "
+                "are wanted; run mqtool plan again"
             )
         check_widths(target, manifest, plan)
         for role in manifest.graphs:

@@ -68,9 +68,9 @@ def fill_layers(
 
 def _of_bits(layers: CodedLayers, plan: Plan, layer: Layer) -> CodedWeight:
     found = planned_weight(plan, layer, layers.weight(layer))
-    if found.bits > 8:
+    if found.bits > (most := layers.most_bits(layer)):
         raise PackError(
-            f"layer {layer.name!r} has {found.bits} bits, and coded weights hold 8 at most; "
+            f"layer {layer.name!r} has {found.bits} bits, and coded it holds {most} at most; "
             "run mqtool plan again"
         )
     return CodedWeight(found.codes.astype(np.int16), found.scale)

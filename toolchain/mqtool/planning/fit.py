@@ -14,35 +14,51 @@ from mqtool.packing.size import SizeModel
 from mqtool.planning.schedules import Step
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 
-__all__ = ["KB", "check_bounds", "check_budget", "feasible_kilobytes", "fit_budget"]
+__all__ = [
+    "KB",
+    "check_bounds",
+    "check_budget",
+    "feasible_kilobytes",
+    "fit_budget",
+]
 
 KB = 1024
 
 Mutable = dict[str, tuple[int, int]]
 
 
-def feasible_kilobytes(sizes: SizeModel) -> tuple[int, int]:
+def feasible_kilobytes(sizes: SizeModel, most_bits: int = FLOAT_BITS) -> tuple[int, int]:
     """The least and the greatest budget in whole KB that `check_budget` takes.
 
     The budget is written into the folder, whose size so depends on its number of digits.
     """
-    ends = []
-    for bits in (1, FLOAT_BITS):
-        kilobytes = -(-sizes.uniform(bits, sizes.folder.bytes) // KB)
-        ends.append(-(-sizes.uniform(bits, kilobytes * KB) // KB))
-    return ends[0], ends[1]
+    kilobytes = [-(-sizes.uniform(bits, sizes.folder.bytes) // KB) for bits in (1, most_bits)]
+    smallest, largest = (
+        sizes.uniform(b, k * KB) for b, k in zip((1, most_bits), kilobytes, strict=True)
+    )
+    return -(-smallest // KB), (largest + _spare(most_bits)) // KB
 
 
-def check_budget(sizes: SizeModel, budget_bytes: int) -> None:
+def check_budget(sizes: SizeModel, budget_bytes: int, most_bits: int = FLOAT_BITS) -> None:
     """Refuse what cannot be filled.
+
+    Args:
+        sizes: of the model.
+        budget_bytes: of all files.
+        most_bits: the greatest width that every layer can have.
 
     Raises:
         BudgetError: the budget is below the smallest or above the largest feasible size.
     """
     if budget_bytes < sizes.uniform(1, budget_bytes):
         raise _too_small(budget_bytes, feasible_kilobytes(sizes)[0])
-    if budget_bytes - KB >= sizes.uniform(FLOAT_BITS, budget_bytes):
-        raise _too_large(budget_bytes, feasible_kilobytes(sizes)[1])
+    if budget_bytes - _spare(most_bits) > sizes.uniform(most_bits, budget_bytes):
+        raise _too_large(budget_bytes, feasible_kilobytes(sizes, most_bits)[1])
+
+
+def _spare(most_bits: int) -> int:
+    """Bytes that may be left at the largest size. Where wider rows cannot be, they would be."""
+    return KB - 1 if most_bits == FLOAT_BITS else 0
 
 
 def check_bounds(bounds: tuple[int, int], budget_bytes: int) -> None:

@@ -15,6 +15,8 @@ from mqtool.packing.size import SizeModel, Widths
 from mqtool.planning.fit import check_budget, fit_budget
 from mqtool.planning.methods.method import Allocation
 from mqtool.planning.recipe import Recipe
+from mqtool.quantization.calibration_stats import CalibrationStats
+from mqtool.quantization.coded_layers import CodedLayers
 
 __all__ = ["fit_plan", "plan_of", "plan_of_steps"]
 
@@ -74,7 +76,7 @@ def plan_of(
         for layer in sizes.folder.layers
     ]
     if recipe.storage == "coded":
-        _check_int8(layers)
+        _check_int8(sizes.folder, layers)
     return _plan(
         recipe,
         layers,
@@ -138,11 +140,12 @@ def _identity(layer: Layer) -> dict[str, Any]:
     return {"name": layer.name, "op": layer.op, "shape": shape, "params": layer.params}
 
 
-def _check_int8(layers: list[PlannedLayer]) -> None:
-    for layer in layers:
-        if layer.bits > 8:
+def _check_int8(folder: ModelFolder, planned: list[PlannedLayer]) -> None:
+    layers = CodedLayers(CalibrationStats(folder))
+    for layer, entry in zip(folder.layers, planned, strict=True):
+        if entry.bits > (most := layers.most_bits(layer)):
             raise PlanError(
-                f"layer {layer.name!r} gets {layer.bits} bits, and coded weights hold 8 at most; "
+                f"layer {layer.name!r} gets {entry.bits} bits, and coded it holds {most} at most; "
                 "give a smaller --budget-kb or --storage planes"
             )
 

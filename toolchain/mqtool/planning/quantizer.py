@@ -30,6 +30,7 @@ from mqtool.planning.sensitivity import measure_distances, measure_reductions
 from mqtool.planning.sensitivity_curves import SensitivityCurve, sensitivity_curves
 from mqtool.planning.steps import StepRange
 from mqtool.quantization.activations import ActivationRange
+from mqtool.quantization.bits import FLOAT_BITS
 from mqtool.quantization.calibration_stats import (
     CalibrationStats,
     collect_stats,
@@ -109,9 +110,10 @@ class Quantizer:
         The greatest is that of int8 codes as they are; what is written into the manifest is taken
         to be as long as for that.
         """
-        key = (recipe.options, recipe.effective_rounding)
+        key = (recipe.options, recipe.effective_rounding, recipe.has_steps)
         if key not in self._bounds:
-            folder = with_packing_layout(self.folder, recipe.effective_rounding, steps=True)
+            rounding, steps = recipe.effective_rounding, recipe.has_steps
+            folder = with_packing_layout(self.folder, rounding, steps=steps)
             layers = CodedLayers(CalibrationStats(folder))
             blank = {layer.name: layers.blank(layer) for layer in layers.layers}
             self._bounds[key] = self._coded_folder(folder, recipe, folder.bytes).bounds(blank)
@@ -134,7 +136,14 @@ class Quantizer:
         if settled.has_steps:
             check_bounds(self.coded_bounds(settled), budget_bytes)
         else:
-            check_budget(self.size_model(settled), budget_bytes)
+            check_budget(self.size_model(settled), budget_bytes, self.most_bits(settled))
+
+    def most_bits(self, recipe: Recipe) -> int:
+        """The greatest width that every layer can have: that of float, or what codes hold."""
+        if recipe.storage != "coded":
+            return FLOAT_BITS
+        layers = CodedLayers(CalibrationStats(self.size_model(recipe).folder))
+        return min(layers.most_bits(layer) for layer in layers.layers)
 
     def allocate(self, recipe: Recipe) -> Allocation:
         """The order in which layers lose bits.

@@ -14,7 +14,7 @@ from mqtool.choices import (
 )
 from mqtool.errors import OptionError
 from mqtool.packing.size import PackOptions
-from mqtool.quantization.rounding import Rounding, is_compensating, is_grouping
+from mqtool.quantization.rounding import STEP_ROUNDINGS, Rounding, is_compensating, is_grouping
 
 if TYPE_CHECKING:
     from mqtool.packing.rewrite import Activations
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from mqtool.planning.methods.method import Method
 
 __all__ = ["MinMax", "Recipe"]
-
-STEP_ROUNDINGS = ("nearest", "compensated")
-"""Roundings that steps can have."""
 
 MinMax = tuple[int, int]
 """Lowest and highest width of method `minmax`."""

@@ -6,10 +6,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqtool.errors import PlanError
 from mqtool.model.folder import layer_weight
 from mqtool.model.layers import Layer, product_nodes
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.quantization.coded import (
+    HIGHEST_CODE,
     CodedWeight,
     highest_code,
     round_to_steps,
@@ -19,6 +21,9 @@ from mqtool.quantization.coded import (
 from mqtool.quantization.rounding import LayerInput
 
 __all__ = ["CodedLayers"]
+
+MOST_REPEATED = 8
+"""How often a column is multiplied on average at most: no plan comes near, memory is bounded."""
 
 Float = NDArray[np.float32]
 
@@ -56,6 +61,10 @@ class CodedLayers:
         """Largest magnitude of its codes, as `highest_code`."""
         return highest_code(layer, is_head=self.is_head(layer))
 
+    def most_bits(self, layer: Layer) -> int:
+        """The greatest width whose codes its form holds, where layers have bits and no steps."""
+        return 7 if self.is_head(layer) else 8
+
     def round(self, layer: Layer, step: float, *, compensated: bool = True) -> CodedWeight:
         """A layer at a step.
 
@@ -63,9 +72,18 @@ class CodedLayers:
             layer: one of the model's.
             step: of it; rows of a table may have finer ones.
             compensated: whether codes make up for each other's errors, which takes longer.
+
+        Raises:
+            PlanError: the step is so fine that hardly any code is within int8.
         """
         weight, highest = self.weight(layer), self.highest(layer)
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
+        largest = np.abs(weight).max(axis=0) / np.float32(scale.min())
+        if highest is None and largest.sum() > MOST_REPEATED * HIGHEST_CODE * layer.columns:
+            raise PlanError(
+                f"layer {layer.name!r} has step {step:g}, with codes to {largest.max():,.0f}; "
+                "run mqtool plan again"
+            )
         inputs = self.inputs(layer) if compensated else None
         return round_to_steps(weight, scale, inputs, highest=highest)
 

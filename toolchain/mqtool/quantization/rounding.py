@@ -28,6 +28,7 @@ from mqtool.quantization.weights import (
 __all__ = [
     "LOOKUP_WEIGHT",
     "ROUNDINGS",
+    "STEP_ROUNDINGS",
     "LayerInput",
     "Rounding",
     "is_compensating",
@@ -40,6 +41,8 @@ __all__ = [
 
 Rounding = Literal["nearest", "clipped", "grouped", "compensated"]
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+STEP_ROUNDINGS: tuple[Rounding, ...] = ("nearest", "compensated")
+"""Those that steps can have (`mqtool.quantization.coded`)."""
 
 Float = NDArray[np.float32]
 Codes = NDArray[np.int32]

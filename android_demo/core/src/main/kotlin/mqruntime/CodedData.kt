@@ -124,10 +124,13 @@ class CodedStream(
                 require(more > 0) { "it is damaged: a part does not inflate to ${part.inflated} bytes" }
                 count += more
             }
-            // What ends the part: an empty block, or the end of the stream, and nothing after it.
-            require(inflater.inflate(ByteArray(1)) == 0 && inflater.finished() == isLast && inflater.remaining == 0) {
-                "it is damaged: a part does not inflate to ${part.inflated} bytes"
+            var isRight = inflater.inflate(ByteArray(1)) == 0 && inflater.finished() == isLast && inflater.remaining == 0
+            if (isRight && !isLast) {
+                // A last, empty block ends the stream where another one has just ended, nowhere else.
+                inflater.setInput(EMPTY_BLOCK)
+                isRight = inflater.inflate(ByteArray(1)) == 0 && inflater.finished()
             }
+            require(isRight) { "it is damaged: a part does not inflate to ${part.inflated} bytes" }
         } catch (error: DataFormatException) {
             throw IllegalArgumentException("it is damaged (${firstLine(error)})", error)
         } finally {
@@ -140,6 +143,7 @@ class CodedStream(
     companion object {
         private val HEADER = byteArrayOf(0x1F, 0x8B.toByte(), 8, 0, 0, 0, 0, 0, 2, 0xFF.toByte())
         private const val TRAILER_SIZE = 8
+        private val EMPTY_BLOCK = byteArrayOf(3, 0)
 
         /**
          * The stream in a gzip file.

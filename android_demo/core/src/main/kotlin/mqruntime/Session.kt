@@ -9,6 +9,7 @@ import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
 import java.nio.ByteBuffer
+import java.nio.file.Files
 import java.nio.FloatBuffer
 import java.nio.LongBuffer
 
@@ -95,9 +96,8 @@ class Session(
         threads: Int,
         options: OrtSession.SessionOptions,
     ): OrtSession {
-        val folder = File.createTempFile("mqruntime", "").also { it.delete() }
+        val folder = Files.createTempDirectory("mqruntime").toFile()
         try {
-            if (!folder.mkdir()) throw IOException("$folder cannot be made")
             val graph = File(folder, path.name)
             if (content == null) path.copyTo(graph) else FileOutputStream(graph).channel.use { it.write(content.duplicate()) }
             val workers = if (threads > 0) threads else Runtime.getRuntime().availableProcessors()
