@@ -8,10 +8,10 @@
 
 In a bundle the same stream is the data of an entry called `NAME`, which has its CRC-32 and length.
 
-The stream is cut at places that the manifest lists. What comes before a cut ends with a full flush
-(an empty stored block, 00 00 ff ff, after which nothing refers to what came before), so that each
-part starts at a byte and inflates alone, on any thread; only the last ends the stream. Anything
-that reads gzip reads the whole.
+The stream is cut at places that the manifest lists. What comes before a cut ends with a whole block
+that ends at a byte (a full flush's empty one, 00 00 ff ff, or stored bytes), and nothing refers to
+what lies before a cut, so that each part inflates alone, on any thread; only the last ends the
+stream. Anything that reads gzip reads the whole.
 
 Lengths are known before anything is inflated, and no more is inflated than they say.
 """
