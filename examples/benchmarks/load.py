@@ -91,7 +91,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         top, packed = Path(name), arguments.packed
-        mqtool.expand(packed, top / "stock")
+        mqtool.expand(packed, output=top / "stock")
         quantize_with_onnxruntime(arguments.model, top / "int8")
         write_package(packed, top / "app.mqz", golden=False)
         sides = {

@@ -76,6 +76,7 @@ def test_plan_and_pack(tmp_path):
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(json.dumps(tokens).encode()))
     assert (folder / "model.onnx.data").stat().st_size > MOST_BYTES
     try:
+        (tmp_path / "clips").mkdir()
         clips = noise_clips(tmp_path / "clips", [8000, 8000])
         quantizer = Quantizer(ModelFolder.open(folder), clips)
         budget = 200_000_000
