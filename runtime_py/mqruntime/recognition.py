@@ -299,8 +299,9 @@ def graph_source(folder: Path, manifest: Manifest, role: str) -> Path | CodedGra
         ModelError: as `coded_graph`.
     """
     path = folder / manifest.graphs[role]
-    is_inflated = path.with_name(f"{path.name}.data").is_file()
-    return (None if is_inflated else coded_graph(folder, manifest, role)) or path
+    if path.with_name(f"{path.name}.data").is_file():
+        return path
+    return coded_graph(folder, manifest, role) or path
 
 
 def coded_graph(folder: Path, manifest: Manifest, role: str) -> CodedGraph | None:

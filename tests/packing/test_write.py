@@ -10,10 +10,9 @@ from mqruntime.recognition import Recognizer
 from mqtool.errors import MqError, PackError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing import write as pack_module
-from mqtool.packing.size import NO_RECORDINGS, PackOptions, SizeModel, size_model
+from mqtool.packing.size import KB, NO_RECORDINGS, PackOptions, SizeModel, size_model
 from mqtool.packing.write import pack
 from mqtool.planning.calibrations.calibration import calibrate
-from mqtool.planning.fit import KB
 from mqtool.quantization.calibration_stats import CalibrationStats, collect_stats
 from mqtool.recordings.clips import Clip
 from quantizers import make_plan

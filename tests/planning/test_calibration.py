@@ -13,10 +13,9 @@ from mqtool.errors import ClipsError
 from mqtool.model.folder import ModelFolder
 from mqtool.observe import samples as inputs
 from mqtool.observe.samples import capture_inputs
-from mqtool.packing.size import PackOptions
+from mqtool.packing.size import KB, PackOptions
 from mqtool.packing.write import pack
 from mqtool.planning.calibrations.calibration import calibrate
-from mqtool.planning.fit import KB
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import Clip
 from peaks import peaks_over_clips

@@ -14,7 +14,7 @@ from mqtool.context import RunContext
 from mqtool.errors import BudgetError, ClipsError, OptionError, PlanError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.planning.fit import KB
+from mqtool.packing.size import KB
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.quantization.coded_layers import CodedLayers

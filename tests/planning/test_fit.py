@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from mqtool.errors import BudgetError
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel, size_table
-from mqtool.planning.fit import KB, check_budget, feasible_kilobytes, fit_budget
+from mqtool.packing.size import KB, PackOptions, SizeModel, size_table
+from mqtool.planning.fit import check_budget, feasible_kilobytes, fit_budget
 from mqtool.planning.methods.myqasr import algorithm_1
 from mqtool.planning.methods.uniform import uniform_steps
 from tiny_graph import toy_folder

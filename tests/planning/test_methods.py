@@ -6,8 +6,8 @@ import pytest
 from mqtool.choices import METHODS, SENSITIVITIES
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import KB
 from mqtool.packing.write import pack
-from mqtool.planning.fit import KB
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.quantization.calibration_stats import CalibrationStats

@@ -6,9 +6,8 @@ import pytest
 
 from mqruntime.recognition import Recognizer
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel
+from mqtool.packing.size import KB, PackOptions, SizeModel
 from mqtool.packing.write import pack
-from mqtool.planning.fit import KB
 from mqtool.planning.methods.myqasr import algorithm_1
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import find_clips

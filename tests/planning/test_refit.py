@@ -7,8 +7,7 @@ import pytest
 
 from mqtool.errors import PlanError
 from mqtool.model.folder import ModelFolder
-from mqtool.packing.size import PackOptions, SizeModel
-from mqtool.planning.fit import KB
+from mqtool.packing.size import KB, PackOptions, SizeModel
 from mqtool.planning.methods.method import Allocation
 from mqtool.planning.plans import fit_plan
 from mqtool.planning.recipe import Recipe

@@ -12,8 +12,8 @@ from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
+from mqtool.packing.size import KB
 from mqtool.packing.write import pack
-from mqtool.planning.fit import KB
 from mqtool.quantization.calibration_stats import CalibrationStats
 from quantizers import make_plan
 from tiny_graph import toy_folder

@@ -13,7 +13,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Field numbers used here
 All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,7 +220,7 @@ class GraphProto:
             kept.append(_zero_point())
         return [*kept, *(message(5, _external_tensor(*item)) for item in arrays.items())]
 
-    def with_unsigned(self, names: Collection[str]) -> list[bytes | memoryview]:
+    def with_unsigned(self, names: Set[str]) -> list[bytes | memoryview]:
         """Serialized fields in which these initializers are uint8; their data stays where it is.
 
         What reads one, for which `can_be_unsigned` holds, is told that its zero point is 128.
@@ -229,8 +229,8 @@ class GraphProto:
         lengths = dict[int | None, None]()
         for index, field in enumerate(self._fields):
             node, tensor = self._nodes.get(index), self._stored.get(index)
-            if node is not None and not set(names).isdisjoint(node.inputs):
-                (name,) = set(names).intersection(node.inputs)
+            if node is not None and (found := names & set(node.inputs)):
+                (name,) = found
                 is_product = node.op_type == "MatMulInteger"
                 length = None if is_product else self.tensors[name].shape[1]
                 lengths[length] = None
@@ -259,7 +259,7 @@ class Model:
         """The serialized model, its graph changed as by `GraphProto.with_external`."""
         return self._with_graph(self.graph.with_external(arrays))
 
-    def with_unsigned(self, names: Collection[str]) -> bytes:
+    def with_unsigned(self, names: Set[str]) -> bytes:
         """The serialized model, its graph changed as by `GraphProto.with_unsigned`."""
         return self._with_graph(self.graph.with_unsigned(names))
 

@@ -20,8 +20,8 @@ from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
 from mqtool.outputs import new_file
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import coded_size_table, size_table
-from mqtool.planning.fit import KB, feasible_kilobytes
+from mqtool.packing.size import KB, coded_size_table, size_table
+from mqtool.planning.fit import feasible_kilobytes
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.refit import refit_plan
 from mqtool.quantization.calibration_stats import with_packing_layout

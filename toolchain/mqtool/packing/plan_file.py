@@ -38,6 +38,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -139,6 +140,11 @@ class Plan:
     def has_steps(self) -> bool:
         """Whether layers have steps and not bits."""
         return any(layer.step is not None for layer in self.layers)
+
+    @cached_property
+    def by_name(self) -> dict[str, PlannedLayer]:
+        """Entries of `layers` by layer name."""
+        return {layer.name: layer for layer in self.layers}
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -278,7 +284,7 @@ def planned_weight(
     plan: Plan, layer: Layer, weight: NDArray[np.float32], inputs: LayerInput | None = None
 ) -> QuantizedWeight:
     """A weight at its planned widths; arguments as of `quantize_weight`."""
-    entry = next(entry for entry in plan.layers if entry.name == layer.name)
+    entry = plan.by_name[layer.name]
     lower = entry.rows_at_lower_bits
     return quantize_weight(layer, weight, entry.width, lower, plan.rounding, inputs)
 

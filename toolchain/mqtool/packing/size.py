@@ -27,6 +27,7 @@ from mqtool.quantization.rounding import Rounding, is_grouping
 from mqtool.quantization.weights import PackedWeight, weight_spec
 
 __all__ = [
+    "KB",
     "NO_RECORDINGS",
     "PackOptions",
     "SizeModel",
@@ -38,6 +39,9 @@ __all__ = [
     "size_model",
     "size_table",
 ]
+
+KB = 1024
+"""Bytes; budgets are met to less than one below."""
 
 CODED_OPSET = 21
 """Of onnxruntime 1.20; since it QuantizeLinear has types of 16 bits."""

@@ -15,7 +15,7 @@ from mqtool.outputs import new_folder
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.coded_rewrite import coded_shapes
 from mqtool.packing.plan_file import Plan, planned_weight
-from mqtool.packing.size import PackOptions, packed_graph, packed_manifest
+from mqtool.packing.size import KB, PackOptions, packed_graph, packed_manifest
 from mqtool.packing.static import read_ranges
 from mqtool.packing.write_coded import coded_files
 from mqtool.quantization.activations import ActivationRange
@@ -83,26 +83,32 @@ def pack(
         if found != [*given.values()]:
             raise PackError(f"{output}: holds other input ranges than given; pack again")
         written = sum(file.stat().st_size for file in target.iterdir())
-        if plan.storage == "coded" and written > plan.budget_bytes:
-            raise BudgetError(
-                f"{output}: coded weights take {written} bytes, the budget is {plan.budget_bytes}; "
-                "plan with a larger one or --storage planes"
-            )
-        is_exact = plan.storage == "coded" or written == plan.planned_bytes
-        if not is_exact or written > plan.budget_bytes:
-            raise PackError(
-                f"{output}: {written} bytes were written, {plan.planned_bytes} were planned for a "
-                f"budget of {plan.budget_bytes}; run mqtool plan again with this version"
-            )
-        if plan.has_steps and written <= plan.budget_bytes - 1024:
-            raise BudgetError(
-                f"{output}: coded weights fill {written} bytes at most, and {plan.budget_bytes} "
-                "are wanted; run mqtool plan again"
-            )
+        _check_size(output, plan, written)
         check_widths(target, manifest, plan)
         for role in manifest.graphs:
             Session(graph_source(target, manifest, role)).close()
     return PackReport(written, folder.bytes, plan.average_bits, plan.weight_bits_as_bytes)
+
+
+def _check_size(output: Path, plan: Plan, written: int) -> None:
+    """Planes take what was planned; how long codes are is known now."""
+    budget = plan.budget_bytes
+    if plan.storage == "planes":
+        if written != plan.planned_bytes or written > budget:
+            raise PackError(
+                f"{output}: {written} bytes were written, {plan.planned_bytes} were planned for a "
+                f"budget of {budget}; run mqtool plan again with this version"
+            )
+    elif written > budget:
+        raise BudgetError(
+            f"{output}: coded weights take {written} bytes, the budget is {budget}; "
+            "plan with a larger one or --storage planes"
+        )
+    elif plan.has_steps and written <= budget - KB:
+        raise BudgetError(
+            f"{output}: coded weights fill {written} bytes at most, and {budget} are wanted; "
+            "run mqtool plan again"
+        )
 
 
 def _write_planes(

@@ -38,9 +38,8 @@ def coded_files(
         BudgetError: codes are far longer than the plan says.
     """
     layers, weights = CodedLayers(stats), {}
-    steps = {entry.name: entry.step for entry in plan.layers}
     for layer in layers.layers:
-        step = steps[layer.name]
+        step = plan.by_name[layer.name].step
         codes = _of_bits(layers, plan, layer) if step is None else layers.round(layer, step)
         weights[layer.name] = codes
         advance()

@@ -10,19 +10,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from mqtool.errors import BudgetError
-from mqtool.packing.size import SizeModel
+from mqtool.packing.size import KB, SizeModel
 from mqtool.planning.schedules import Step
 from mqtool.quantization.bits import FLOAT_BITS, WIDTHS
 
 __all__ = [
-    "KB",
     "check_bounds",
     "check_budget",
     "feasible_kilobytes",
     "fit_budget",
 ]
-
-KB = 1024
 
 Mutable = dict[str, tuple[int, int]]
 
@@ -32,11 +29,12 @@ def feasible_kilobytes(sizes: SizeModel, most_bits: int = FLOAT_BITS) -> tuple[i
 
     The budget is written into the folder, whose size so depends on its number of digits.
     """
-    kilobytes = [-(-sizes.uniform(bits, sizes.folder.bytes) // KB) for bits in (1, most_bits)]
-    smallest, largest = (
-        sizes.uniform(b, k * KB) for b, k in zip((1, most_bits), kilobytes, strict=True)
-    )
-    return -(-smallest // KB), (largest + _spare(most_bits)) // KB
+
+    def size(bits: int) -> int:
+        kilobytes = -(-sizes.uniform(bits, sizes.folder.bytes) // KB)
+        return sizes.uniform(bits, kilobytes * KB)
+
+    return -(-size(1) // KB), (size(most_bits) + _spare(most_bits)) // KB
 
 
 def check_budget(sizes: SizeModel, budget_bytes: int, most_bits: int = FLOAT_BITS) -> None:

@@ -16,11 +16,11 @@ from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.plan_file import Plan
-from mqtool.packing.size import SizeModel, packed_manifest, size_model
+from mqtool.packing.size import KB, SizeModel, packed_manifest, size_model
 from mqtool.packing.write import PackReport, pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.fit import KB, check_bounds, check_budget
+from mqtool.planning.fit import check_bounds, check_budget
 from mqtool.planning.fit_steps import fit_steps
 from mqtool.planning.methods.method import Allocation, Evidence
 from mqtool.planning.plans import fit_plan, plan_of, plan_of_steps

@@ -63,7 +63,7 @@ class CodedLayers:
 
     def most_bits(self, layer: Layer) -> int:
         """The greatest width whose codes its form holds, where layers have bits and no steps."""
-        return 7 if self.is_head(layer) else 8
+        return ((self.highest(layer) or HIGHEST_CODE) + 1).bit_length()
 
     def round(self, layer: Layer, step: float, *, compensated: bool = True) -> CodedWeight:
         """A layer at a step.
@@ -78,12 +78,8 @@ class CodedLayers:
         """
         weight, highest = self.weight(layer), self.highest(layer)
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
-        largest = np.abs(weight).max(axis=0) / np.float32(scale.min())
-        if highest is None and largest.sum() > MOST_REPEATED * HIGHEST_CODE * layer.columns:
-            raise PlanError(
-                f"layer {layer.name!r} has step {step:g}, with codes to {largest.max():,.0f}; "
-                "run mqtool plan again"
-            )
+        if highest is None:
+            _check_repeats(layer, step, np.abs(weight).max(axis=0) / scale.min())
         inputs = self.inputs(layer) if compensated else None
         return round_to_steps(weight, scale, inputs, highest=highest)
 
@@ -95,3 +91,12 @@ class CodedLayers:
     @cached_property
     def _models(self) -> dict[str, ir.Model]:
         return {role: self.folder.load(role) for role in self.folder.manifest.graphs}
+
+
+def _check_repeats(layer: Layer, step: float, largest: Float) -> None:
+    """Refuse codes, given by the largest of each column, of which int8 holds hardly any."""
+    if largest.sum() > MOST_REPEATED * HIGHEST_CODE * layer.columns:
+        raise PlanError(
+            f"layer {layer.name!r} has step {step:g}, with codes to {largest.max():,.0f}; "
+            "run mqtool plan again"
+        )

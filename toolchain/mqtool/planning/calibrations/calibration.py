@@ -100,7 +100,6 @@ def calibrate(
             raise ClipsError(f"calibration {name} needs recordings; give --calib CLIPS")
         samples, gradients = _watched(folder, clips, calibration, context)
     advance = context.progress("Choosing ranges", len(specs))
-    steps = {entry.name: entry.step for entry in plan.layers}
     layers = CodedLayers(stats)
     ranges = {}
     for layer in folder.layers:
@@ -111,7 +110,7 @@ def calibrate(
             samples.get(layer.name),
             gradients.get(layer.name),
             partial(layers.weight, layer),
-            partial(_quantized, layers, plan, layer, steps[layer.name]),
+            partial(_quantized, layers, plan, layer),
         )
         ranges[layer.name] = calibration.choose(evidence)
         advance()
@@ -129,9 +128,8 @@ def _watched(
     return samples, {name: gradient for name, (_, gradient) in found.items()}
 
 
-def _quantized(
-    layers: CodedLayers, plan: Plan, layer: Layer, step: float | None
-) -> QuantizedWeight | CodedWeight:
+def _quantized(layers: CodedLayers, plan: Plan, layer: Layer) -> QuantizedWeight | CodedWeight:
+    step = plan.by_name[layer.name].step
     if step is not None:
         return layers.round(layer, step)
     return planned_weight(plan, layer, layers.weight(layer), layers.inputs(layer))
