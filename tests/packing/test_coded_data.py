@@ -16,6 +16,7 @@ from mqruntime.engine.coded_data import (
     CodedStream,
     Part,
     inflate,
+    trailer,
 )
 from mqtool.packing.coded_data import LEAST_PART, coded_file, uncoded_bytes
 
@@ -162,10 +163,7 @@ def test_damage_is_refused(coded):
             ),
         ),
         "inside a block": (
-            HEADER
-            + ENDS_INSIDE_A_BLOCK
-            + zlib.crc32(bytes(8)).to_bytes(4, "little")
-            + b"\x08\0\0\0",
+            HEADER + ENDS_INSIDE_A_BLOCK + trailer(zlib.crc32(bytes(8)), 8),
             CodedData([Part(9, 4), Part(9, 4)]),
         ),
         "other CRC": (content[:-8] + bytes([content[-8] ^ 1]) + content[-7:], parts),

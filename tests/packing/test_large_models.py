@@ -1,14 +1,12 @@
 """A model whose float weights are more than 2 GB, the most that one protobuf message may hold."""
 
-import gzip
-import json
 import shutil
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from mqruntime.bundle.manifest import CtcSettings, Manifest
+from fake_ctc import FRAME, TOKENS, reader_folder
 from mqruntime.recognition import Recognizer
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import save_graph
@@ -16,7 +14,7 @@ from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from tiny_graph import noise_clips
 
-WIDTH, CLASSES, FRAME = 4096, 28, 320
+WIDTH = 4096
 LAYERS = 33
 MOST_BYTES = 2**31
 
@@ -24,7 +22,7 @@ MOST_BYTES = 2**31
 def large_graph() -> ir.Model:
     """Frames of PCM through a pile of layers with residuals, each with a norm before it."""
     lines = ["framed = Reshape (pcm, frames)", "h0 = MatMul (framed, first__weight)"]
-    weights = {"first.weight": (FRAME, WIDTH), "last.weight": (WIDTH, CLASSES)}
+    weights = {"first.weight": (FRAME, WIDTH), "last.weight": (WIDTH, len(TOKENS))}
     for number in range(LAYERS):
         lines += [
             f"n{number} = LayerNormalization <axis = -1> (h{number}, gamma, beta)",
@@ -37,7 +35,7 @@ def large_graph() -> ir.Model:
     given = ", ".join(f"float {name.replace('.', '__')}" for name in weights)
     text = f"""<ir_version: 10, opset_import: ["": 21]>
     large (float[batch, samples] pcm, {given}, float[{WIDTH}] gamma, float[{WIDTH}] beta)
-        => (float[batch, length, {CLASSES}] logits)
+        => (float[batch, length, {len(TOKENS)}] logits)
     <int64[3] frames = {{0, -1, {FRAME}}}> {{ {chr(10).join(lines)} }}"""
     model = ir.from_onnx_text(text)
     rng = np.random.default_rng(0)
@@ -59,21 +57,8 @@ def large_graph() -> ir.Model:
 @pytest.mark.soak(whole=True)
 def test_plan_and_pack(tmp_path):
     """Needs 4 GB of disk. Rounded to the nearest code: to compensate takes half an hour here."""
-    folder = tmp_path / "float"
-    folder.mkdir()
+    folder = reader_folder(tmp_path / "float")
     save_graph(large_graph(), folder / "model.onnx", external=True)
-    manifest = Manifest(
-        family="wav2vec2",
-        task="ctc",
-        sample_rate=16000,
-        graphs={"model": "model.onnx"},
-        vocabulary="vocabulary.json.gz",
-        min_samples=FRAME,
-        ctc=CtcSettings(blank=0, word_delimiter=1),
-    )
-    (folder / "model.json").write_bytes(manifest.to_bytes())
-    tokens = ["<pad>", "|", *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocabulary.json.gz").write_bytes(gzip.compress(json.dumps(tokens).encode()))
     assert (folder / "model.onnx.data").stat().st_size > MOST_BYTES
     try:
         (tmp_path / "clips").mkdir()
