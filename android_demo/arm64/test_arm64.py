@@ -18,11 +18,13 @@ pytestmark = pytest.mark.arm64
     ("name", "clip"),
     [
         ("toy-ctc", "toy.wav"),
+        ("toy-ctc-coded", "toy.wav"),
         ("toy-whisper", "marks.wav"),
         ("random-whisper", "short.wav"),
         ("commands-keywords", "word.wav"),
         ("commands-ctc", "word.wav"),
         ("whisper-tiny.en", "05.wav"),
+        ("whisper-tiny.en-coded", "05.wav"),
     ],
 )
 def test_arm64_hears_the_same(name, clip):
