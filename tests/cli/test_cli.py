@@ -288,7 +288,7 @@ def test_control_c_leaves_no_output(model, hello, tmp_path):
 def test_a_file_that_cannot_be_written_whole_is_not_written(model, hello, tmp_path):
     """The kernel refuses writes past a size, as a full disk does."""
     target = tmp_path / "out.json"
-    target.write_text("old")
+    target.write_text('{"written_by": "mqtool transcribe"}')
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
         "import mqtool.cli.main as m; m.main()"
@@ -301,7 +301,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(model, hello, tmp_pa
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [f"Error: {target}: could not be written (File too large)"]
-    assert target.read_text() == "old"
+    assert target.read_text() == '{"written_by": "mqtool transcribe"}'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hello.wav", "model", "out.json"]
 
 

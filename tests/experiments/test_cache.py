@@ -15,7 +15,7 @@ def cache(tmp_path):
 
 
 def entry_of(cache):
-    (path,) = cache.folder.iterdir()
+    (path,) = (path for path in cache.folder.iterdir() if path.name != "contents.json")
     return path
 
 
@@ -60,5 +60,12 @@ def test_a_damaged_entry_is_not_used_and_can_be_replaced(cache, damage):
 
 def test_a_file_is_no_cache(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MqError, match="file: cannot hold a cache"):
+    with pytest.raises(MqError, match="file: is a file; give a folder"):
         Cache(tmp_path / "file")
+
+
+def test_a_folder_of_something_else_is_no_cache(tmp_path):
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(MqError, match="is not a cache"):
+        Cache(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]

@@ -196,7 +196,7 @@ def test_what_models_heard_is_escaped():
 def test_a_report_does_not_overwrite_other_files(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(MqError, match="mine: is not empty and not a report"):
+    with pytest.raises(MqError, match="mine: is there already and is not a report"):
         open_report(tmp_path / "mine")
     with pytest.raises(MqError, match="is a file; give a folder"):
         open_report(tmp_path / "mine" / "thesis.tex")
@@ -207,3 +207,15 @@ def test_a_report_does_not_overwrite_other_files(tmp_path):
     for _ in range(2):  # its own files it replaces
         write_report(open_report(tmp_path / "report"), report)
     assert (tmp_path / "report" / "results.csv").read_text() == "a\n1\n"
+    (tmp_path / "report" / "notes.txt").write_text("mine")
+    with pytest.raises(MqError, match="report: is there already and is not a report and nothing"):
+        open_report(tmp_path / "report")
+
+
+def test_what_was_computed_stays_where_a_report_is_replaced(tmp_path):
+    folder = open_report(tmp_path / "report")
+    Cache(folder / "cache").put({"what": 1}, [2])
+    write_report(folder, Report(Page("t", "l", [], []), [{"a": 1}], {}))
+    assert Cache(folder / "cache").get({"what": 1}) == [2]
+    listed = json.loads((folder / "contents.json").read_text())["files"]
+    assert {path.name for path in folder.iterdir()} == {*listed, "contents.json"}

@@ -139,7 +139,7 @@ def test_other_files_in_the_way_are_not_deleted(folder, tmp_path):
     plan = make_plan(folder, [], 60 * KB, method="uniform")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(MqError, match="not empty"):
+    with pytest.raises(MqError, match="is not a model folder and nothing else"):
         pack(CalibrationStats(folder), plan, tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
 

@@ -13,6 +13,7 @@ from mqtool.planning.plans import fit_plan
 from mqtool.planning.recipe import Recipe
 from mqtool.planning.refit import refit_plan
 from mqtool.planning.schedules import marginal_steps
+from mqtool.quantization.bits import FLOAT_BITS
 from quantizers import make_plan
 from tiny_graph import toy_folder
 
@@ -51,7 +52,7 @@ def made(folder, sizes, method, budget):
         return make_plan(folder, [], budget, method="uniform")
     harm = {layer.name: 0.1 * (1 + n) for n, layer in enumerate(folder.layers)}
     steps = list(marginal_steps(folder.layers, lambda name, bits: harm[name] * 4.0 ** (4 - bits)))
-    return fit_plan(sizes, Recipe(rounding="nearest"), Allocation(steps, harm), budget)
+    return fit_plan(sizes, Recipe(rounding="nearest"), Allocation(steps, harm), budget, FLOAT_BITS)
 
 
 def test_the_same_form_is_the_same_plan(folder):

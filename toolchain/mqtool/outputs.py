@@ -1,78 +1,233 @@
-"""Outputs appear whole or not at all: written under a temporary name, then moved into place."""
+"""Outputs appear whole or not at all, and replace only what the same command would have written.
 
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+How they appear whole is `mqruntime.atomic`. What may be written where is decided here, before any
+work: an output is no input, lies in none and holds none, and what stands in its place is of the
+kind that is written. Links are followed, not replaced.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mqruntime.atomic import replace_folder, temporary_file, temporary_folder
 from mqtool.errors import MqError
 
-__all__ = ["new_file", "new_folder"]
+__all__ = [
+    "BUNDLE",
+    "MODEL_FOLDER",
+    "PLAN",
+    "OutputKind",
+    "check_output",
+    "listed_folder",
+    "new_file",
+    "new_folder",
+    "open_listed_folder",
+    "result_kind",
+    "write_contents",
+]
+
+
+@dataclass(frozen=True)
+class OutputKind:
+    """What a command writes.
+
+    Attributes:
+        name: with its article.
+        holds: whether what stands at a path is of this kind.
+        is_folder: else it is a file.
+    """
+
+    name: str
+    holds: Callable[[Path], bool]
+    is_folder: bool = False
+
+
+def _is_model_folder(folder: Path) -> bool:
+    """Whether it holds a manifest, and nothing but what that names."""
+    from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = Manifest.parse(path.read_bytes(), str(path))
+    except (OSError, MqError):
+        return False
+    names = {MANIFEST_NAME, *manifest.plain_files}
+    for graph in manifest.graphs.values():
+        names |= {f"{graph}.data", f"{graph}.data.gz"}
+    return {file.name for file in folder.iterdir()} <= names
+
+
+def _is_plan(path: Path) -> bool:
+    from mqtool.packing.plan_file import Plan
+
+    try:
+        Plan.read(path)
+    except MqError:
+        return False
+    return True
+
+
+def _is_bundle(path: Path) -> bool:
+    from mqruntime.bundle.file import Bundle
+
+    try:
+        Bundle.open(path)
+    except (OSError, MqError):
+        return False
+    return True
+
+
+MODEL_FOLDER = OutputKind("a model folder and nothing else", _is_model_folder, is_folder=True)
+PLAN = OutputKind("a plan", _is_plan)
+BUNDLE = OutputKind("a bundle", _is_bundle)
+
+
+def result_kind(command: str) -> OutputKind:
+    """The JSON that a command writes: its `written_by` says so."""
+
+    def holds(path: Path) -> bool:
+        return _fields(path).get("written_by") == command
+
+    return OutputKind(f"a result of {command}", holds)
+
+
+CONTENTS = "contents.json"
+"""Of a folder of reports or a cache: `{"holds": KIND, "files": [NAME, ...]}`."""
+
+
+def listed_folder(name: str) -> OutputKind:
+    """A folder that says what it holds, and holds nothing else; of a cache only what it holds."""
+
+    def holds(folder: Path) -> bool:
+        contents = _fields(folder / CONTENTS)
+        files = contents.get("files")
+        names = {path.name for path in folder.iterdir()} - {CONTENTS}
+        return contents.get("holds") == name and (files is None or names <= set(files))
+
+    return OutputKind(f"a {name} and nothing else", holds, is_folder=True)
+
+
+def open_listed_folder(
+    target: Path, name: str, inputs: Iterable[Path] = (), files: Sequence[str] | None = None
+) -> Path:
+    """A `listed_folder`, made if need be with `files` as what it may hold.
+
+    Raises:
+        MqError: as `check_output`, or it cannot be made.
+    """
+    resolved = check_output(target, listed_folder(name), inputs)
+    if not (resolved / CONTENTS).exists():
+        with _said(target), temporary_folder(resolved) as made:
+            write_contents(made, name, files)
+            try:
+                made.rename(resolved)
+            except OSError:  # another process was faster
+                check_output(target, listed_folder(name), inputs)
+                if not (resolved / CONTENTS).exists():
+                    raise
+    return resolved
+
+
+def write_contents(folder: Path, name: str, files: Sequence[str] | None) -> None:
+    """Write what a `listed_folder` says; no files for one that grows."""
+    contents = {"holds": name} | ({} if files is None else {"files": sorted(files)})
+    (folder / CONTENTS).write_text(json.dumps(contents) + "\n")
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_output(target: Path, kind: OutputKind, inputs: Iterable[Path] = ()) -> Path:
+    """Refuse an output, before the work.
+
+    Args:
+        target: where it is to go.
+        kind: of it.
+        inputs: files and folders that are read, and other outputs.
+
+    Returns:
+        Where it goes, links followed.
+
+    Raises:
+        MqError: it is an input, lies in one or holds one, its folder is missing, or what is there
+            already is something else.
+    """
+    target = Path(target)
+    resolved = Path(os.path.realpath(target))
+    for given in map(Path, inputs):
+        _check_apart(target, resolved, given)
+    if not resolved.parent.is_dir():
+        raise MqError(f"{target}: folder {resolved.parent} does not exist; create it first")
+    if not os.path.lexists(resolved):
+        return resolved
+    if resolved.is_dir() != kind.is_folder:
+        is_a, give = ("file", "folder to write to") if kind.is_folder else ("folder", "file name")
+        raise MqError(f"{target}: is a {is_a}; give a {give}")
+    if kind.is_folder and not any(resolved.iterdir()):
+        return resolved
+    if not kind.is_folder and not resolved.is_file():
+        raise MqError(f"{target}: is not a regular file; give another name")
+    if not kind.holds(resolved):
+        raise MqError(f"{target}: is there already and is not {kind.name}; give another name")
+    return resolved
+
+
+def _check_apart(target: Path, resolved: Path, given: Path) -> None:
+    real = Path(os.path.realpath(given))
+    if _is_same(resolved, real):
+        raise MqError(f"{target}: is {given}, which is used here already; give another name")
+    if any(_is_same(parent, real) for parent in resolved.parents):
+        raise MqError(f"{target}: lies in {given}, which is used here already; write it elsewhere")
+    if any(_is_same(parent, resolved) for parent in real.parents):
+        raise MqError(f"{target}: holds {given}, which is used here already; write it elsewhere")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """By name, or by more names than one of the same thing."""
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, kind: OutputKind = MODEL_FOLDER) -> Iterator[Path]:
     """Yield an empty folder beside `target` that becomes `target` when the block succeeds.
 
-    An existing `target` is replaced only if it is an mqtool model folder or empty, so that a
-    mistyped `-o` cannot delete somebody's files. On any failure, Ctrl-C included, the temporary
-    folder is removed and `target` is as it was.
+    On any failure, Ctrl-C included, it is removed and `target` is as it was.
 
     Raises:
-        MqError: `target` is a file or a folder mqtool did not make, or its parent is missing.
+        MqError: as `check_output`, or it cannot be written (disk full).
     """
-    target = Path(target)
-    _check_parent(target)
-    if target.exists() and not target.is_dir():
-        raise MqError(f"{target}: is a file; give a folder to write to")
-    if target.is_dir() and any(target.iterdir()) and not (target / "model.json").is_file():
-        raise MqError(f"{target}: is not empty and not a model folder; choose another -o")
-    temporary = _temporary(target)
-    replaced = temporary.with_name(temporary.name + ".old")
-    try:
-        temporary.mkdir()
+    resolved = check_output(target, kind)
+    with _said(target), temporary_folder(resolved) as temporary:
         yield temporary
-        if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
-    except OSError as error:
-        raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
-    finally:
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        check_output(target, kind)
+        replace_folder(temporary, resolved)
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that is moved over it when the block succeeds.
+def new_file(target: Path, kind: OutputKind) -> Iterator[Path]:
+    """Yield an empty file beside `target` that is moved over it when the block succeeds.
 
     Raises:
-        MqError: `target` is a folder, its parent is missing, or writing failed (disk full).
+        MqError: as `check_output`, or it cannot be written (disk full).
     """
-    target = Path(target)
-    _check_parent(target)
-    if target.is_dir():
-        raise MqError(f"{target}: is a folder; give a file name")
-    temporary = _temporary(target)
-    try:
-        temporary.touch(exist_ok=False)  # if that is not possible, say so before the work
+    resolved = check_output(target, kind)
+    with _said(target), temporary_file(resolved) as temporary:
         yield temporary
-        temporary.replace(target)
+        temporary.replace(resolved)
+
+
+@contextmanager
+def _said(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _temporary(target: Path) -> Path:
-    """A name nobody uses. Made up before the file is, so that Ctrl-C at any time can remove it."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-
-
-def _check_parent(target: Path) -> None:
-    if not target.parent.is_dir():
-        raise MqError(f"{target}: folder {target.parent} does not exist; create it first")

@@ -13,12 +13,12 @@ may be deleted at any time.
 
 import json
 import platform
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from mqruntime.atomic import replace_folder, temporary_folder
 from mqruntime.engine.session import Session
 from mqruntime.errors import ModelError
 
@@ -92,17 +92,16 @@ class GraphCache:
         Returns:
             The opened graphs; None, and nothing kept, if the cache cannot be written.
         """
-        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
-            made.mkdir(parents=True)
-            sessions = {role: opener(made / f"{role}.onnx") for role, opener in openers.items()}
-            lengths = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
-            (made / _INDEX).write_text(json.dumps({"format": 1, "files": lengths}))
-            for older in self.path.parent.glob(f"{self._model}-*"):
-                shutil.rmtree(older)
-            made.rename(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary_folder(self.path) as made:
+                sessions = {role: opener(made / f"{role}.onnx") for role, opener in openers.items()}
+                lengths = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
+                (made / _INDEX).write_text(json.dumps({"format": 1, "files": lengths}))
+                replace_folder(made, self.path)
         except (OSError, ModelError):
             return None
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+        for other in self.path.parent.glob(f"{self._model}-*"):
+            if other != self.path:
+                shutil.rmtree(other, ignore_errors=True)
         return sessions

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.mapped_file import map_file
 from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files
@@ -207,8 +207,8 @@ def _as_opened(
         yield graph
         return
     _check_external(graph.name, graph.content, [graph.data_name])
-    with TemporaryDirectory(prefix="mqruntime-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "graph.onnx"
+    with scratch_folder() as folder:
+        path = folder / "graph.onnx"
         workers = threads or os.cpu_count() or 1
         try:
             graph.write(path, unsigned=products_saturate(), threads=workers)

@@ -10,6 +10,7 @@ from mqtool.bundles.keys import make_keys, public_path
 from mqtool.bundles.package import PackageReport, write_package
 from mqtool.bundles.unpackage import model_folder, stored_bytes
 from mqtool.context import Progress, no_progress
+from mqtool.outputs import BUNDLE, MODEL_FOLDER, check_output
 from mqtool.packing.expand import expand_folder
 
 __all__ = ["ExpandedModel", "KeyPair", "expand", "keygen", "package"]
@@ -64,6 +65,7 @@ def expand(model: PathLike, *, output: PathLike, unsigned: bool = False) -> Expa
         ModelError: the model has no coded weights, or they are damaged.
         MqError: `output` cannot be written.
     """
+    check_output(Path(output), MODEL_FOLDER, [Path(model)])
     with model_folder(Path(model)) as folder:
         size = expand_folder(folder, Path(output), unsigned=unsigned)
     return ExpandedModel(Path(output), size, stored_bytes(Path(model)))
@@ -97,10 +99,12 @@ def package(
         PackError: the bundle would be over 4 GB.
         MqError: `output` or the key cannot be used.
     """
+    key = None if private_key is None else Path(private_key)
+    check_output(Path(output), BUNDLE, [Path(model), *([] if key is None else [key])])
     return write_package(
         Path(model),
         Path(output),
-        private_key=None if private_key is None else Path(private_key),
+        private_key=key,
         calibration_hash=calibration_hash,
         golden=golden,
         advance=progress("Running the clips of the self-test", len(CLIPS)),

@@ -13,12 +13,12 @@ from mqtool.api.options import (
     implied_activations,
     recipe_of,
 )
-from mqtool.api.recordings import PathLike, Recordings, calibration_clips
+from mqtool.api.recordings import PathLike, Recordings, calibration_clips, paths_of
 from mqtool.api.results import PackedModel, Sizes
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
-from mqtool.outputs import new_file
+from mqtool.outputs import MODEL_FOLDER, PLAN, check_output, new_file
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import KB, coded_size_table, size_table
 from mqtool.planning.fit import feasible_kilobytes
@@ -52,6 +52,8 @@ def export(
         ExportError: the source cannot be used.
         ParityError: the graphs compute something else than PyTorch.
     """
+    inputs = [Path(source)] if Path(source).exists() else []  # else it is a hub id
+    check_output(Path(output), MODEL_FOLDER, inputs)
     require_extra("export", "export")
     from mqtool.exporters.pipeline import export_model
 
@@ -187,6 +189,8 @@ def plan(
         ModelError: the model cannot be used.
         OptionError, PlanError: options that are unknown or do not go together.
     """
+    if output is not None:
+        check_output(Path(output), PLAN, [Path(model), *paths_of(recordings)])
     folder = ModelFolder.open(Path(model))
     recipe = recipe_of(
         method=method,
@@ -205,7 +209,7 @@ def plan(
     budget = None if budget_kb is None else int(budget_kb * KB)
     if output is None:
         return quantizer.plan(recipe, budget)
-    with new_file(Path(output)) as path:
+    with new_file(Path(output), PLAN) as path:
         made = quantizer.plan(recipe, budget)
         path.write_bytes(made.to_bytes())
     return made
@@ -261,6 +265,9 @@ def pack(
         OptionError: options that are unknown or do not go together.
         PackError: what was written is not what was planned.
     """
+    inputs = [Path(model), *paths_of(recordings)]
+    inputs += [] if isinstance(plan, Plan) else [Path(plan)]
+    check_output(Path(output), MODEL_FOLDER, inputs)
     name, asked = ("the plan", plan) if isinstance(plan, Plan) else (plan, Plan.read(Path(plan)))
     folder = ModelFolder.open(Path(model))
     layers = with_packing_layout(folder, asked.rounding, steps=asked.has_steps).layers
@@ -336,6 +343,9 @@ def quantize(
         MqError: as `plan`, `pack` and `validate`; a model that fails its validation is no error,
             see `PackedModel.validation`.
     """
+    heard = recordings if validation_recordings is None else validation_recordings
+    inputs = [Path(model), *paths_of(recordings), *paths_of(heard)]
+    check_output(Path(output), MODEL_FOLDER, inputs)
     folder = ModelFolder.open(Path(model))
     recipe = recipe_of(
         method=method,
@@ -355,7 +365,7 @@ def quantize(
     validation = validate(
         packed,
         reference=model,
-        recordings=recordings if validation_recordings is None else validation_recordings,
+        recordings=heard,
         language=language,
         plan=made,
         max_word_difference=max_word_difference,

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from mqtool.errors import MqError
 from mqtool.extras import require_extra
-from mqtool.outputs import new_file
+from mqtool.outputs import OutputKind, check_output, new_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 __all__ = ["make_keys", "public_path", "sign"]
+
+
+_KEY = OutputKind("a key", Path.is_file)
 
 
 def public_path(private_key: Path) -> Path:
@@ -34,7 +37,7 @@ def make_keys(private_key: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     for path in (private_key, public_path(private_key)):
-        if path.exists():
+        if check_output(path, _KEY).exists():
             raise MqError(f"{path}: exists; a lost key cannot be replaced, so choose another name")
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
@@ -45,10 +48,10 @@ def make_keys(private_key: Path) -> None:
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with new_file(private_key) as target:
+    with new_file(private_key, _KEY) as target:
         target.chmod(0o600)
         target.write_bytes(private)
-    with new_file(public_path(private_key)) as target:
+    with new_file(public_path(private_key), _KEY) as target:
         target.write_bytes(public)
         target.chmod(0o644)
 

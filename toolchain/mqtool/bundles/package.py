@@ -3,13 +3,13 @@
 import hashlib
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.bundle.bundle_manifest import (
     BUNDLE_FORMAT,
     CODED_BUNDLE_FORMAT,
@@ -28,7 +28,7 @@ from mqtool import __version__
 from mqtool.bundles.golden import write_golden
 from mqtool.errors import PackError
 from mqtool.model.graph_files import check_graph, data_path
-from mqtool.outputs import new_file
+from mqtool.outputs import BUNDLE, new_file
 from mqtool.packing.size import NO_RECORDINGS
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def write_package(
     for name in model.files:
         if not is_entry_name(name):
             raise PackError(f"{folder}: a file is called {name!r}; export it again")
-    with tempfile.TemporaryDirectory() as name, new_file(output) as target:
-        made = Path(name)
+    with scratch_folder() as made, new_file(output, BUNDLE) as target:
         (made / MANIFEST_NAME).write_bytes(model.to_bytes())
         files: dict[str, Content] = {MANIFEST_NAME: made / MANIFEST_NAME}
         files |= {name: folder / name for name in model.plain_files}

@@ -1,10 +1,10 @@
 """A bundle as a model folder again, for what wants a folder."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.bundle.file import GOLDEN_FOLDER, Bundle
 
 __all__ = ["model_folder", "stored_bytes"]
@@ -21,14 +21,14 @@ def model_folder(path: Path) -> Iterator[Path]:
         yield path
         return
     bundle = Bundle.open(path)
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as made:
         for listed in bundle.manifest.files:
             if listed.stored is not None:
-                with (Path(name) / f"{listed.name}.gz").open("wb") as file:
+                with (made / f"{listed.name}.gz").open("wb") as file:
                     file.writelines(bundle.stream(listed.name).to_gzip())
             elif not listed.name.startswith(GOLDEN_FOLDER):
-                (Path(name) / listed.name).write_bytes(bundle.read(listed.name))
-        yield Path(name)
+                (made / listed.name).write_bytes(bundle.read(listed.name))
+        yield made
 
 
 def stored_bytes(path: Path) -> int:

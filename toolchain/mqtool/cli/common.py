@@ -2,15 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mqtool.choices import ACTIVATIONS, CALIBRATIONS, ROUNDINGS
-from mqtool.errors import MqError
-from mqtool.outputs import new_file
+from mqtool.outputs import check_output, new_file, result_kind
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,27 +31,11 @@ __all__ = [
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _writable(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a result file that cannot be written before the work, not after it."""
-    if path is not None and not path.parent.is_dir():
-        raise MqError(f"{path}: folder {path.parent} does not exist; create it first")
-    if path is not None and path.is_dir():
-        raise MqError(f"{path}: is a folder; give a file name")
-    return path
-
-
 model_argument: Decorator = click.argument(
     "model", type=click.Path(path_type=Path), metavar="MODEL_OR_PACKED"
 )
 clips_argument: Decorator = click.argument(
     "clips", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CLIPS..."
-)
-json_option: Decorator = click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path),
-    callback=_writable,
-    help="Write the result to this file.",
 )
 threads_option: Decorator = click.option(
     "--threads",
@@ -118,12 +102,47 @@ def rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, which is refused before the work where it cannot be written."""
+
+    @click.option(
+        "--json",
+        "json_path",
+        type=click.Path(path_type=Path),
+        help="Write the result to this file.",
+    )
+    @wraps(command)
+    def checked(*, json_path: Path | None, **given: Any) -> Any:
+        if json_path is not None:
+            check_output(json_path, result_kind(_command()), _other_paths())
+        return command(json_path=json_path, **given)
+
+    return checked
+
+
+def _command() -> str:
+    return f"mqtool {click.get_current_context().info_name}"
+
+
+def _other_paths() -> Iterator[Path]:
+    """What else the command line names, inputs and outputs."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if not isinstance(parameter.type, click.Path) or parameter.name == "json_path":
+            continue
+        value = context.params[parameter.name or ""]
+        for given in value if isinstance(value, tuple) else [value]:
+            if given is not None:
+                yield Path(given)
+
+
 def write_json(path: Path | None, result: dict[str, Any]) -> None:
     """Write a command's result, whole or not at all; nothing if `path` is None."""
     if path is None:
         return
+    result = {"written_by": _command(), **result}
     text = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    with new_file(path) as temporary:
+    with new_file(path, result_kind(_command())) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ __all__ = ["export"]
 
 
 @click.command(short_help="Turn a speech model into ONNX graphs that take PCM.")
-@click.argument("source")
+@click.argument("source", type=click.Path(), metavar="SOURCE")
 @click.option(
     "-o",
     "--output",

@@ -72,7 +72,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 128 + N by signal N."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(arguments))
 
@@ -88,14 +88,14 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
+        return _interrupted(interrupts)
     except BrokenPipeError:
         # The reader of our output is gone (`mqtool ... | head`): nothing left to say or flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if interrupts:
-            return _interrupted()
+            return _interrupted(interrupts)
         if settings["debug"]:
             traceback.print_exc()
         _say(f"Error: {_one_line(error)}")
@@ -103,31 +103,42 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+_ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""Signals that end a command, which cleans up."""
+
+
 @contextmanager
 def _noting(interrupts: list[int]) -> Iterator[None]:
-    """Note every Ctrl-C: an extension module that is being loaded may make another error of it."""
+    """Note these signals: an extension module that is being loaded may make another error of them.
+
+    One that is ignored, as nohup ignores SIGHUP, stays so.
+    """
 
     def note(number: int, frame: object) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        defaults = (signal.SIG_DFL, signal.default_int_handler)
+        before = {n: signal.getsignal(n) for n in _ENDING if signal.getsignal(n) in defaults}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _interrupted() -> int:
+def _interrupted(interrupts: list[int]) -> int:
     _say("Interrupted")
     # Where Ctrl-C ended code that is run from a string, as the making of a dataclass is, Python
     # would end by the signal instead of with our exit code, unless such code has run since.
     exec("")
-    return 130
+    return 128 + (interrupts[0] if interrupts else signal.SIGINT)
 
 
 def _one_line(error: Exception) -> str:

@@ -62,14 +62,16 @@ def pack(
       mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool pack model/ --plan plan.json --activations static --calib recordings/ -o packed/
     """
-    from mqtool.outputs import new_file
+    from mqtool.outputs import PLAN, check_output, new_file
 
+    if used_plan is not None:
+        check_output(used_plan, PLAN, [model, plan_path, output, *calib])
     with progress_bars() as progress:
         packed = mqtool.pack(
             model, plan=plan_path, output=output, recordings=calib, progress=progress, **options
         )
     if used_plan is not None:
-        with new_file(used_plan) as path:
+        with new_file(used_plan, PLAN) as path:
             path.write_bytes(packed.plan.to_bytes())
     click.echo(
         f"{output}: {packed.bytes:,} bytes ({packed.bytes / packed.float_bytes:.0%} of "

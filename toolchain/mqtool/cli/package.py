@@ -55,11 +55,14 @@ def package(
       mqtool package packed/ --android android_demo/
     """
     from mqtool.bundles.package import android_asset
+    from mqtool.outputs import BUNDLE, check_output
 
     outputs = [] if output is None else [output]
     outputs += [] if android is None else [android_asset(android)]
     if not outputs:
         raise click.UsageError("give -o FILE or --android DIR")
+    for path in outputs:
+        check_output(path, BUNDLE, [packed, *([] if private_key is None else [private_key])])
     for path in outputs:
         with progress_bars() as progress:
             report = mqtool.package(

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.unpackage import stored_bytes
 from mqtool.errors import ModelError
@@ -112,10 +112,10 @@ def bench_model(
         ModelError: the model cannot be opened or run.
     """
     Recognizer.open(model).close()  # a broken model is refused here, with its reason
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         paths = []
         for number, clip in enumerate(clips):
-            paths.append(Path(folder) / f"{number}.npy")
+            paths.append(folder / f"{number}.npy")
             np.save(paths[-1], clip.pcm())
         command = [sys.executable, "-m", "mqtool.evaluation.measure", str(model), str(threads)]
         done = subprocess.run(
@@ -169,8 +169,8 @@ def bench_int8(
     model: Path, reference: Path, *, threads: int = 0, runs: int = 15
 ) -> BenchComparison:
     """`bench_against` the float model `reference` as onnxruntime quantizes it to int8."""
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "int8"
+    with scratch_folder() as folder:
+        other = folder / "int8"
         quantize_with_onnxruntime(reference, other)
         return bench_against(model, other, threads=threads, runs=runs)
 

@@ -13,16 +13,19 @@ recordings and no file names are stored, but the models' transcripts of test cli
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mqruntime.atomic import sweep
 from mqtool.errors import MqError
-from mqtool.outputs import new_file
+from mqtool.outputs import OutputKind, new_file, open_listed_folder
 
 __all__ = ["Cache", "fingerprint"]
 
 Key = Mapping[str, Any]
+
+_ENTRY = OutputKind("an entry of a cache", Path.is_file)
 
 
 def fingerprint(value: Any) -> str:
@@ -35,22 +38,19 @@ class Cache:
 
     Args:
         folder: created when it does not exist.
+        inputs: what the work reads.
 
     Attributes:
         damaged: entries found unusable so far; they are computed again.
 
     Raises:
-        MqError: `folder` is a file or cannot be made.
+        MqError: as `check_output`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[Path] = ()) -> None:
         self.folder = Path(folder)
         self.damaged = 0
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or error
-            raise MqError(f"{folder}: cannot hold a cache ({reason}); give --cache") from None
+        sweep(open_listed_folder(folder, "cache", inputs))
 
     def get(self, key: Key) -> Any | None:
         """The value of a key, or None if it is not there or damaged."""
@@ -74,8 +74,15 @@ class Cache:
             MqError: it cannot be written.
         """
         entry = {"key": key, "value": value, "sha256": fingerprint(value)}
-        with new_file(self._path(key)) as path:
-            path.write_bytes(_canonical(entry) + b"\n")
+        content = _canonical(entry) + b"\n"
+        try:
+            self._write(key, content)
+        except MqError:  # another process has just put its report, and this cache, in place
+            self._write(key, content)
+
+    def _write(self, key: Key, content: bytes) -> None:
+        with new_file(self._path(key), _ENTRY) as path:
+            path.write_bytes(content)
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{fingerprint(key)[:32]}.json"

@@ -7,13 +7,13 @@ that two trials have in common is packed and scored once on each test set. What 
 not computed again, so an experiment that was interrupted goes on where it stopped.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.recognition import Recognizer
 from mqtool import __version__
 from mqtool.context import QUIET, RunContext
@@ -133,8 +133,8 @@ class Experiment:
         clips = sum(len(s.clips) for _, sets in missing.values() for s in sets.values())
         advance = self._context.progress("Testing", clips)
         for model, sets in missing.values():
-            with tempfile.TemporaryDirectory() as scratch:
-                path, seconds = self._pack(model, Path(scratch) / "packed")
+            with scratch_folder() as scratch:
+                path, seconds = self._pack(model, scratch / "packed")
                 with Recognizer.open(path, threads=self._context.threads) as recognizer:
                     for test in sets.values():
                         rows = self._score(recognizer, test, advance)

@@ -16,9 +16,10 @@ from mqtool.experiments.cache import Cache
 from mqtool.experiments.comparison import Metric, metric_of
 from mqtool.experiments.experiment import Experiment
 from mqtool.experiments.groups import ClipSet, check_disjoint, find_groups
-from mqtool.experiments.report.page import Report, open_report, write_report
+from mqtool.experiments.report.page import CACHE, REPORT, Report, open_report, write_report
 from mqtool.experiments.trials import budgets_of_bits
 from mqtool.model.folder import ModelFolder
+from mqtool.outputs import check_output
 from mqtool.planning.recipe import Recipe
 
 __all__ = [
@@ -109,6 +110,8 @@ def set_up(
         MqError: `output` cannot hold a report.
         ModelError, ClipsError, AudioError: the model or the recordings cannot be used.
     """
+    inputs, kept = [model, manifest], options.get("cache")
+    check_output(output, REPORT, inputs)
     folder = ModelFolder.open(model)
     calib, test = find_groups(
         manifest,
@@ -120,10 +123,11 @@ def set_up(
     calib = {name: group.first(options.get("clips")) for name, group in calib.items()}
     test = {name: group.first(options.get("test_clips")) for name, group in test.items()}
     check_disjoint(list(calib.values()), list(test.values()))
-    report = open_report(output)
+    cache = None if kept is None else Cache(Path(kept), inputs)
+    report = open_report(output, inputs)
     experiment = Experiment(
         folder,
-        Cache(Path(options.get("cache") or report / "cache")),
+        cache or Cache(report / CACHE),
         detect_language=options.get("detect_language", False),
         remove_diacritics=options.get("remove_diacritics", False),
         context=RunContext(options.get("threads", 0), options.get("progress", no_progress)),

@@ -4,17 +4,16 @@ Whisper's decoder is watched on the inputs it meets while it generates: a clip i
 greedily first, then the decoder runs once over the prompt and the tokens it produced.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqruntime.atomic import scratch_folder
 from mqruntime.engine.session import Graph, Session
 from mqruntime.tasks.task import Utterance
 from mqtool.context import QUIET, RunContext
@@ -63,11 +62,11 @@ def open_graphs(
         roles: which graphs; None for all.
     """
     sessions = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for role in roles or folder.manifest.graphs:
             model = folder.load(role)
             edit(model, role)
-            path = Path(scratch) / folder.manifest.graphs[role]
+            path = scratch / folder.manifest.graphs[role]
             save_graph(model, path, external=folder.is_external(role))
             sessions[role] = Session(path, threads=1)
     return sessions

@@ -90,15 +90,18 @@ def _too_large(budget_bytes: int, largest_kb: int) -> BudgetError:
     )
 
 
-def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mutable:
+def fit_budget(
+    sizes: SizeModel, steps: Iterable[Step], budget_bytes: int, most_bits: int = FLOAT_BITS
+) -> Mutable:
     """Widths whose folder has `budget_bytes - 1 KB < bytes <= budget_bytes`.
 
     Args:
         sizes: size model of the folder.
         steps: the way down from 32 bits (see `mqtool.planning.schedules`).
         budget_bytes: every file of the packed folder counts; feasible (`check_budget`).
+        most_bits: the greatest width of any layer, as of `check_budget`.
     """
-    search = _Search(sizes, list(steps), budget_bytes)
+    search = _Search(sizes, list(steps), budget_bytes, most_bits)
     taken = search.first_fitting()
     widths = search.widths_after(taken)
     if taken:
@@ -106,20 +109,22 @@ def fit_budget(sizes: SizeModel, steps: Iterable[Step], budget_bytes: int) -> Mu
     for layer in sorted(sizes.folder.layers, key=lambda layer: layer.columns):
         if search.slack(widths) < KB:
             break
-        if widths[layer.name][0] != FLOAT_BITS and widths[layer.name][1] == 0:
+        if widths[layer.name][1] == 0:
             search.fill_rows(widths, layer.name)
     return widths
 
 
 class _Search:
-    def __init__(self, sizes: SizeModel, steps: list[Step], budget_bytes: int) -> None:
-        self.sizes, self.steps, self.budget = sizes, steps, budget_bytes
+    def __init__(
+        self, sizes: SizeModel, steps: list[Step], budget_bytes: int, most_bits: int
+    ) -> None:
+        self.sizes, self.steps, self.budget, self.most = sizes, steps, budget_bytes, most_bits
         self.rows = {layer.name: layer.rows for layer in sizes.folder.layers}
         self.columns = {layer.name: layer.columns for layer in sizes.folder.layers}
 
     def widths_after(self, taken: int) -> Mutable:
         bits = dict.fromkeys(self.rows, FLOAT_BITS) | dict(self.steps[:taken])
-        return {name: (width, 0) for name, width in bits.items()}
+        return {name: (min(width, self.most), 0) for name, width in bits.items()}
 
     def slack(self, widths: Mutable) -> int:
         return self.budget - self.sizes.exact(widths, self.budget)
@@ -139,6 +144,8 @@ class _Search:
     def fill_rows(self, widths: Mutable, name: str) -> None:
         """Raise as many rows of one whole layer by one width as the slack allows."""
         whole = widths[name][0]
+        if whole == self.most:
+            return
         raised = WIDTHS[WIDTHS.index(whole) + 1]
         row_bits: int = self.columns[name] * (raised - whole)
 

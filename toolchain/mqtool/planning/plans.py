@@ -26,6 +26,7 @@ def fit_plan(
     recipe: Recipe,
     allocation: Allocation,
     budget_bytes: int | None,
+    most_bits: int,
     calib_sha256: str | None = None,
     calib_clips: int = 0,
 ) -> Plan:
@@ -36,6 +37,7 @@ def fit_plan(
         recipe: what the allocation was made by.
         allocation: the order in which layers lose bits.
         budget_bytes: size of the packed folder, all files.
+        most_bits: the greatest width of any layer.
         calib_sha256: of the recordings; None when none were used.
         calib_clips: how many these are.
 
@@ -44,8 +46,8 @@ def fit_plan(
     """
     calib: dict[str, Any] = {"calib_sha256": calib_sha256, "calib_clips": calib_clips}
     if budget_bytes is not None:
-        check_budget(sizes, budget_bytes)
-        widths = fit_budget(sizes, allocation.steps, budget_bytes)
+        check_budget(sizes, budget_bytes, most_bits)
+        widths = fit_budget(sizes, allocation.steps, budget_bytes, most_bits)
         return plan_of(sizes, recipe, allocation, widths, budget_bytes, **calib)
     if allocation.mapped is None:
         raise BudgetError(f"method {recipe.method} needs a budget; give --budget-kb")

@@ -236,7 +236,8 @@ class Quantizer:
         calib: dict[str, Any] = {}
         if recipe.sharing.needs_recordings:
             calib = {"calib_sha256": self.calib_sha256, "calib_clips": len(self.clips)}
-        return fit_plan(sizes, recipe, allocation, budget_bytes, **calib)
+        most = self.most_bits(recipe)
+        return fit_plan(sizes, recipe, allocation, budget_bytes, most, **calib)
 
     def _plan_steps(self, recipe: Recipe, budget_bytes: int | None) -> Plan:
         """Steps that fill a budget with codes."""

@@ -4,6 +4,8 @@
     results.csv    one row a model and test set
     results.json   the same rows, the comparisons with their intervals, and how they were made
     *.png          the page's figures
+    cache/         results to go on from (`mqtool.experiments.cache`)
+    contents.json  the names of all of these: a folder with others is not replaced
 
 What a page holds is data (`Page`); how it looks is in `page.html`, a jinja2 template. Figures are
 drawn twice, for light and dark screens.
@@ -13,19 +15,22 @@ import base64
 import csv
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mqtool.errors import MqError
 from mqtool.experiments.report.palette import DARK, LIGHT, Palette
-from mqtool.outputs import new_file
+from mqtool.outputs import listed_folder, new_folder, open_listed_folder, write_contents
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "CACHE",
+    "REPORT",
     "Cell",
     "Finding",
     "Page",
@@ -121,6 +126,11 @@ class Page:
         return [plot for section in self.sections for plot in section.plots]
 
 
+_REPORT = "report"
+REPORT = listed_folder(_REPORT)
+CACHE = "cache"
+
+
 @dataclass(frozen=True)
 class Report:
     """What an experiment gives.
@@ -136,29 +146,23 @@ class Report:
     result: Mapping[str, Any]
 
 
-def open_report(folder: Path) -> Path:
+def open_report(folder: Path, inputs: Sequence[Path] = ()) -> Path:
     """The folder for a report, made if need be; before the work, so that a bad name costs nothing.
 
+    Args:
+        folder: of the report.
+        inputs: what the work reads.
+
     Raises:
-        MqError: it is a file, cannot be made, or holds files of something else.
+        MqError: as `check_output`.
     """
-    folder = Path(folder)
-    if folder.is_file():
-        raise MqError(f"{folder}: is a file; give a folder for the report")
-    if not folder.parent.is_dir():
-        raise MqError(f"{folder}: folder {folder.parent} does not exist; create it first")
-    if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        if names and not names & {"report.html", "cache"}:
-            raise MqError(f"{folder}: is not empty and not a report; choose another -o")
-    folder.mkdir(exist_ok=True)
-    return folder
+    return open_listed_folder(folder, _REPORT, inputs, [CACHE])
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
     """Write the files of a report into a folder from `open_report`.
 
-    Each replaces an older one as a whole.
+    They replace those of an older one together; the cache stays.
 
     Returns:
         The files written, the page first.
@@ -172,10 +176,21 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     }
     plots = report.page.plots
     contents |= {f"{plot.name}.png": _image(plot.draw(LIGHT), "png") for plot in plots}
-    for name, content in contents.items():
-        with new_file(folder / name) as path:
-            path.write_bytes(content)
+    with new_folder(folder, REPORT) as made:
+        write_contents(made, _REPORT, [CACHE, *contents])
+        for name, content in contents.items():
+            (made / name).write_bytes(content)
+        if (folder / CACHE).is_dir():
+            shutil.copytree(folder / CACHE, made / CACHE, copy_function=_link)
     return [folder / name for name in contents]
+
+
+def _link(source: str, target: str) -> None:
+    """The same file twice where that can be; entries of a cache do not change."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def render(page: Page) -> str:
