@@ -31,7 +31,7 @@ FLOORS = {
         ["bundle"],
         ["engine"],
         ["audio", "options", "probabilities", "result", "vocabulary"],
-        ["errors", "_lazy"],
+        ["atomic", "errors", "_lazy"],
     ],
 }
 """Rooms from the top down; those of one floor do not import each other. A package's own `__init__`

@@ -19,7 +19,6 @@ from mqtool.errors import MqError
 __all__ = [
     "BUNDLE",
     "MODEL_FOLDER",
-    "PLAN",
     "OutputKind",
     "check_output",
     "listed_folder",
@@ -61,16 +60,6 @@ def _is_model_folder(folder: Path) -> bool:
     return {file.name for file in folder.iterdir()} <= names
 
 
-def _is_plan(path: Path) -> bool:
-    from mqtool.packing.plan_file import Plan
-
-    try:
-        Plan.read(path)
-    except MqError:
-        return False
-    return True
-
-
 def _is_bundle(path: Path) -> bool:
     from mqruntime.bundle.file import Bundle
 
@@ -82,7 +71,6 @@ def _is_bundle(path: Path) -> bool:
 
 
 MODEL_FOLDER = OutputKind("a model folder and nothing else", _is_model_folder, is_folder=True)
-PLAN = OutputKind("a plan", _is_plan)
 BUNDLE = OutputKind("a bundle", _is_bundle)
 
 

@@ -18,8 +18,8 @@ from mqtool.api.results import PackedModel, Sizes
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
-from mqtool.outputs import MODEL_FOLDER, PLAN, check_output, new_file
-from mqtool.packing.plan_file import Plan
+from mqtool.outputs import MODEL_FOLDER, check_output, new_file
+from mqtool.packing.plan_file import PLAN, Plan
 from mqtool.packing.size import KB, coded_size_table, size_table
 from mqtool.planning.fit import feasible_kilobytes
 from mqtool.planning.quantizer import Quantizer

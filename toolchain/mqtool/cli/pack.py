@@ -62,7 +62,8 @@ def pack(
       mqtool pack model/ --plan plan.json --calib recordings/ -o packed/
       mqtool pack model/ --plan plan.json --activations static --calib recordings/ -o packed/
     """
-    from mqtool.outputs import PLAN, check_output, new_file
+    from mqtool.outputs import check_output, new_file
+    from mqtool.packing.plan_file import PLAN
 
     if used_plan is not None:
         check_output(used_plan, PLAN, [model, plan_path, output, *calib])

@@ -48,6 +48,7 @@ from numpy.typing import NDArray
 from mqruntime.bundle.fields import parse_json, read_fields
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
+from mqtool.outputs import OutputKind
 from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
 from mqtool.quantization.rounding import (
@@ -60,6 +61,7 @@ from mqtool.quantization.rounding import (
 from mqtool.quantization.weights import QuantizedWeight
 
 __all__ = [
+    "PLAN",
     "PLAN_FORMAT",
     "Plan",
     "PlannedLayer",
@@ -313,3 +315,15 @@ def average_bits(layers: Sequence[PlannedLayer]) -> float:
 def weight_bits_as_bytes(layers: Sequence[PlannedLayer]) -> int:
     """ComputeModelSize of Algorithm 1, in bytes: weights x bits / 8, nothing else."""
     return -(-sum(map(_bit_count, layers)) // 8)
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        Plan.read(path)
+    except PlanError:
+        return False
+    return True
+
+
+PLAN = OutputKind("a plan", _is_plan)
+"""What plan.json is to `mqtool.outputs`."""
