@@ -9,6 +9,7 @@ Names are imported when they are first used, so that `import mqruntime` costs no
 """
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from mqruntime._lazy import lazy_names
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from mqruntime.streaming.stream import Stream
 
 # Official onnxruntime builds from 1.29 on report usage unless this is set before they load. Who
-# has set it, to whatever value, has chosen.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# has set it, to whatever value, has chosen. One that is loaded already is told, where it can be.
+if "ORT_DISABLE_TELEMETRY" not in os.environ:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    getattr(sys.modules.get("onnxruntime"), "disable_telemetry_events", lambda: None)()
 
 __version__ = "0.3.0"
 

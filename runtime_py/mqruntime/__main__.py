@@ -7,28 +7,41 @@ Exit code 0: done; 1: failed, with one line on stderr that says why; 2: wrong us
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from mqruntime import __version__
 from mqruntime.errors import MqError
+from mqruntime.printing import print_anything, printable
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    print_anything()
     arguments = sys.argv[1:] if arguments is None else arguments
     is_test = arguments[:1] == ["selftest"]
     options = _test_parser().parse_args(arguments[1:]) if is_test else _parse(arguments)
     try:
         return _selftest(options) if is_test else _transcribe(options)
     except MqError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output is gone: nothing left to say or flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        reason = f"{error.filename or 'system'}: {error.strerror or error}"
+    except MemoryError:
+        reason = "out of memory; use shorter recordings or a smaller model"
+    except Exception as error:
+        reason = f"a bug in mqruntime ({type(error).__name__}: {error}); report it"
+    print(f"Error: {printable(' '.join(reason.split()))}", file=sys.stderr)
+    return 1
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -91,12 +104,12 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             pcm = load(clip, rate)
             result = recognizer.transcribe(pcm, arguments.language, options=options)
             if len(arguments.clips) > 1:
-                print(f"{clip}:")
+                print(printable(f"{clip}:"))
             if arguments.timestamps:
                 for segment in result.segments:
-                    print(f"{segment.start:8.2f} {segment.end:8.2f}  {segment.text}")
+                    print(f"{segment.start:8.2f} {segment.end:8.2f}  {printable(segment.text)}")
             else:
-                print(result.text, flush=True)
+                print(printable(result.text), flush=True)
     return 0
 
 

@@ -30,7 +30,7 @@ FLOORS = {
         ["tasks"],
         ["bundle"],
         ["engine"],
-        ["audio", "options", "probabilities", "result", "vocabulary"],
+        ["audio", "options", "printing", "probabilities", "result", "vocabulary"],
         ["atomic", "errors", "_lazy"],
     ],
 }

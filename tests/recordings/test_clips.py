@@ -119,9 +119,16 @@ def test_an_hour_is_refused_before_it_is_read(tmp_path):
         ("path\n", "a header but no rows"),
         ("", "no column 'path'"),
         ("path,split\nabsent.wav,dev\n", r"1 of 1 files are missing, the first is .*absent\.wav"),
-        ("path,split\na.wav\n", "row 2 has no path or not 2 fields"),
-        ("path,split\n,dev\n", "row 2 has no path"),
-        ("path,split\na.wav,dev,more\n", "row 2 has no path or not 2 fields"),
+        ("path,split\na.wav\n", "line 2 has no path or not 2 fields"),
+        ("path,split\n,dev\n", "line 2 has no path"),
+        (
+            'path,split\n"a.wav,dev\nb.wav,dev\n',
+            r"not a readable UTF-8 CSV \(unexpected end of data\)",
+        ),
+        ('path,split\n"a"x.wav,dev\n', "not a readable UTF-8 CSV"),
+        ("path,split,path\na.wav,dev,b.wav\n", "has column 'path' twice; rename one"),
+        ("path,split\na.wav,x\nb.wav,x\na.wav,x\n", "line 4 has 'a.wav' again, as line 2"),
+        ("path,split\na.wav,dev,more\n", "line 2 has no path or not 2 fields"),
         (b"path\n\xff\xfe\n", "not a readable UTF-8 CSV"),
     ],
 )
@@ -147,12 +154,13 @@ def test_a_selection_of_nothing_names_what_there_is(tmp_path, tone):
 def test_a_language_leaves_out_rows_that_name_another(tmp_path, tone):
     soundfile.write(tmp_path / "a.wav", tone, 16000)
     manifest = tmp_path / "manifest.csv"
-    manifest.write_text("path,language,speaker\na.wav,fr,1\na.wav,,2\na.wav,it,3\na.wav,fr,4\n")
+    manifest.write_text("path,language,speaker\na.wav,fr,1\na.wav,,2\na.wav,it,3\nb.wav,fr,4\n")
+    soundfile.write(tmp_path / "b.wav", tone, 16000)
     clips = find_clips([manifest], language="fr")
     assert [clip.speaker for clip in clips] == ["1", "2", "4"]
     assert [(clip.language, clip.fields["language"]) for clip in clips] == [("fr", "fr")] * 3
     assert [clip.language for clip in find_clips([manifest])] == ["fr", None, "it", "fr"]
-    manifest.write_text("path,language\na.wav,fr\na.wav,it\na.wav,fr\n")
+    manifest.write_text("path,language\na.wav,fr\na.wav,it\nb.wav,fr\n")
     with pytest.raises(ClipsError, match=r"csv: no row with language 'en'; there is 'fr', 'it'$"):
         find_clips([manifest], language="en")
     manifest.write_text("path\na.wav\n")

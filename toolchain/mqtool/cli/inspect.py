@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mqtool
+from mqruntime.printing import printable
 from mqtool.cli.common import json_option, print_table, write_json
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def _print(table: "PartsTable", everything: bool, shown: int = 15) -> None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool | str) or value is None:
-        return "-" if value is None else str(value)
+        return "-" if value is None else printable(str(value))
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return json.dumps(value, ensure_ascii=False)
+    return printable(json.dumps(value, ensure_ascii=False))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import click
 
+from mqruntime.printing import print_anything, printable
 from mqtool import __version__
 from mqtool.errors import MqError, OptionError
 
@@ -73,6 +74,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 128 + N by signal N."""
+    print_anything()
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(arguments))
 
@@ -159,4 +161,4 @@ def _one_line(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import mqtool
+from mqruntime.printing import printable
 from mqtool.cli.common import (
     clips_argument,
     json_option,
@@ -42,6 +43,6 @@ def transcribe(
     rows = []
     with progress_bars() as progress:
         for found in mqtool.transcribe(model, clips, progress=progress, **options):
-            click.echo(found.text if found.total == 1 else f"{found.path}\t{found.text}")
+            click.echo(printable(found.text if found.total == 1 else f"{found.path}\t{found.text}"))
             rows.append(found.to_json())
     write_json(json_path, {"clips": rows})

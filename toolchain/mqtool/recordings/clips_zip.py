@@ -11,6 +11,9 @@ __all__ = ["LARGEST", "entry_names", "read_entry"]
 LARGEST = 1 << 28
 """Bytes of an entry: ten minutes of the widest WAV; more would be a bomb."""
 
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Those whose decoders stop at a length; others give all that a piece inflates to."""
+
 
 def entry_names(archive: Path) -> list[str]:
     """Names of the files in a zip, sorted.
@@ -29,14 +32,19 @@ def read_entry(archive: Path, name: str) -> bytes:
     """The content of one file in a zip.
 
     Raises:
-        AudioError: it is not there any more, damaged, encrypted, or over `LARGEST`.
+        AudioError: it is not there any more, damaged, encrypted, compressed otherwise than by
+            deflate, or over `LARGEST`, whatever the zip says of it.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            size = opened.getinfo(name).file_size
-            if size > LARGEST:
-                raise AudioError(f"{archive}/{name}: {size} bytes, at most {LARGEST} can be used")
-            return opened.read(name)
+            info = opened.getinfo(name)
+            if info.compress_type not in _METHODS:
+                raise ValueError("neither stored nor deflated")
+            if info.file_size > LARGEST:
+                reason = f"{info.file_size} bytes, at most {LARGEST} can be used"
+                raise AudioError(f"{archive}/{name}: {reason}")
+            with opened.open(info) as entry:
+                return entry.read(info.file_size)  # with a length it stops there, bomb or not
     except (
         OSError,
         EOFError,

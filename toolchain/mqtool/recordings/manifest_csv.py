@@ -19,24 +19,38 @@ def read_rows(manifest: Path) -> list[Row]:
     """All rows, column name to value.
 
     Raises:
-        ClipsError: not UTF-8 CSV, no column `path`, no rows, or a row of another length than the
-            header or without a path.
+        ClipsError: not UTF-8 CSV, a quote that is not closed, a column twice, no column `path`, no
+            rows, a row of another length than the header or without a path, or a recording twice
+            in one split, group and language.
     """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
+            # Not strict, a quote left open would take all rows after it for one field.
+            reader = csv.DictReader(lines, strict=True)
             columns = list(reader.fieldnames or [])
-            rows = list(reader)
+            rows = [(row, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ClipsError(f"{manifest}: not a readable UTF-8 CSV ({error})") from None
     if "path" not in columns:
         raise ClipsError(f"{manifest}: no column 'path'; there is {_some(columns)}")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ClipsError(f"{manifest}: has column {twice[0]!r} twice; rename one")
     if not rows:
         raise ClipsError(f"{manifest}: has a header but no rows")
-    for number, row in enumerate(rows, start=2):
+    _check_rows(manifest, columns, rows)
+    return [row for row, _ in rows]
+
+
+def _check_rows(manifest: Path, columns: Sequence[str], rows: Sequence[tuple[Row, int]]) -> None:
+    lines: dict[tuple[str | None, ...], int] = {}
+    for row, line in rows:
         if not row["path"] or None in row or None in row.values():
-            raise ClipsError(f"{manifest}: row {number} has no path or not {len(columns)} fields")
-    return rows
+            raise ClipsError(f"{manifest}: line {line} has no path or not {len(columns)} fields")
+        key = (row["path"], row.get("split"), row.get("group"), row.get("language"))
+        if key in lines:
+            first = lines[key]
+            raise ClipsError(f"{manifest}: line {line} has {row['path']!r} again, as line {first}")
+        lines[key] = line
 
 
 def select_rows(

@@ -1,0 +1,92 @@
+"""A zip says what it likes of itself: what comes out of it is bounded all the same."""
+
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+
+import pytest
+import soundfile
+
+from mqtool.errors import AudioError
+from mqtool.recordings import clips_zip
+
+LIMIT = 64 << 20
+
+PEAK = """
+import sys
+from pathlib import Path
+from mqtool.errors import AudioError
+from mqtool.recordings.clips_zip import read_entry
+try:
+    read_entry(Path(sys.argv[1]), "a.wav")
+except AudioError as error:
+    print(error, file=sys.stderr)
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def lying_zip(path, content: bytes, method: int, says: int):
+    """A zip of one entry, a.wav, that says it holds so many bytes."""
+    name = b"a.wav"
+    common = struct.pack("<HHHHIIIHH", 0, method, 0, 0x21, 0, len(content), says, len(name), 0)
+    local = struct.pack("<IH", 0x04034B50, 46) + common + name
+    central = struct.pack("<IHH", 0x02014B50, 46, 46) + common
+    central += struct.pack("<HHHII", 0, 0, 0, 0, 0) + name
+    at = len(local) + len(content)
+    path.write_bytes(
+        local
+        + content
+        + central
+        + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, len(central), at, 0)
+    )
+    return path
+
+
+def deflated(zeros: int) -> bytes:
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = bytes(1 << 20)
+    return b"".join(coder.compress(piece) for _ in range(zeros >> 20)) + coder.flush()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_bomb_takes_no_memory(tmp_path):
+    def peak(path) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout) << 10, done.stderr
+
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as good:
+        good.writestr("a.wav", b"RIFF")
+    usual, error = peak(tmp_path / "good.zip")
+    assert error == ""
+    bomb = lying_zip(tmp_path / "bomb.zip", deflated(2 << 30), zipfile.ZIP_DEFLATED, 100)
+    assert bomb.stat().st_size < 4 << 20
+    found, error = peak(bomb)
+    assert "bomb.zip/a.wav: cannot be read" in error
+    assert found < usual + LIMIT
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_what_can_be_read_in_pieces_is_read(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.wav", bytes(100))
+    with pytest.raises(AudioError, match=r"cannot be read \(neither stored nor deflated\)"):
+        clips_zip.read_entry(tmp_path / "a.zip", "a.wav")
+
+
+def test_what_is_more_than_a_zip_says_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips_zip, "LARGEST", 3 << 20)
+    for says, reason in {1 << 20: "cannot be read", 4 << 20: "at most 3145728 can be used"}.items():
+        path = lying_zip(tmp_path / "a.zip", deflated(4 << 20), zipfile.ZIP_DEFLATED, says)
+        with pytest.raises(AudioError, match=reason):
+            clips_zip.read_entry(path, "a.wav")
+
+
+def test_a_recording_in_a_zip_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", [0.5] * 1600, 16000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "a.wav", "a.wav")
+    assert clips_zip.read_entry(tmp_path / "a.zip", "a.wav") == (tmp_path / "a.wav").read_bytes()
