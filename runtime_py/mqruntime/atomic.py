@@ -44,13 +44,13 @@ def temporary_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder(target: Path) -> Iterator[Path]:
+def temporary_folder(target: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """Yield an empty folder beside `target`, for `replace_folder`; else it goes.
 
     Raises:
         OSError: it cannot be made.
     """
-    with _temporary(target.parent, target.name, is_folder=True) as path:
+    with _temporary(target.parent, target.name, is_folder=True, mode=mode) as path:
         yield path
 
 
@@ -109,9 +109,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _temporary(
-    parent: Path, name: str, *, is_folder: bool, mode: int | None = None
-) -> Iterator[Path]:
+def _temporary(parent: Path, name: str, *, is_folder: bool, mode: int = 0o777) -> Iterator[Path]:
     sweep(parent)
     path = parent / f".{name[:_LONGEST_NAME]}.{secrets.token_hex(4)}{_PART}"
     lock = -1
@@ -125,11 +123,11 @@ def _temporary(
             os.close(lock)
 
 
-def _made(path: Path, is_folder: bool, mode: int | None) -> int:
+def _made(path: Path, is_folder: bool, mode: int) -> int:
     """Make it and hold its lock; a descriptor. Who sweeps may be faster than the lock: again."""
     while True:
         if is_folder:
-            path.mkdir(mode=0o777 if mode is None else mode)
+            path.mkdir(mode=mode)
             if fcntl is None:
                 return -1
             lock = _opened(path)

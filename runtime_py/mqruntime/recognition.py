@@ -1,5 +1,6 @@
 """A model, opened: PCM in, text out."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Collection, Mapping
@@ -16,6 +17,7 @@ from mqruntime.engine.coded_data import CodedStream
 from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.engine.mapped_file import map_file
+from mqruntime.engine.run_limit import RUN_SECONDS, RunLimit
 from mqruntime.engine.session import Graph, Session, StoredGraph
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
 from mqruntime.options import DecodingOptions
@@ -68,6 +70,7 @@ class Recognizer:
             raise ManifestError(f"task {manifest.task!r} needs a vocabulary; export again")
         self.manifest = manifest
         self.cache_bytes = 0
+        self._run_seconds: float | None = None
         self.graphs = dict(graphs)
         self.vocabulary = vocabulary
 
@@ -81,6 +84,7 @@ class Recognizer:
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
         cache: str | os.PathLike[str] | None = None,
+        run_seconds: float | None = RUN_SECONDS,
     ) -> Self:
         """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
@@ -92,12 +96,14 @@ class Recognizer:
             config: session configuration entries of onnxruntime.
             cache: folder to keep decoded and optimized graphs in, so that the model opens faster
                 the next time (`mqruntime.engine.graph_cache`); needs `optimize`.
+            run_seconds: most that one run of a graph may take, of a bundle opened without a key;
+                None for as long as it takes.
 
         Raises:
             ModelError: the bundle or folder, its manifest or a graph cannot be used.
         """
         path = Path(path)
-        settings = _Settings(threads, optimize, config or {}, cache)
+        settings = _Settings(threads, optimize, config or {}, cache, run_seconds)
         if path.is_file():
             return cls._open_bundle(Bundle.open(path, public_key), settings)
         if public_key is not None:
@@ -107,7 +113,8 @@ class Recognizer:
         if manifest.vocabulary is not None:
             vocabulary = Vocabulary.read(path / manifest.vocabulary)
         graphs = {role: graph_source(path, manifest, role) for role in manifest.graphs}
-        return cls._opened(manifest, graphs, vocabulary, _folder_identity(path), settings)
+        identity = b"" if cache is None else _folder_identity(path, manifest)
+        return cls._opened(manifest, graphs, vocabulary, identity, settings)
 
     @classmethod
     def open_bundle(
@@ -118,9 +125,12 @@ class Recognizer:
         optimize: bool = True,
         config: Mapping[str, str] | None = None,
         cache: str | os.PathLike[str] | None = None,
+        run_seconds: float | None = RUN_SECONDS,
     ) -> Self:
         """Open the model in a bundle; arguments and errors as of `open`."""
-        return cls._open_bundle(bundle, _Settings(threads, optimize, config or {}, cache))
+        return cls._open_bundle(
+            bundle, _Settings(threads, optimize, config or {}, cache, run_seconds)
+        )
 
     @classmethod
     def _open_bundle(cls, bundle: Bundle, settings: "_Settings") -> Self:
@@ -133,7 +143,9 @@ class Recognizer:
             role: _stored_graph(bundle, name) for role, name in manifest.graphs.items()
         }
         identity = bundle.manifest.to_bytes()
-        return cls._opened(manifest, graphs, vocabulary, identity, settings)
+        opened = cls._opened(manifest, graphs, vocabulary, identity, settings)
+        opened._run_seconds = None if bundle.is_verified else settings.run_seconds
+        return opened
 
     @classmethod
     def _opened(
@@ -187,14 +199,15 @@ class Recognizer:
         seconds = len(pcm) / self.manifest.sample_rate
         if len(pcm) < self.manifest.min_samples:
             pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
-        return self.task.transcribe(
-            self.graphs,
-            pcm,
-            seconds=seconds,
-            language=language,
-            options=options or DecodingOptions(),
-            cancel=cancel,
-        )
+        with RunLimit(cancel, self._run_seconds) as limit:
+            return self.task.transcribe(
+                limit.graphs(self.graphs),
+                pcm,
+                seconds=seconds,
+                language=language,
+                options=options or DecodingOptions(),
+                cancel=cancel,
+            )
 
     def keywords(
         self,
@@ -225,15 +238,16 @@ class Recognizer:
         """
         if not isinstance(self.task, KeywordsTask):
             raise ModelError(f"the model's task is {self.manifest.task!r}; it knows no keywords")
-        return self.task.detect(
-            self.graphs,
-            _checked(pcm),
-            threshold=threshold,
-            window=window,
-            hop=hop,
-            ignored=ignored,
-            cancel=cancel,
-        )
+        with RunLimit(cancel, self._run_seconds) as limit:
+            return self.task.detect(
+                limit.graphs(self.graphs),
+                _checked(pcm),
+                threshold=threshold,
+                window=window,
+                hop=hop,
+                ignored=ignored,
+                cancel=cancel,
+            )
 
     def first_outputs(self, pcm: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name of the first graph for PCM [samples], at most one window."""
@@ -277,6 +291,7 @@ class _Settings:
     optimize: bool
     config: Mapping[str, str]
     cache: str | os.PathLike[str] | None
+    run_seconds: float | None
 
     def session(
         self, graph: Path | CodedGraph | StoredGraph, save_to: Path | None = None
@@ -322,10 +337,14 @@ def coded_graph(folder: Path, manifest: Manifest, role: str) -> CodedGraph | Non
     return CodedGraph(str(path), str(file), map_file(path), data, stream)
 
 
-def _folder_identity(folder: Path) -> bytes:
-    """Names, sizes and times of a model folder's files: another after every change."""
-    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
-    return repr([(str(folder.resolve()), n, s.st_size, s.st_mtime_ns) for n, s in stats]).encode()
+def _folder_identity(folder: Path, manifest: Manifest) -> bytes:
+    """Names and hashes of a model folder's files."""
+    digests = []
+    for path in sorted(folder.iterdir()):
+        if path.name.removesuffix(".gz").removesuffix(".data") in manifest.files:
+            with path.open("rb") as file:
+                digests.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
+    return repr([manifest.to_bytes(), digests]).encode()
 
 
 def _stored_graph(bundle: Bundle, name: str) -> CodedGraph | StoredGraph:

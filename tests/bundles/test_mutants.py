@@ -112,7 +112,7 @@ def test_crafted_mutants_are_refused(plain, tmp_path):
         ("an entry named '../outside'", "an entry is named '../outside'"),
         ("an entry named 'MODEL.ONNX'", "is there twice"),
         ("a vocabulary of 32 MB", "more than"),
-        ("a graph with data in '../outside'", "which is not in the bundle"),
+        ("a graph with data in '../outside'", "which is not its own file"),
         ("model.json with an unknown field", r"model\.run is not a known field"),
         ("zipped by another tool, deflated", "not as mqtool writes it"),
         ("another zip behind it", "overlaps|after its end"),

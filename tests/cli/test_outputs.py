@@ -127,11 +127,29 @@ def test_an_output_lies_in_no_input_and_holds_none(capsys, top, command, given):
 
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_what_is_of_another_kind_is_not_replaced(capsys, top, command):
-    others = ["clips/0.wav", "plan.json", "app.mqz", "key.pem", "packed", "letters", "named"]
+    others = [
+        "clips/0.wav",
+        "plan.json",
+        "app.mqz",
+        "key.pem",
+        "packed",
+        "letters",
+        "named",
+        "nested",
+    ]
+    others += [f"listed{number}" for number in range(4)]
     (top / "letters").mkdir()
     (top / "letters" / "to.txt").write_text("somebody")
     shutil.copytree(top / "packed", top / "named")
     (top / "named" / "thesis.tex").write_text("years of work")
+    shutil.copytree(top / "packed", top / "nested")
+    (top / "nested" / "model.onnx.data").mkdir()
+    (top / "nested" / "model.onnx.data" / "thesis.tex").write_text("years of work")
+    for number, files in enumerate([5, [{}], ["a"], None]):
+        (top / f"listed{number}").mkdir()
+        marker = {"holds": "report", "files": files}
+        (top / f"listed{number}" / "contents.json").write_text(json.dumps(marker))
+        (top / f"listed{number}" / "report.html").touch()
     fine = {"plan": "plan.json", "package": "app.mqz", "export": "packed", "pack": "packed"}
     fine |= {"expand": "packed"}
     others.remove(fine.get(command, "letters"))

@@ -50,14 +50,16 @@ def test_outputs_outlive_later_runs_and_the_session(path):
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
 def test_truncated_file_is_refused_in_one_line(path, kept):
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ModelError, match=r"graph\.onnx: .*onnxruntime .* cannot open it") as caught:
+    with pytest.raises(
+        ModelError, match=r"graph\.onnx: .*(cannot open it|is not an ONNX graph)"
+    ) as caught:
         Session(path)
     assert "\n" not in str(caught.value)
 
 
 def test_text_and_missing_files_are_refused(path):
     path.write_text("not a graph\n")
-    with pytest.raises(ModelError, match="cannot open it"):
+    with pytest.raises(ModelError, match=r"cannot open it|is not an ONNX graph"):
         Session(path)
     with pytest.raises(ModelError, match="no such graph"):
         Session(path.with_name("absent.onnx"))

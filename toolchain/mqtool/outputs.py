@@ -57,7 +57,7 @@ def _is_model_folder(folder: Path) -> bool:
     names = {MANIFEST_NAME, *manifest.plain_files}
     for graph in manifest.graphs.values():
         names |= {f"{graph}.data", f"{graph}.data.gz"}
-    return {file.name for file in folder.iterdir()} <= names
+    return all(path.name in names and not path.is_dir() for path in folder.iterdir())
 
 
 def _is_bundle(path: Path) -> bool:
@@ -92,9 +92,12 @@ def listed_folder(name: str) -> OutputKind:
 
     def holds(folder: Path) -> bool:
         contents = _fields(folder / CONTENTS)
-        files = contents.get("files")
-        names = {path.name for path in folder.iterdir()} - {CONTENTS}
-        return contents.get("holds") == name and (files is None or names <= set(files))
+        files = contents.get("files", [])
+        if contents.get("holds") != name or not isinstance(files, list):
+            return False
+        return "files" not in contents or all(
+            path.name in [*files, CONTENTS] for path in folder.iterdir()
+        )
 
     return OutputKind(f"a {name} and nothing else", holds, is_folder=True)
 
@@ -157,16 +160,21 @@ def check_output(target: Path, kind: OutputKind, inputs: Iterable[Path] = ()) ->
         raise MqError(f"{target}: folder {resolved.parent} does not exist; create it first")
     if not os.path.lexists(resolved):
         return resolved
+    with _said(target, "be read"):
+        _check_replaced(target, resolved, kind)
+    return resolved
+
+
+def _check_replaced(target: Path, resolved: Path, kind: OutputKind) -> None:
     if resolved.is_dir() != kind.is_folder:
         is_a, give = ("file", "folder to write to") if kind.is_folder else ("folder", "file name")
         raise MqError(f"{target}: is a {is_a}; give a {give}")
     if kind.is_folder and not any(resolved.iterdir()):
-        return resolved
+        return
     if not kind.is_folder and not resolved.is_file():
         raise MqError(f"{target}: is not a regular file; give another name")
     if not kind.holds(resolved):
         raise MqError(f"{target}: is there already and is not {kind.name}; give another name")
-    return resolved
 
 
 def _check_apart(target: Path, resolved: Path, given: Path) -> None:
@@ -210,12 +218,13 @@ def new_file(target: Path, kind: OutputKind) -> Iterator[Path]:
     resolved = check_output(target, kind)
     with _said(target), temporary_file(resolved) as temporary:
         yield temporary
+        check_output(target, kind)
         temporary.replace(resolved)
 
 
 @contextmanager
-def _said(target: Path) -> Iterator[None]:
+def _said(target: Path, what: str = "be written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MqError(f"{target}: could not be written ({error.strerror or error})") from error
+        raise MqError(f"{target}: could not {what} ({error.strerror or error})") from error

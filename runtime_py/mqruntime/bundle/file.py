@@ -46,7 +46,12 @@ import hashlib
 import mmap
 import os
 import re
+import shutil
+import stat
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -88,11 +93,18 @@ class Bundle:
         manifest: its manifest.json.
     """
 
-    def __init__(self, path: Path, manifest: BundleManifest, entries: list[Entry]) -> None:
-        self.path, self.manifest = path, manifest
+    def __init__(
+        self,
+        path: Path,
+        manifest: BundleManifest,
+        entries: list[Entry],
+        view: memoryview,
+        *,
+        is_verified: bool,
+    ) -> None:
+        self.path, self.manifest, self.is_verified = path, manifest, is_verified
         self._entries = {entry.name: entry for entry in entries}
-        with path.open("rb") as file:
-            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._view = view
 
     @classmethod
     def open(
@@ -111,17 +123,19 @@ class Bundle:
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
-                entries = read_entries(file, path.stat().st_size)
+            with path.open("rb") as given, _safe(given, copy=public_key is not None) as file:
+                entries = read_entries(file, os.fstat(file.fileno()).st_size)
                 _check_names(entries)
                 manifest = _checked_manifest(path, file, entries, public_key)
                 _check_files(file, entries, manifest)
                 _check_model(file, entries, manifest)
+                # What was checked is what is used: the same open file, whatever its name is now.
+                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from None
         except ValueError as error:
             raise BundleError(f"{path}: {error}; copy or package it again") from None
-        return cls(path, manifest, entries)
+        return cls(path, manifest, entries, view, is_verified=public_key is not None)
 
     @property
     def names(self) -> list[str]:
@@ -131,7 +145,10 @@ class Bundle:
     def stream(self, name: str) -> CodedStream:
         """The coded weights in an entry, as the manifest's `model` lists them; else as `read`."""
         data, coded = self.read(name), self.manifest.model.coded[name]
-        return CodedStream(data, coded, self._entries[name].crc32)
+        sha256 = None
+        if self.is_verified:
+            sha256 = next(file.sha256 for file in self.manifest.files if file.name == name)
+        return CodedStream(data, coded, self._entries[name].crc32, sha256)
 
     def read(self, name: str) -> memoryview:
         """An entry's data as stored: a view of the file, valid as long as something refers to it.
@@ -143,6 +160,27 @@ class Bundle:
             raise BundleError(f"{self.path}: holds no {name!r}; package the model again")
         entry = self._entries[name]
         return self._view[entry.data : entry.end]
+
+
+@contextmanager
+def _safe(file: BinaryIO, *, copy: bool) -> Iterator[BinaryIO]:
+    """The file, or a private copy if that is wanted or others may write to it.
+
+    Who writes to a file that is mapped changes what runs after it was checked, and who cuts it off
+    ends the process.
+    """
+    status = os.fstat(file.fileno())
+    is_own = not hasattr(os, "geteuid") or status.st_uid in (0, os.geteuid())
+    if not copy and is_own and not status.st_mode & _OTHERS_WRITE:
+        yield file
+        return
+    with tempfile.TemporaryFile() as private:
+        shutil.copyfileobj(file, private, _CHUNK)
+        private.flush()
+        yield private
+
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def is_entry_name(name: str) -> bool:

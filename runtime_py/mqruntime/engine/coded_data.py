@@ -16,6 +16,7 @@ stream. Anything that reads gzip reads the whole.
 Lengths are known before anything is inflated, and no more is inflated than they say.
 """
 
+import hashlib
 import mmap
 import os
 import struct
@@ -115,11 +116,13 @@ class CodedStream:
         content: the stream.
         coded: where it is cut.
         crc32: of the data.
+        sha256: likewise, in hexadecimal; None not to look at it.
     """
 
     content: memoryview
     coded: CodedData
     crc32: int
+    sha256: str | None = None
 
     @classmethod
     def of_gzip(cls, content: memoryview, coded: CodedData) -> Self:
@@ -211,12 +214,16 @@ def _inflate_into(data: NDArray[np.uint8], stream: CodedStream, threads: int) ->
         target[:] = _inflate_part(source, part.inflated, is_last, number)
         return target
 
-    crc32 = 0
+    crc32, digest = 0, hashlib.sha256()
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for target in pool.map(fill, range(len(parts)), parts, starts, places):
             crc32 = zlib.crc32(target.data, crc32)
+            if stream.sha256 is not None:
+                digest.update(target.data)
     if crc32 != stream.crc32:
         raise ValueError("is damaged: its CRC-32 is another")
+    if stream.sha256 is not None and digest.hexdigest() != stream.sha256:
+        raise ValueError("is damaged: its SHA-256 is another")
 
 
 def _inflate_part(source: memoryview, length: int, is_last: bool, number: int) -> NDArray[np.uint8]:

@@ -2,18 +2,22 @@
 
     CACHE/{model}-{engine}/
         {role}.onnx, {role}.onnx.data   what onnxruntime made of the graph
-        cache.json                      {"format": 1, "files": {name: length}}, written last
+        cache.json                      {"entry": its folder's name, "files": {name: length}},
+                                        written last
 
 `model` is a hash of what identifies the model, `engine` one of onnxruntime's version and of this
 machine, since graphs are optimized for its processor; an entry is made again when either changes,
 and replaces the model's older ones. A cache takes about a byte a weight, more than the packed
-model, and is trusted as installed programs are: its files are checked by their lengths only. It
-may be deleted at any time.
+model. An entry belongs to the user who uses it and nobody else can look into it (mode 0700); it is
+trusted as installed programs are, its files are checked by their lengths only. One of another user,
+or open to others, is not used. It may be deleted at any time.
 """
 
 import json
+import os
 import platform
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +30,8 @@ __all__ = ["GraphCache"]
 
 _INDEX = "cache.json"
 _HEX = 16
+
+_PRIVATE = 0o700
 
 Open = Callable[[Path], Session]
 """Opens a graph, and writes what onnxruntime made of it to a path."""
@@ -67,7 +73,11 @@ class GraphCache:
             None if there is no entry, or it is damaged.
         """
         try:
+            if not _is_private(self.path):
+                return None
             index = json.loads((self.path / _INDEX).read_bytes())
+            if index["entry"] != self.path.name:
+                return None
             for name, length in index["files"].items():
                 if (self.path / name).stat().st_size != length:
                     return None
@@ -94,10 +104,10 @@ class GraphCache:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary_folder(self.path) as made:
+            with temporary_folder(self.path, mode=_PRIVATE) as made:
                 sessions = {role: opener(made / f"{role}.onnx") for role, opener in openers.items()}
                 lengths = {file.name: file.stat().st_size for file in sorted(made.iterdir())}
-                (made / _INDEX).write_text(json.dumps({"format": 1, "files": lengths}))
+                (made / _INDEX).write_text(json.dumps({"entry": self.path.name, "files": lengths}))
                 replace_folder(made, self.path)
         except (OSError, ModelError):
             return None
@@ -105,3 +115,12 @@ class GraphCache:
             if other != self.path:
                 shutil.rmtree(other, ignore_errors=True)
         return sessions
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is this user's own, and nobody else's to change or to read."""
+    status = folder.lstat()
+    if not hasattr(os, "geteuid"):
+        return stat.S_ISDIR(status.st_mode)
+    own = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & ~_PRIVATE
+    return stat.S_ISDIR(status.st_mode) and own

@@ -92,11 +92,12 @@ class Session:
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], options: Any = None) -> dict[str, np.ndarray]:
         """Run once.
 
         Args:
             feeds: one array for every graph input.
+            options: onnxruntime's RunOptions.
 
         Returns:
             Every graph output by name.
@@ -107,7 +108,7 @@ class Session:
         if self._session is None:
             raise ModelError(f"{self.name}: is closed; open it again")
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self._session.run(None, dict(feeds), options)
         except Exception as error:  # as above
             raise ModelError(f"{self.name}: running it failed ({_first_line(error)})") from error
         return dict(zip(self.outputs, values, strict=True))
@@ -147,9 +148,7 @@ def _create(graph: Path | StoredGraph, name: str, options: Any, *, unpack: bool)
 
     stored = graph if isinstance(graph, StoredGraph) else _mapped(graph)
     # Older releases cannot be handed external data: then it has to be a file, and stay packed.
-    data = stored.data if hasattr(options, _HAND_OVER) else {}
-    if isinstance(graph, StoredGraph):
-        _check_external(graph.name, graph.content, graph.data)
+    data = stored.data if _can_be_handed_data() else {}
     unpacked = None
     if unpack:
         unpacked = unpack_model(stored.content, data, unsigned=products_saturate())
@@ -173,6 +172,12 @@ def _create(graph: Path | StoredGraph, name: str, options: Any, *, unpack: bool)
             f"{name}: onnxruntime {onnxruntime.__version__} cannot open it "
             f"({_first_line(error)}); export or pack the model again"
         ) from error
+
+
+def _can_be_handed_data() -> bool:
+    import onnxruntime
+
+    return hasattr(onnxruntime.SessionOptions, _HAND_OVER)
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -201,12 +206,26 @@ def _as_opened(
     """What onnxruntime opens.
 
     The weights of a coded graph are inflated to a temporary file, which is there for as long as it
-    takes to open it: onnxruntime maps files, and copies what it is handed in memory.
+    takes to open it: onnxruntime maps files, and copies what it is handed in memory. Releases that
+    cannot be handed external data would look for it in the working directory: it becomes a file.
     """
-    if not isinstance(graph, CodedGraph):
+    if isinstance(graph, Path):
+        stored = _mapped(graph)
+        _check_external(stored.name, stored.content, [f"{graph.name}.data"])
+        del stored
         yield graph
         return
-    _check_external(graph.name, graph.content, [graph.data_name])
+    names = [graph.data_name] if isinstance(graph, CodedGraph) else list(graph.data)
+    _check_external(graph.name, graph.content, names)
+    if isinstance(graph, StoredGraph):
+        if not graph.data or _can_be_handed_data():
+            yield graph
+            return
+        with scratch_folder() as folder:
+            for name, content in {"graph.onnx": graph.content, **graph.data}.items():
+                (folder / name).write_bytes(content)
+            yield folder / "graph.onnx"
+        return
     with scratch_folder() as folder:
         path = folder / "graph.onnx"
         workers = threads or os.cpu_count() or 1
@@ -229,5 +248,5 @@ def _check_external(name: str, content: memoryview, known: Iterable[str]) -> Non
         raise ModelError(f"{name}: is not an ONNX graph ({error}); pack again") from None
     if outside:
         raise ModelError(
-            f"{name}: has data in {sorted(outside)[0]!r}, which is not in the bundle; do not use it"
+            f"{name}: has data in {sorted(outside)[0]!r}, which is not its own file; do not use it"
         )
