@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "commands"))
 
 import audio_context
+import divergence
 import keep_report
 import plot_sizes
 import result_files
@@ -34,6 +35,7 @@ TABLES = {
     "sizes": sizes.markdown,
     "peers": report.table,
     "audio-context": audio_context.markdown,
+    "divergence": divergence.lines,
     "speaker-effect": speaker_effect.markdown,
     "speakers": speaker_matrix.markdown,
 }
