@@ -4,11 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mqruntime.bundle.manifest import Manifest
-from mqruntime.engine.session import Graph, Session
 from mqruntime.recognition import Recognizer
 from mqruntime.tasks.whisper import decoder as whisper
-from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["Engine"]
 
@@ -17,18 +14,13 @@ class Engine:
     """Two graphs in onnxruntime. Greedy, no timestamps."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        manifest = Manifest.read(folder)
-        if manifest.whisper is None or manifest.vocabulary is None:
-            raise ValueError(f"{folder}: is not a Whisper model")
         # A pool of threads that spins after its run would take the other engine's time.
         config = {"session.force_spinning_stop": "1"}
-        graphs: dict[str, Graph] = {
-            role: Session(folder / name, threads=threads, config=config)
-            for role, name in manifest.graphs.items()
-        }
-        vocabulary = Vocabulary.read(folder / manifest.vocabulary)
-        self._settings = manifest.whisper
-        self._recognizer = Recognizer(manifest, graphs, vocabulary)
+        self._recognizer = Recognizer.open(folder, threads=threads, config=config)
+        settings = self._recognizer.manifest.whisper
+        if settings is None:
+            raise ValueError(f"{folder}: is not a Whisper model")
+        self._settings = settings
         self._cross: dict[str, np.ndarray] = {}
 
     def transcribe(self, pcm: np.ndarray, language: str | None) -> str:
