@@ -19,7 +19,7 @@ import numpy as np
 
 from mqruntime.errors import AudioError
 
-__all__ = ["load", "parse", "read", "resample"]
+__all__ = ["checked_pcm", "load", "parse", "read", "resample"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ZERO_CROSSINGS = 32
@@ -177,3 +177,26 @@ def _samples(path: str, kind: int, bits: int, data: bytes) -> np.ndarray:
     raise AudioError(
         f"{path}: WAV format {kind} with {bits} bits is not supported; convert it to 16-bit PCM"
     )
+
+
+def checked_pcm(pcm: np.ndarray, *, may_be_empty: bool = False) -> np.ndarray:
+    """PCM as graphs take it, float32 [samples].
+
+    Args:
+        pcm: float [samples], mono.
+        may_be_empty: whether there may be no samples.
+
+    Raises:
+        AudioError: it is empty, not one-dimensional float, or holds NaN or infinity.
+    """
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
+        raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
+    if not len(pcm) and not may_be_empty:
+        raise AudioError("PCM holds no samples; give a recording that is not empty")
+    with np.errstate(over="ignore", invalid="ignore"):
+        pcm = np.ascontiguousarray(pcm, np.float32)
+        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
+        if not np.isfinite(pcm.sum(dtype=np.float64)):
+            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
+    return pcm

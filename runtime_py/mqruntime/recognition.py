@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 
+from mqruntime.audio import checked_pcm
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.coded_data import CodedStream
@@ -19,7 +20,7 @@ from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.engine.mapped_file import map_file
 from mqruntime.engine.run_limit import RUN_SECONDS, RunLimit
 from mqruntime.engine.session import Graph, Session, StoredGraph
-from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
+from mqruntime.errors import ManifestError, ModelError, SignatureError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
 from mqruntime.streaming.energy_vad import VadSettings
@@ -195,7 +196,7 @@ class Recognizer:
             ModelError: the model does not know `language`, or a graph failed.
             CancelledError: `cancel` was set.
         """
-        pcm = _checked(pcm)
+        pcm = checked_pcm(pcm)
         seconds = len(pcm) / self.manifest.sample_rate
         if len(pcm) < self.manifest.min_samples:
             pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
@@ -241,7 +242,7 @@ class Recognizer:
         with RunLimit(cancel, self._run_seconds) as limit:
             return self.task.detect(
                 limit.graphs(self.graphs),
-                _checked(pcm),
+                checked_pcm(pcm),
                 threshold=threshold,
                 window=window,
                 hop=hop,
@@ -277,6 +278,9 @@ class Recognizer:
         for graph in self.graphs.values():
             if isinstance(graph, Session):
                 graph.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise ModelError("a Recognizer is of one process; open the model again in the other one")
 
     def __enter__(self) -> Self:
         return self
@@ -354,16 +358,3 @@ def _stored_graph(bundle: Bundle, name: str) -> CodedGraph | StoredGraph:
         return CodedGraph(called, stored_in, bundle.read(name), data, bundle.stream(data))
     found = {data: bundle.read(data)} if data in bundle.names else {}
     return StoredGraph(called, bundle.read(name), found)
-
-
-def _checked(pcm: np.ndarray) -> np.ndarray:
-    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
-        raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
-    if not len(pcm):
-        raise AudioError("PCM holds no samples; give a recording that is not empty")
-    with np.errstate(over="ignore", invalid="ignore"):
-        pcm = np.ascontiguousarray(pcm, np.float32)
-        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
-        if not np.isfinite(pcm.sum(dtype=np.float64)):
-            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
-    return pcm

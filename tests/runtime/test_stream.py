@@ -1,5 +1,6 @@
 """Live audio: utterances are found by loudness and recognized while they are said."""
 
+import pickle
 import threading
 from itertools import pairwise
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from fake_ctc import loudness_folder, reader_folder, spell
-from mqruntime.errors import CancelledError
+from mqruntime.errors import AudioError, CancelledError, ModelError
 from mqruntime.recognition import Recognizer
 from mqruntime.streaming.energy_vad import EnergyVad, VadSettings
 
@@ -111,3 +112,24 @@ def test_a_stream_can_be_cancelled(reader):
     cancel.set()
     with pytest.raises(CancelledError):
         list(stream.feed(np.concatenate([np.zeros(RATE, np.float32), spell("zyx" * 20)])))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (np.array([0.1, np.nan]), "NaN or infinite"),
+        (np.zeros((2, 100), np.float32), r"PCM is float32 \[2, 100\]"),
+        (np.zeros(100, np.int16), r"PCM is int16 \[100\]"),
+    ],
+)
+def test_a_stream_refuses_at_once_what_a_recognizer_refuses(reader, chunk, message):
+    with pytest.raises(AudioError, match=message):
+        reader.stream().feed(chunk)  # not only when it is iterated
+    with pytest.raises(AudioError, match=message):
+        reader.transcribe(chunk)
+    assert list(reader.stream().feed(np.zeros(0))) == []
+
+
+def test_a_recognizer_is_not_pickled(reader):
+    with pytest.raises(ModelError, match="open the model again in the other one"):
+        pickle.dumps(reader)

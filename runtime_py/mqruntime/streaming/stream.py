@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mqruntime.audio import checked_pcm
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, StreamResult
@@ -86,8 +87,12 @@ class Stream:
             is done as they are asked for: iterate to the end.
 
         Raises:
-            AudioError, ModelError, CancelledError: as `Recognizer.transcribe`.
+            AudioError: as `Recognizer.transcribe`, at once.
+            ModelError, CancelledError: as `Recognizer.transcribe`.
         """
+        return self._fed(checked_pcm(chunk, may_be_empty=True))
+
+    def _fed(self, chunk: np.ndarray) -> Iterator[StreamResult]:
         for utterance in self._vad.feed(chunk):
             yield self._recognize(utterance, is_final=True)
         current = self._vad.current()
