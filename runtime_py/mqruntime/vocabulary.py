@@ -58,12 +58,20 @@ class Vocabulary:
 
     def bpe_text(self, tokens: Iterable[int]) -> str:
         """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""
-        units = "".join(self.tokens[token] for token in tokens)
+        units = "".join(self._token(token) for token in tokens)
         return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
 
     def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None) -> str:
         """Text of CTC tokens; the word delimiter becomes a space."""
-        return "".join(" " if token == word_delimiter else self.tokens[token] for token in tokens)
+        return "".join(" " if token == word_delimiter else self._token(token) for token in tokens)
+
+    def _token(self, token: int) -> str:
+        if token >= len(self.tokens):
+            raise ModelError(
+                f"the model gives token {token}, the vocabulary has {len(self.tokens)}; "
+                "export the model again"
+            )
+        return self.tokens[token]
 
 
 def _byte_units() -> dict[str, int]:

@@ -102,7 +102,7 @@ class CtcTask(SingleGraph):
     typical_seconds = 4.0
 
     def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
-        super().__init__(manifest.min_samples)
+        super().__init__(manifest.min_samples, rank=3)
         if manifest.ctc is None:
             raise ManifestError("a ctc model needs the field `ctc`; export again")
         self._settings, self._vocabulary = manifest.ctc, vocabulary

@@ -78,7 +78,7 @@ class KeywordsTask(SingleGraph):
     typical_seconds = 1.0
 
     def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
-        super().__init__(manifest.min_samples)
+        super().__init__(manifest.min_samples, rank=2)
         self._labels, self._rate = manifest.labels, manifest.sample_rate
 
     def transcribe(
@@ -91,6 +91,7 @@ class KeywordsTask(SingleGraph):
         options: DecodingOptions,
         cancel: threading.Event | None,
     ) -> Result:
+        check_cancelled(cancel)
         timings: dict[str, float] = {}
         index, score = best_label(self._label_logits(graphs, pcm, timings))
         label = self._labels[index]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mqruntime.tasks.task import Graphs, Utterance
+from mqruntime.tasks.task import Graphs, Utterance, checked_output
 
 __all__ = ["SingleGraph"]
 
@@ -15,13 +15,14 @@ class SingleGraph:
 
     Args:
         min_samples: shortest input of the graph; shorter PCM is padded with zeros.
+        rank: dimensions of its logits, the batch included.
     """
 
     roles: tuple[str, ...] = ("model",)
     languages: frozenset[str] = frozenset()
 
-    def __init__(self, min_samples: int) -> None:
-        self._min_samples = min_samples
+    def __init__(self, min_samples: int, rank: int) -> None:
+        self._min_samples, self._logits_rank = min_samples, rank
 
     def check_language(self, language: str | None) -> None:
         pass
@@ -35,7 +36,7 @@ class SingleGraph:
         return utterance
 
     def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
-        logits: np.ndarray = self.first_outputs(graphs, utterance.pcm)["logits"]
+        logits = self._logits(graphs, utterance.pcm)
         return logits.reshape(-1, logits.shape[-1])
 
     def forced_logits(
@@ -59,9 +60,12 @@ class SingleGraph:
     ) -> np.ndarray:
         """Logits of one recording without the batch, its seconds added to `timings`."""
         start = time.perf_counter()
-        logits: np.ndarray = self.first_outputs(graphs, pcm)["logits"][0]
+        logits: np.ndarray = self._logits(graphs, pcm)[0]
         timings["model"] = timings.get("model", 0.0) + time.perf_counter() - start
         return logits
+
+    def _logits(self, graphs: Graphs, pcm: np.ndarray) -> np.ndarray:
+        return checked_output(self.first_outputs(graphs, pcm), "logits", self._logits_rank)
 
     def _padded(self, pcm: np.ndarray) -> np.ndarray:
         return np.pad(pcm, (0, max(0, self._min_samples - len(pcm))))

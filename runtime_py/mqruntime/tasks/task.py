@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from mqruntime.engine.session import Graph
-from mqruntime.errors import CancelledError
+from mqruntime.errors import CancelledError, ModelError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result
 
-__all__ = ["Graphs", "Task", "Utterance", "check_cancelled"]
+__all__ = ["Graphs", "Task", "Utterance", "check_cancelled", "checked_output"]
 
 Graphs = Mapping[str, Graph]
 """A model's graphs by role."""
@@ -140,3 +140,21 @@ def check_cancelled(cancel: threading.Event | None) -> None:
     """Raise `CancelledError` if the event is set."""
     if cancel is not None and cancel.is_set():
         raise CancelledError("recognition was cancelled")
+
+
+def checked_output(outputs: Mapping[str, np.ndarray], name: str, rank: int) -> np.ndarray:
+    """An output of a graph, as the model folder's manifest describes it.
+
+    Raises:
+        ModelError: it is not there, no float32 of so many dimensions, or empty.
+    """
+    value = outputs.get(name)
+    if not isinstance(value, np.ndarray):
+        there = ", ".join(sorted(outputs)[:6])
+        raise ModelError(f"a graph gives no tensor {name!r} but {there}; export the model again")
+    if value.dtype != np.float32 or value.ndim != rank or not value.size:
+        raise ModelError(
+            f"a graph's output {name!r} is {value.dtype} {list(value.shape)}, not float32 of "
+            f"{rank} dimensions with values; export the model again"
+        )
+    return value

@@ -14,6 +14,7 @@ import numpy as np
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
+from mqruntime.tasks.task import checked_output
 
 __all__ = [
     "check_language",
@@ -125,8 +126,11 @@ def decode(
     """
     feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
     outputs = decoder.run(feeds)
-    grown = {name: outputs[name.replace("past_", "present_", 1)] for name in cache}
-    return outputs["logits"][0], grown
+    grown = {
+        name: checked_output(outputs, name.replace("past_", "present_", 1), 4) for name in cache
+    }
+    logits: np.ndarray = checked_output(outputs, "logits", 3)[0]
+    return logits, grown
 
 
 def detect_language(
@@ -220,4 +224,5 @@ def forced_logits(
 
 
 def _cross(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in outputs.items() if name.startswith("cross_")}
+    names = [name for name in outputs if name.startswith("cross_")] or ["cross_key_0"]
+    return {name: checked_output(outputs, name, 4) for name in names}

@@ -1,0 +1,107 @@
+"""Graphs that answer something else than their task takes: one line, whatever they answer."""
+
+import gzip
+import json
+
+import pytest
+from onnx import parser
+
+from fake_ctc import TOKENS, loudness_folder, reader_folder, spell
+from fake_whisper import pcm, whisper_folder
+from mqruntime.errors import ManifestError, ModelError
+from mqruntime.recognition import Recognizer
+
+GRAPHS = {
+    "rank 1": ("(float[b] logits)", "logits = ReduceMean <keepdims = 0> (pcm, axis)"),
+    "rank 2": ("(float[b, s] logits)", "logits = Neg (pcm)"),
+    "integers": (
+        "(int64[b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 7> (u)",
+    ),
+    "doubles": (
+        "(double[b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 11> (u)",
+    ),
+    "another name": ("(float[b, s] logitz)", "logitz = Neg (pcm)"),
+    "a sequence": ("(seq(float[b, s]) logits)", "logits = SequenceConstruct (pcm)"),
+    "no frames": (
+        "(float[b, none, s] logits)",
+        "u = Unsqueeze (pcm, axis)\n logits = Slice (u, zero, zero, axis)",
+    ),
+}
+
+
+def graph(outputs: str, body: str) -> bytes:
+    text = f"""<ir_version: 10, opset_import: ["": 21]>
+    wrong (float[b, s] pcm) => {outputs}
+    <int64[1] axis = {{1}}, int64[1] two = {{2}}, int64[1] zero = {{0}}> {{ {body} }}"""
+    return parser.parse_model(text).SerializeToString()
+
+
+@pytest.mark.parametrize("name", list(GRAPHS))
+@pytest.mark.parametrize("make", [reader_folder, loudness_folder])
+def test_logits_that_are_none(tmp_path, make, name):
+    if make is loudness_folder and name == "rank 2":
+        pytest.skip("is right for it")
+    folder = make(tmp_path / "model")
+    (folder / "model.onnx").write_bytes(graph(*GRAPHS[name]))
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ModelError, match=r"^a graph('s output| gives no tensor).* the model again$"),
+    ):
+        recognizer.transcribe(spell("word"))
+
+
+def test_an_input_of_another_name(tmp_path):
+    folder = reader_folder(tmp_path / "model")
+    content = (folder / "model.onnx").read_bytes().replace(b"pcm", b"pcn")
+    (folder / "model.onnx").write_bytes(content)
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ModelError, match="running it failed"),
+    ):
+        recognizer.transcribe(spell("word"))
+
+
+def test_more_logits_than_tokens(tmp_path):
+    folder = reader_folder(tmp_path / "model")
+    tokens = gzip.compress(json.dumps(TOKENS[:20]).encode())
+    (folder / "vocabulary.json.gz").write_bytes(tokens)
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ManifestError, match="the vocabulary has 20 tokens, the model 28"),
+    ):
+        recognizer.transcribe(spell("word"))
+
+
+@pytest.mark.parametrize(
+    ("role", "old", "new"),
+    [
+        ("encoder", b"cross_", b"kross_"),
+        ("decoder", b"logits", b"logitz"),
+        ("decoder", b"present_", b"prezent_"),
+    ],
+)
+def test_a_whisper_with_other_outputs(tmp_path, role, old, new):
+    folder = whisper_folder(tmp_path / "model")
+    path = folder / f"{role}.onnx"
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ModelError, match=r"^a graph gives no tensor '\w+' but .*; export the model"),
+    ):
+        recognizer.transcribe(pcm([(0.5, 1)]), "en")
+
+
+def test_a_token_beyond_the_vocabulary(tmp_path):
+    folder = whisper_folder(tmp_path / "model")
+    vocabulary = folder / "vocabulary.json.gz"
+    tokens = json.loads(gzip.decompress(vocabulary.read_bytes()))
+    vocabulary.write_bytes(gzip.compress(json.dumps(tokens[:1]).encode()))
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ModelError, match=r"token \d+, the vocabulary has 1; export"),
+    ):
+        recognizer.transcribe(pcm([(0.5, 1)]), "en")
