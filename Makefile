@@ -2,6 +2,7 @@
 # make test     every test; downloads Whisper weights first (once, 220 MB)
 # make check    ruff, types and a quarter of the tests, in a minute
 # make soak     what make test does a twentieth of: kills, exports and inputs by the thousand
+# make fuzz     damaged files for every reader, SECONDS=60 each (tests/fuzz)
 # make android  the Android demo on the JVM: needs JDK 17, Maven and aapt2 (android_demo/README.md)
 # make docs     the generated parts of the documentation, and the site in build/site
 # make dist     both distributions to publish, each as sdist and wheel
@@ -13,8 +14,9 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 BUDGET_KB ?= 14000
+SECONDS ?= 60
 
-.PHONY: demo test check soak lint android docs dist weights clean
+.PHONY: demo test check soak fuzz lint android docs dist weights clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py --budget-kb $(BUDGET_KB) $(if $(CLIPS),--clips "$(CLIPS)")
@@ -29,6 +31,9 @@ check: lint
 
 soak: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --soak -m soak
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -W ignore tests/fuzz/run.py --seconds $(SECONDS) $(TARGETS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ def entry_names(archive: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            return sorted(entry.filename for entry in opened.infolist() if not entry.is_dir())
+            names = [entry.filename for entry in opened.infolist()]
+            return sorted(name for name in names if name and not name.endswith("/"))
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise ClipsError(f"{archive}: is not a readable zip file ({error})") from None
 
