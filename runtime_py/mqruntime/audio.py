@@ -84,7 +84,7 @@ def parse(content: bytes, path: str) -> tuple[np.ndarray, int]:
     kind, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", chunks[b"fmt "])
     if kind == _EXTENSIBLE and len(chunks[b"fmt "]) >= 26:
         (kind,) = struct.unpack_from("<H", chunks[b"fmt "], 24)
-    if not channels or not 1000 <= rate <= 192_000 or align * 8 != channels * bits:
+    if not channels * bits or not 1000 <= rate <= 192_000 or align * 8 != channels * bits:
         raise AudioError(f"{path}: {channels} channels of {bits} bits at {rate} Hz make no sense")
     data = chunks[b"data"]
     samples = _samples(path, kind, bits, data[: len(data) // align * align])

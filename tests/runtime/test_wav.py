@@ -76,6 +76,7 @@ def good(tmp_path) -> bytes:
         (lambda content: content[:20] + b"\x06" + content[21:], "format 6 with 16 bits"),
         (lambda content: content[:22] + b"\0\0" + content[24:], "make no sense"),
         (lambda content: content[:24] + b"\xff" * 4 + content[28:], "make no sense"),
+        (lambda content: content[:32] + bytes(4) + content[36:], "1 channels of 0 bits"),
     ],
 )
 def test_broken_files_are_refused_in_one_line(tmp_path, good, change, message):
