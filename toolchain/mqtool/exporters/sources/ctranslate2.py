@@ -18,6 +18,7 @@ no bias, so its third of the stacked bias is zero.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ __all__ = ["is_ctranslate2_folder", "load_whisper", "read_variables"]
 
 _VERSIONS = range(4, 7)
 _SPEC = "WhisperSpec"
+_MAX_RANK = 3  # a convolution's
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("i1"),
@@ -74,7 +76,7 @@ class VariableFile:
     def raw(self, name: str) -> np.ndarray:
         """The tensor as stored."""
         variable = self._find(name)
-        count = int(np.prod(variable.shape, dtype=np.int64))
+        count = math.prod(variable.shape)
         stored = np.fromfile(self._path, variable.dtype, count, offset=variable.offset)
         return stored.reshape(variable.shape)
 
@@ -162,12 +164,15 @@ def _read_index(reader: _Reader) -> dict[str, _Variable]:
     variables: dict[str, _Variable] = {}
     for _ in range(reader.integer("I")):
         name = reader.string()
-        shape = reader.unpack(f"{reader.integer('B')}I")
+        rank = reader.integer("B")
+        if rank > _MAX_RANK:
+            raise ExportError(f"{reader.path}: tensor {name!r} has rank {rank}; convert it again")
+        shape = reader.unpack(f"{rank}I")
         type_id = reader.integer("B")
         byte_count = reader.integer("I")
         offset = reader.skip(byte_count)
         dtype = _DTYPES.get(type_id)
-        if dtype is None or dtype.itemsize * int(np.prod(shape, dtype=np.int64)) != byte_count:
+        if dtype is None or dtype.itemsize * math.prod(shape) != byte_count or 0 in shape:
             raise ExportError(f"{reader.path}: tensor {name!r} is malformed (type {type_id})")
         variables[name] = _Variable(offset, tuple(shape), dtype)
     for _ in range(reader.integer("I")):
