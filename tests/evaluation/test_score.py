@@ -70,7 +70,7 @@ def test_bench_measures_in_its_own_process(tmp_path):
 def test_bench_refuses_a_broken_model(tmp_path):
     model = reader_folder(tmp_path / "model")
     (model / "model.onnx").write_bytes(b"broken")
-    with pytest.raises(ModelError, match=r"model\.onnx: .* cannot open it"):
+    with pytest.raises(ModelError, match=r"model\.onnx: is not an ONNX graph"):
         bench_model(model)
 
 
