@@ -90,3 +90,17 @@ def test_a_recording_in_a_zip_is_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.wav", "a.wav")
     assert clips_zip.read_entry(tmp_path / "a.zip", "a.wav") == (tmp_path / "a.wav").read_bytes()
+
+
+def test_an_entry_without_a_name_is_left_out(tmp_path):
+    path = lying_zip(tmp_path / "a.zip", b"", zipfile.ZIP_STORED, 0)
+    content = path.read_bytes()
+    assert content.count(b"a.wav") == 2
+    assert content.count(b"\5\0\0\0") >= 2
+    path.write_bytes(content.replace(b"a.wav", b"").replace(b"\5\0\0\0", bytes(4)))
+    fixed = path.read_bytes()
+    end = fixed.rindex(b"PK\5\6")
+    central = fixed.index(b"PK\1\2")
+    counts = struct.pack("<II", end - central, central)
+    path.write_bytes(fixed[: end + 12] + counts + fixed[end + 20 :])
+    assert clips_zip.entry_names(path) == []
