@@ -107,6 +107,16 @@ def noise_clips(folder: Path, lengths: Iterable[int]) -> list[Clip]:
     return clips
 
 
+def noise_manifest(folder: Path, count: int) -> Path:
+    """So many recordings of noise in a new folder, in turn to calibrate and to test on."""
+    folder.mkdir()
+    rows = ["path,split,group,transcript"]
+    for number, clip in enumerate(noise_clips(folder, [300] * count)):
+        rows.append(f"{clip.path.name},{'dev' if number % 2 else 'calib'},a,b")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
 def toy_manifest(
     folder: Path, model: Path, groups: dict[str, float], *, calib: int, dev: int
 ) -> Path:

@@ -344,8 +344,8 @@ def coded_graph(folder: Path, manifest: Manifest, role: str) -> CodedGraph | Non
 def _folder_identity(folder: Path, manifest: Manifest) -> bytes:
     """Names and hashes of a model folder's files."""
     digests = []
-    for path in sorted(folder.iterdir()):
-        if path.name.removesuffix(".gz").removesuffix(".data") in manifest.files:
+    for path in sorted(folder / name for name in manifest.possible_files):
+        if path.is_file():
             with path.open("rb") as file:
                 digests.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
     return repr([manifest.to_bytes(), digests]).encode()

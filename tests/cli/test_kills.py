@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
 import mqtool
 from fake_ctc import reader_folder, spell
-from tiny_graph import toy_folder
+from tiny_graph import noise_manifest, toy_folder
 
 pytestmark = [
     pytest.mark.soak,
@@ -36,14 +35,7 @@ SIGNALS = ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"]
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     model = toy_folder(folder / "model", scale=4)
-    rng = np.random.default_rng(0)
-    (folder / "clips").mkdir()
-    rows = ["path,split,group,transcript"]
-    for number in range(8):
-        pcm = rng.normal(0, 0.3, 300).astype(np.float32)
-        soundfile.write(folder / "clips" / f"{number}.wav", pcm, RATE, subtype="FLOAT")
-        rows.append(f"{number}.wav,{'dev' if number % 2 else 'calib'},a,b")
-    (folder / "clips" / "manifest.csv").write_text("\n".join(rows) + "\n")
+    noise_manifest(folder / "clips", 8)
     for kilobytes in (80, 90):
         plan = mqtool.plan(
             model, budget_kb=kilobytes, method="uniform", output=folder / f"{kilobytes}.json"

@@ -6,15 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 import mqtool
 from mqtool.cli.main import main
-from tiny_graph import toy_folder
-
-RATE = 16000
+from tiny_graph import noise_manifest, toy_folder
 
 
 def run(capsys, *arguments) -> tuple[int, str]:
@@ -39,14 +35,7 @@ def contents(folder: Path) -> dict[str, str]:
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     toy_folder(folder / "model")
-    rng = np.random.default_rng(0)
-    (folder / "clips").mkdir()
-    rows = ["path,split,group,transcript"]
-    for number in range(4):
-        pcm = rng.normal(0, 0.3, 300).astype(np.float32)
-        soundfile.write(folder / "clips" / f"{number}.wav", pcm, RATE, subtype="FLOAT")
-        rows.append(f"{number}.wav,{'dev' if number % 2 else 'calib'},a,b")
-    (folder / "clips" / "manifest.csv").write_text("\n".join(rows) + "\n")
+    noise_manifest(folder / "clips", 4)
     plan = mqtool.plan(
         folder / "model",
         budget_kb=9,

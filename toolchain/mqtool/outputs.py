@@ -8,7 +8,7 @@ kind that is written. Links are followed, not replaced.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,7 @@ def _is_model_folder(folder: Path) -> bool:
         manifest = Manifest.parse(path.read_bytes(), str(path))
     except (OSError, MqError):
         return False
-    names = {MANIFEST_NAME, *manifest.plain_files}
-    for graph in manifest.graphs.values():
-        names |= {f"{graph}.data", f"{graph}.data.gz"}
+    names = {MANIFEST_NAME, *manifest.possible_files}
     return all(path.name in names and not path.is_dir() for path in folder.iterdir())
 
 
@@ -201,11 +199,8 @@ def new_folder(target: Path, kind: OutputKind = MODEL_FOLDER) -> Iterator[Path]:
     Raises:
         MqError: as `check_output`, or it cannot be written (disk full).
     """
-    resolved = check_output(target, kind)
-    with _said(target), temporary_folder(resolved) as temporary:
-        yield temporary
-        check_output(target, kind)
-        replace_folder(temporary, resolved)
+    with _new(target, kind, temporary_folder, replace_folder) as made:
+        yield made
 
 
 @contextmanager
@@ -215,11 +210,22 @@ def new_file(target: Path, kind: OutputKind) -> Iterator[Path]:
     Raises:
         MqError: as `check_output`, or it cannot be written (disk full).
     """
+    with _new(target, kind, temporary_file, Path.replace) as made:
+        yield made
+
+
+@contextmanager
+def _new(
+    target: Path,
+    kind: OutputKind,
+    temporary: Callable[[Path], AbstractContextManager[Path]],
+    replace: Callable[[Path, Path], object],
+) -> Iterator[Path]:
     resolved = check_output(target, kind)
-    with _said(target), temporary_file(resolved) as temporary:
-        yield temporary
-        check_output(target, kind)
-        temporary.replace(resolved)
+    with _said(target), temporary(resolved) as made:
+        yield made
+        check_output(target, kind)  # something else may have come there meanwhile
+        replace(made, resolved)
 
 
 @contextmanager

@@ -255,6 +255,12 @@ class Manifest:
         return [*self.plain_files, *(f"{name}.gz" for name in self.coded)]
 
     @property
+    def possible_files(self) -> set[str]:
+        """Names that a folder's files may have: coded data may be there inflated, or both ways."""
+        data = {f"{graph}.data" for graph in self.graphs.values()}
+        return {*self.plain_files, *data, *(f"{name}.gz" for name in data)}
+
+    @property
     def plain_files(self) -> list[str]:
         """Those of them that are not coded."""
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]

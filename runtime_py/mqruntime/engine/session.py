@@ -52,6 +52,16 @@ class StoredGraph:
     content: memoryview
     data: Mapping[str, memoryview]
 
+    def write(self, path: Path) -> None:
+        """Write the graph file, and its data beside it.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        path.write_bytes(self.content)
+        for name, content in self.data.items():
+            path.with_name(name).write_bytes(content)
+
 
 class Session:
     """An onnxruntime session on the CPU.
@@ -217,25 +227,23 @@ def _as_opened(
         return
     names = [graph.data_name] if isinstance(graph, CodedGraph) else list(graph.data)
     _check_external(graph.name, graph.content, names)
-    if isinstance(graph, StoredGraph):
-        if not graph.data or _can_be_handed_data():
-            yield graph
-            return
-        with scratch_folder() as folder:
-            for name, content in {"graph.onnx": graph.content, **graph.data}.items():
-                (folder / name).write_bytes(content)
-            yield folder / "graph.onnx"
+    if isinstance(graph, StoredGraph) and (not graph.data or _can_be_handed_data()):
+        yield graph
         return
+    stored_in = graph.stored_in if isinstance(graph, CodedGraph) else graph.name
     with scratch_folder() as folder:
         path = folder / "graph.onnx"
-        workers = threads or os.cpu_count() or 1
         try:
-            graph.write(path, unsigned=products_saturate(), threads=workers)
+            if isinstance(graph, CodedGraph):
+                workers = threads or os.cpu_count() or 1
+                graph.write(path, unsigned=products_saturate(), threads=workers)
+            else:
+                graph.write(path)
         except ValueError as error:
-            raise ModelError(f"{graph.stored_in}: {error}; pack again") from None
+            raise ModelError(f"{stored_in}: {error}; pack again") from None
         except OSError as error:
             raise ModelError(
-                f"{graph.stored_in}: cannot be inflated in {folder} ({error.strerror or error}); "
+                f"{stored_in}: cannot be inflated in {folder} ({error.strerror or error}); "
                 "make room there, or set TMPDIR"
             ) from error
         yield path
