@@ -38,16 +38,17 @@ DECODER = """<ir_version: 10, opset_import: ["": 21]>
 decoder (int64[b, n] tokens, float[b, 1, p, 1] past_key_0, float[b, 1, p, 1] past_value_0,
          float[b, 1, 1, 1] cross_key_0, float[b, 1, 1, 1] cross_value_0)
   => (float[b, n, v] logits, float[b, 1, q, 1] present_key_0, float[b, 1, q, 1] present_value_0)
-<int64[4] cached = {0, 1, -1, 1}, int64[2] flat = {0, -1}, int64[1] axis = {2}, int64 along = {1},
+<int64[4] cached = {0, 1, -1, 1}, int64[2] flat = {0, -1}, int64[1] axis = {2},
+ int64[1] before = {0}, int64[1] behind = {1}, int64 zero = {0}, float half = {0.5},
  int64 vocabulary = {VOCABULARY}, int64 sums = {SUMS}, int64 one = {1}, float lowest = {0.0},
  float highest = {3.0}, float scale = {64.0}> {
   values = Cast <to = 1> (tokens)
-  new = Reshape (values, cached)
-  present_key_0 = Concat <axis = 2> (past_key_0, new)
-  present_value_0 = Concat <axis = 2> (past_value_0, new)
+  added = Reshape (values, cached)
+  present_key_0 = Concat <axis = 2> (past_key_0, added)
+  present_value_0 = Concat <axis = 2> (past_value_0, added)
 
   first = Mul (cross_key_0, scale)
-  rounded = Round (first)
+  rounded = Add (first, half)
   clipped = Clip (rounded, lowest, highest)
   whole = Cast <to = 7> (clipped)
   mark = Reshape (whole, flat)
@@ -58,15 +59,20 @@ decoder (int64[b, n] tokens, float[b, 1, p, 1] past_key_0, float[b, 1, p, 1] pas
   past_sum = ReduceSum <keepdims = 0> (past_key_0, axis)
   past_total = Cast <to = 7> (past_sum)
   past_flat = Reshape (past_total, flat)
-  new_total = CumSum (tokens, along)
+  new = Shape <start = 1, end = 2> (tokens)
+  new_number = Squeeze (new)
+  places = Range (zero, new_number, one)
+  rows = Unsqueeze (places, behind)
+  columns = Unsqueeze (places, before)
+  is_before = LessOrEqual (rows, columns)
+  summed = Cast <to = 7> (is_before)
+  new_total = MatMul (tokens, summed)
   total = Add (new_total, past_flat)
   sum_row = Mod (total, sums)
   sum_logits = Gather (of_sum, sum_row)
 
   past_count = Shape <start = 2, end = 3> (past_key_0)
-  nothing = Sub (tokens, tokens)
-  ones = Add (nothing, one)
-  new_count = CumSum (ones, along)
+  new_count = Add (places, one)
   number_row = Add (new_count, past_count)
   number_logits = Gather (of_number, number_row)
 

@@ -80,12 +80,18 @@ def _test_parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: onnxruntime's choice")
     parser.add_argument(
+        "--any-operator",
+        action="store_true",
+        help="run a model with operators that mqtool does not write",
+    )
+    parser.add_argument(
         "--verify", type=Path, metavar="PUB", help="refuse a bundle not signed with this key"
     )
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
     from mqruntime.audio import load
+    from mqruntime.engine.operators import OPERATORS
     from mqruntime.options import DecodingOptions
     from mqruntime.recognition import Recognizer
 
@@ -95,7 +101,11 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     threads, key = arguments.threads, arguments.verify
     cache = arguments.cache
     with Recognizer.open(
-        arguments.model, threads=threads, public_key=key, cache=cache
+        arguments.model,
+        threads=threads,
+        public_key=key,
+        cache=cache,
+        operators=None if arguments.any_operator else OPERATORS,
     ) as recognizer:
         if cache is not None:
             print(f"{cache}: {recognizer.cache_bytes:,} bytes of this model", file=sys.stderr)
@@ -116,11 +126,15 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 def _selftest(arguments: argparse.Namespace) -> int:
     from mqruntime.bundle.file import Bundle
     from mqruntime.bundle.selftest import selftest
+    from mqruntime.engine.operators import OPERATORS
     from mqruntime.recognition import Recognizer
 
     bundle = Bundle.open(arguments.model, arguments.verify)
     failed = 0
-    with Recognizer.open_bundle(bundle, threads=arguments.threads) as recognizer:
+    operators = None if arguments.any_operator else OPERATORS
+    with Recognizer.open_bundle(
+        bundle, threads=arguments.threads, operators=operators
+    ) as recognizer:
         for check in selftest(bundle, recognizer):
             failed += not check.passed
             print(

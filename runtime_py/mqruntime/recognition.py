@@ -18,6 +18,7 @@ from mqruntime.engine.coded_data import CodedStream
 from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.engine.mapped_file import map_file
+from mqruntime.engine.operators import OPERATORS
 from mqruntime.engine.run_limit import RUN_SECONDS, RunLimit
 from mqruntime.engine.session import Graph, Session, StoredGraph
 from mqruntime.errors import ManifestError, ModelError, SignatureError
@@ -86,6 +87,7 @@ class Recognizer:
         config: Mapping[str, str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         run_seconds: float | None = RUN_SECONDS,
+        operators: Collection[str] | None = OPERATORS,
     ) -> Self:
         """Open a bundle made by `mqtool package`, or a folder made by `mqtool export` or `pack`.
 
@@ -99,12 +101,14 @@ class Recognizer:
                 the next time (`mqruntime.engine.graph_cache`); needs `optimize`.
             run_seconds: most that one run of a graph may take, of a bundle opened without a key;
                 None for as long as it takes.
+            operators: which the graphs' nodes may be, a `domain::` before those that are not
+                ONNX's own; the default is what mqtool writes; None for any.
 
         Raises:
             ModelError: the bundle or folder, its manifest or a graph cannot be used.
         """
         path = Path(path)
-        settings = _Settings(threads, optimize, config or {}, cache, run_seconds)
+        settings = _Settings(threads, optimize, config or {}, cache, run_seconds, operators)
         if path.is_file():
             return cls._open_bundle(Bundle.open(path, public_key), settings)
         if public_key is not None:
@@ -127,10 +131,11 @@ class Recognizer:
         config: Mapping[str, str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         run_seconds: float | None = RUN_SECONDS,
+        operators: Collection[str] | None = OPERATORS,
     ) -> Self:
         """Open the model in a bundle; arguments and errors as of `open`."""
         return cls._open_bundle(
-            bundle, _Settings(threads, optimize, config or {}, cache, run_seconds)
+            bundle, _Settings(threads, optimize, config or {}, cache, run_seconds, operators)
         )
 
     @classmethod
@@ -159,6 +164,8 @@ class Recognizer:
     ) -> Self:
         sessions, cache = None, None
         if settings.cache is not None and settings.optimize:
+            allowed = None if settings.operators is None else sorted(settings.operators)
+            identity += repr(allowed).encode()
             cache = GraphCache(Path(settings.cache), identity, settings.config)
             sessions = cache.load(list(graphs), threads=settings.threads, config=settings.config)
             if sessions is None:
@@ -296,6 +303,7 @@ class _Settings:
     config: Mapping[str, str]
     cache: str | os.PathLike[str] | None
     run_seconds: float | None
+    operators: Collection[str] | None
 
     def session(
         self, graph: Path | CodedGraph | StoredGraph, save_to: Path | None = None
@@ -305,6 +313,7 @@ class _Settings:
             threads=self.threads,
             optimize=self.optimize,
             config=self.config,
+            operators=self.operators,
             save_to=save_to,
         )
 

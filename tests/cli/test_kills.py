@@ -109,8 +109,8 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
         took = succeed(form, scratch)
         whole.append(digest(out))
     assert command == "cache" or whole[0] != whole[1]
-    rng, killed = random.Random(0), 0
-    for number in range(portion(KILLS)):
+    rng, killed, number, kills = random.Random(0), 0, 0, portion(KILLS)
+    while killed < kills:
         if command == "cache":
             shutil.rmtree(out)
             out.mkdir()
@@ -121,12 +121,15 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
         time.sleep(rng.uniform(0.2, 0.95) * took)
         process.send_signal(getattr(signal, name))
         _, error = process.communicate()
-        killed += process.returncode != 0
+        ended = process.returncode == 0
+        killed += not ended
+        if ended:  # before the signal: a machine that was busy when it was timed is free now
+            took *= 0.8
         assert "Traceback" not in error or command == "cache"
         names = [path.name for path in out.iterdir()] if out.is_dir() else []
         is_kept = command == "cache" and all(name.endswith(".mqtool-part") for name in names)
         assert is_kept or digest(out) in whole, (number, name, names)
-        if number % 8 == 7 or number == portion(KILLS) - 1:
+        if number % 8 == 7 or killed == kills:
             succeed(forms[1], scratch)
             assert [path.name for path in out.parent.iterdir()] == ["out"]
             assert not list(out.rglob(".*"))
@@ -134,4 +137,4 @@ def test_the_output_is_the_old_or_the_new_one(made, tmp_path, command, portion):
                 p.name for p in scratch.iterdir() if not p.name.startswith("torchinductor")
             ] == []
             assert digest(out) == whole[1]
-    assert killed
+        number += 1

@@ -18,7 +18,8 @@ from mqruntime.audio import parse, resample
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.engine.coded_data import CodedStream
-from mqruntime.engine.onnx_file import PARSE_ERRORS, Model, external_files
+from mqruntime.engine.graph_contents import GraphContents
+from mqruntime.engine.onnx_file import PARSE_ERRORS, Model
 from mqruntime.errors import MqError
 from mqruntime.vocabulary import Vocabulary
 from mqtool.exporters.sources.ctranslate2 import read_variables
@@ -136,7 +137,7 @@ def _zip(content: bytes, path: Path) -> None:
 
 
 def _onnx(content: bytes, path: Path) -> None:
-    external_files(memoryview(content))
+    GraphContents.of(memoryview(content))
     model = Model(memoryview(content))
     assert len(model.graph.tensors) <= len(content)
 

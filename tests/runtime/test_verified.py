@@ -188,7 +188,7 @@ def endless(folder, tmp_path):
 def test_a_run_that_takes_too_long_is_stopped(endless):
     message = r"one run takes more than 0\.3 s and was stopped"
     with (
-        Recognizer.open(endless, run_seconds=0.3) as recognizer,
+        Recognizer.open(endless, run_seconds=0.3, operators=None) as recognizer,
         pytest.raises(ModelError, match=message),
     ):
         recognizer.transcribe(spell("word"))
@@ -197,7 +197,7 @@ def test_a_run_that_takes_too_long_is_stopped(endless):
 def test_cancel_ends_a_run(endless):
     cancel = threading.Event()
     timer = threading.Timer(0.2, cancel.set)
-    with Recognizer.open(endless) as recognizer:
+    with Recognizer.open(endless, operators=None) as recognizer:
         timer.start()
         began = time.process_time()
         with pytest.raises(CancelledError):

@@ -10,7 +10,7 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Field numbers used here
     TensorProto     dims 1, data_type 2, name 8, raw_data 9, external_data 13 (key 1, value 2),
                     data_location 14
 
-All other fields are passed on as they are. `external_files` looks everywhere a tensor can be.
+All other fields are passed on as they are.
 """
 
 from collections.abc import Collection, Mapping, Set
@@ -31,7 +31,6 @@ __all__ = [
     "Model",
     "Node",
     "Tensor",
-    "external_files",
 ]
 
 PARSE_ERRORS = (ValueError, LookupError, ArithmeticError, RecursionError)
@@ -266,40 +265,6 @@ class Model:
     def _with_graph(self, graph: list[bytes | memoryview]) -> bytes:
         others = [field.span for field in self._fields if field.number != 7]
         return b"".join([*others, header(7, sum(map(len, graph))), *graph])
-
-
-# Field numbers of the messages that hold others, on the way to every tensor.
-_HOLDERS: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse_tensor"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {
-        5: "tensor",
-        6: "graph",
-        10: "tensor",
-        11: "graph",
-        22: "sparse_tensor",
-        23: "sparse_tensor",
-    },
-    "sparse_tensor": {1: "tensor", 2: "tensor"},
-}
-
-
-def external_files(message: memoryview, kind: str = "model") -> set[str]:
-    """Every other file that a tensor says its data is in, wherever in a model it is.
-
-    Raises:
-        one of `PARSE_ERRORS`: it is not a serialized ModelProto.
-    """
-    if kind == "tensor":
-        location = Tensor(message).location
-        return set() if location is None else {location}
-    found = set()
-    for field in fields(message):
-        if field.number in _HOLDERS[kind]:
-            found |= external_files(field.value, _HOLDERS[kind][field.number])
-    return found
 
 
 def _with_zero_point(node: Field, length: int | None = None) -> bytes:

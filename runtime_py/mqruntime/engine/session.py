@@ -1,7 +1,7 @@
 """One ONNX graph, opened with onnxruntime."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ import numpy as np
 
 from mqruntime.atomic import scratch_folder
 from mqruntime.engine.coded_graph import CodedGraph
+from mqruntime.engine.graph_contents import GraphContents
 from mqruntime.engine.mapped_file import map_file
-from mqruntime.engine.onnx_file import PARSE_ERRORS, external_files
+from mqruntime.engine.onnx_file import PARSE_ERRORS
 from mqruntime.engine.planes import unpack_model
 from mqruntime.engine.saturation import products_saturate
 from mqruntime.errors import ModelError
@@ -77,11 +78,13 @@ class Session:
         unpack: decode packed weights in little memory (`mqruntime.engine.planes`) and not by the
             nodes of the graph. Results are the same; without `optimize` it is always the nodes.
         config: session configuration entries, such as `session.force_spinning_stop`.
+        operators: which its nodes may be, as `GraphContents.operators`; None for any.
         save_to: also write the graph as onnxruntime will run it, its weights beside it with
             `.data` after its name.
 
     Raises:
-        ModelError: the file is missing, truncated, corrupt, or uses what onnxruntime lacks.
+        ModelError: the file is missing, truncated, corrupt, or uses what onnxruntime lacks or
+            `operators` does not list.
     """
 
     def __init__(
@@ -92,11 +95,12 @@ class Session:
         optimize: bool = True,
         unpack: bool = True,
         config: Mapping[str, str] | None = None,
+        operators: Collection[str] | None = None,
         save_to: Path | None = None,
     ) -> None:
         options = _options(threads, optimize, config or {}, save_to)
         self.name = str(graph) if isinstance(graph, Path) else graph.name
-        with _as_opened(graph, threads) as opened:
+        with _as_opened(graph, threads, operators) as opened:
             is_packed = unpack and optimize and not isinstance(graph, CodedGraph)
             self._session: Any = _create(opened, self.name, options, unpack=is_packed)
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
@@ -211,7 +215,7 @@ def _mapped(path: Path) -> StoredGraph:
 
 @contextmanager
 def _as_opened(
-    graph: Path | CodedGraph | StoredGraph, threads: int
+    graph: Path | CodedGraph | StoredGraph, threads: int, operators: Collection[str] | None
 ) -> Iterator[Path | StoredGraph]:
     """What onnxruntime opens.
 
@@ -221,12 +225,12 @@ def _as_opened(
     """
     if isinstance(graph, Path):
         stored = _mapped(graph)
-        _check_external(stored.name, stored.content, [f"{graph.name}.data"])
+        _check_contents(stored.name, stored.content, [f"{graph.name}.data"], operators)
         del stored
         yield graph
         return
     names = [graph.data_name] if isinstance(graph, CodedGraph) else list(graph.data)
-    _check_external(graph.name, graph.content, names)
+    _check_contents(graph.name, graph.content, names, operators)
     if isinstance(graph, StoredGraph) and (not graph.data or _can_be_handed_data()):
         yield graph
         return
@@ -249,12 +253,19 @@ def _as_opened(
         yield path
 
 
-def _check_external(name: str, content: memoryview, known: Iterable[str]) -> None:
+def _check_contents(
+    name: str, content: memoryview, files: Collection[str], operators: Collection[str] | None
+) -> None:
     try:
-        outside = external_files(content) - set(known)
+        found = GraphContents.of(content)
     except PARSE_ERRORS as error:
         raise ModelError(f"{name}: is not an ONNX graph ({error}); pack again") from None
-    if outside:
+    if outside := sorted(found.files.difference(files)):
         raise ModelError(
-            f"{name}: has data in {sorted(outside)[0]!r}, which is not its own file; do not use it"
+            f"{name}: has data in {outside[0]!r}, which is not its own file; do not use it"
+        )
+    if operators is not None and (foreign := sorted(found.operators.difference(operators))):
+        raise ModelError(
+            f"{name}: has the operator {foreign[0]!r}, which mqtool never writes; if "
+            "you trust the model, allow any operator (--any-operator, or operators=None)"
         )

@@ -65,7 +65,8 @@ class SingleGraph:
         return logits
 
     def _logits(self, graphs: Graphs, pcm: np.ndarray) -> np.ndarray:
-        return checked_output(self.first_outputs(graphs, pcm), "logits", self._logits_rank)
+        shape = [1, *[None] * (self._logits_rank - 1)]
+        return checked_output(self.first_outputs(graphs, pcm), "logits", shape)
 
     def _padded(self, pcm: np.ndarray) -> np.ndarray:
         return np.pad(pcm, (0, max(0, self._min_samples - len(pcm))))

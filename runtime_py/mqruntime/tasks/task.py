@@ -142,19 +142,31 @@ def check_cancelled(cancel: threading.Event | None) -> None:
         raise CancelledError("recognition was cancelled")
 
 
-def checked_output(outputs: Mapping[str, np.ndarray], name: str, rank: int) -> np.ndarray:
-    """An output of a graph, as the model folder's manifest describes it.
+def checked_output(
+    outputs: Mapping[str, np.ndarray], name: str, shape: Sequence[int | None]
+) -> np.ndarray:
+    """An output of a graph, as its task takes it: what it is fed to next stays bounded.
+
+    Args:
+        outputs: of a run, by name.
+        name: of the one that is wanted.
+        shape: its dimensions; None for one of any length above 0.
 
     Raises:
-        ModelError: it is not there, no float32 of so many dimensions, or empty.
+        ModelError: it is not there, not float32, or of another shape.
     """
     value = outputs.get(name)
     if not isinstance(value, np.ndarray):
         there = ", ".join(sorted(outputs)[:6])
         raise ModelError(f"a graph gives no tensor {name!r} but {there}; export the model again")
-    if value.dtype != np.float32 or value.ndim != rank or not value.size:
+    fits = len(shape) == value.ndim and all(
+        found == wanted or (wanted is None and found > 0)
+        for found, wanted in zip(value.shape, shape, strict=True)
+    )
+    if value.dtype != np.float32 or not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise ModelError(
-            f"a graph's output {name!r} is {value.dtype} {list(value.shape)}, not float32 of "
-            f"{rank} dimensions with values; export the model again"
+            f"a graph's output {name!r} is {value.dtype} {list(value.shape)}, not float32 "
+            f"[{wanted}]; export the model again"
         )
     return value

@@ -100,7 +100,9 @@ def encode(
         raise ValueError(f"context {samples} for {len(pcm)} samples, window {settings.window}")
     padded = np.zeros((1, samples), np.float32)
     padded[0, : len(pcm)] = pcm
-    return _cross(encoder.run({"pcm": padded}))
+    outputs = encoder.run({"pcm": padded})
+    names = [name for name in outputs if name.startswith("cross_")] or ["cross_key_0"]
+    return {name: checked_output(outputs, name, (1, None, None, None)) for name in names}
 
 
 def empty_cache(cross: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -126,10 +128,12 @@ def decode(
     """
     feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
     outputs = decoder.run(feeds)
-    grown = {
-        name: checked_output(outputs, name.replace("past_", "present_", 1), 4) for name in cache
-    }
-    logits: np.ndarray = checked_output(outputs, "logits", 3)[0]
+    grown = {}
+    for name, past in cache.items():
+        batch, heads, length, head_size = past.shape
+        shape = (batch, heads, length + len(tokens), head_size)
+        grown[name] = checked_output(outputs, name.replace("past_", "present_", 1), shape)
+    logits: np.ndarray = checked_output(outputs, "logits", (1, len(tokens), None))[0]
     return logits, grown
 
 
@@ -221,8 +225,3 @@ def forced_logits(
     cross = encode(encoder, settings, pcm)
     logits, _ = decode(decoder, [*prompt, *tokens], cross, empty_cache(cross))
     return logits[len(prompt) - 1 :]
-
-
-def _cross(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    names = [name for name in outputs if name.startswith("cross_")] or ["cross_key_0"]
-    return {name: checked_output(outputs, name, 4) for name in names}
