@@ -107,7 +107,7 @@ def written(tmp_path_factory) -> set[str]:
         for made in packed(model, clips, folder / f"of-{model.name}"):
             found |= operators(made)
     graph = trace(
-        Activations(),
+        Activations().eval(),
         {"hidden": torch.zeros(2, 4)},
         {"out": ["functions", "batch", 4]},
         {"hidden": {0: "batch"}},

@@ -1,8 +1,8 @@
 """Operators of the graphs that mqtool writes; what has others was made by something else.
 
 Collected from exports of every family and activation function, packed in every way
-(`tests/exporters/test_written_operators.py`, which also holds the Kotlin runtime's list to this one).
-Constant is none of them, but what other tools make of an initializer.
+(`tests/exporters/test_written_operators.py`, which holds the Kotlin runtime's list to this one,
+too). Constant is none of them, but what other tools make of an initializer.
 """
 
 __all__ = ["OPERATORS"]
