@@ -18,6 +18,7 @@ from mqruntime.engine.graph_cache import GraphCache
 from mqruntime.engine.mapped_file import map_file
 from mqruntime.engine.session import Graph, Session, StoredGraph
 from mqruntime.errors import AudioError, ManifestError, ModelError, SignatureError
+from mqruntime.mono import check_range
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
 from mqruntime.streaming.energy_vad import VadSettings
@@ -179,7 +180,8 @@ class Recognizer:
             cancel: setting this event, from another thread, ends the work at its next step.
 
         Raises:
-            AudioError: `pcm` is empty, not one-dimensional float, or holds NaN or infinity.
+            AudioError: `pcm` is empty, not one-dimensional float, or holds samples that are NaN,
+                infinite or on the scale of integers.
             ModelError: the model does not know `language`, or a graph failed.
             CancelledError: `cancel` was set.
         """
@@ -344,7 +346,5 @@ def _checked(pcm: np.ndarray) -> np.ndarray:
         raise AudioError("PCM holds no samples; give a recording that is not empty")
     with np.errstate(over="ignore", invalid="ignore"):
         pcm = np.ascontiguousarray(pcm, np.float32)
-        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
-        if not np.isfinite(pcm.sum(dtype=np.float64)):
-            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
+        check_range("PCM", pcm)
     return pcm
