@@ -7,6 +7,7 @@ Exit code 0: done; 1: failed, with one line on stderr that says why; 2: wrong us
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     is_test = arguments[:1] == ["selftest"]
     options = _test_parser().parse_args(arguments[1:]) if is_test else _parse(arguments)
     try:

@@ -124,7 +124,7 @@ def write_json(path: Path | None, result: dict[str, Any]) -> None:
         return
     text = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with new_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def print_table(table: "Table") -> None:

@@ -42,6 +42,6 @@ def transcribe(
     rows = []
     with progress_bars() as progress:
         for found in mqtool.transcribe(model, clips, progress=progress, **options):
-            click.echo(found.text if found.total == 1 else f"{found.path}\t{found.text}")
+            print(found.text if found.total == 1 else f"{found.path}\t{found.text}", flush=True)
             rows.append(found.to_json())
     write_json(json_path, {"clips": rows})
