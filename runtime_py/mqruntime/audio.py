@@ -1,31 +1,34 @@
-"""Read WAV files with nothing but the standard library and numpy.
+"""Read WAV files with nothing but the standard library and numpy, a block at a time.
 
 Format: RIFF ("Multimedia Programming Interface and Data Specifications 1.0", 1991), chunks `fmt `
-and `data`; WAVE_FORMAT_EXTENSIBLE carries the real format in the first two bytes of its GUID.
+and `data`; WAVE_FORMAT_EXTENSIBLE carries the real format in the first two bytes of its GUID. What
+follows the data is not read. A data chunk whose length nobody knew when it was begun, as pipes
+write it, goes to the end of the file: of `_UNKNOWN` bytes or more, or of 0 where the length of the
+whole is 0 or `_UNKNOWN` or more too.
 
-Resampling is by windowed sinc (Kaiser, 32 zero crossings), one filter per output phase. Measured
-with sines at 8 to 96 kHz resampled to 16 kHz: up to 0.43 of the lower rate the largest error is
--91 dB, then the filter falls (-26 dB at 0.45, -7 dB at 0.47); aliases from 5 % above the new
-Nyquist frequency and up stay under -91 dB. Other filters give slightly other samples: expect
-agreement with audio libraries to that level, not bit by bit.
+Other formats are not decoded here: convert them to WAV, or install mqtool, whose
+`mqtool.recordings.audio.read_pcm` decodes them.
 """
 
 import os
 import struct
-from math import ceil, gcd
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from mqruntime.errors import AudioError
+from mqruntime.mono import FASTEST, check_range, read_mono
+from mqruntime.resampling import resample, resampled
 
 __all__ = ["checked_pcm", "load", "parse", "read", "resample"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_ZERO_CROSSINGS = 32
-_ROLLOFF = 0.945  # of the Nyquist frequency: where the filter has fallen to a half
-_BETA = 9.0
-_BLOCK = 1 << 12  # outputs computed at once, to bound memory
+_UNKNOWN = 0x7FFFF000
+_BLOCK = 1 << 18  # samples of all channels
 
 
 def load(path: str | os.PathLike[str], rate: int = 16000) -> np.ndarray:
@@ -37,18 +40,20 @@ def load(path: str | os.PathLike[str], rate: int = 16000) -> np.ndarray:
         ('float32', 1, 2.5)
 
     Args:
-        path: of the file: 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats, any rate.
+        path: of the file: 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats, 1 Hz to 384 kHz.
         rate: wanted, in Hz; a model's is `Recognizer.manifest.sample_rate`.
 
     Returns:
-        float32 [samples] in [-1, 1], the mean of the channels.
+        float32 [samples] in [-1, 1], the mean of the channels; where that has lost most of the
+        power, as of channels in antiphase, the loudest.
 
     Raises:
-        AudioError: the file is missing, not WAV, truncated, empty, compressed, or holds NaN or
-            infinite samples.
+        AudioError: the file is missing, not WAV, truncated, empty, compressed, over 8 hours long,
+            or holds samples that are NaN, infinite or on the scale of integers.
     """
-    pcm, source_rate = read(path)
-    return resample(pcm.mean(axis=1), source_rate, rate)
+    with _opened(path) as file:
+        wav = _Wav(str(path), file)
+        return read_mono(str(path), wav.blocks, lambda blocks: _at_rate(blocks, wav.rate, rate))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
@@ -57,11 +62,8 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     Raises:
         AudioError: missing, or see `parse`.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse(content, str(path))
+    with _opened(path) as file:
+        return _whole(_Wav(str(path), file))
 
 
 def parse(content: bytes, path: str) -> tuple[np.ndarray, int]:
@@ -74,91 +76,136 @@ def parse(content: bytes, path: str) -> tuple[np.ndarray, int]:
         path: what to call it in errors.
 
     Raises:
-        AudioError: not WAV, truncated, empty, a compressed format, or NaN or infinite samples.
+        AudioError: not WAV, truncated, empty, a compressed format, or samples that are NaN,
+            infinite or on the scale of integers.
     """
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise AudioError(f"{path}: is not a WAV file; convert the recording to WAV")
-    chunks = _chunks(path, content)
-    if b"fmt " not in chunks or b"data" not in chunks or len(chunks[b"fmt "]) < 16:
-        raise AudioError(f"{path}: has no format or no data chunk; record it again")
-    kind, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", chunks[b"fmt "])
-    if kind == _EXTENSIBLE and len(chunks[b"fmt "]) >= 26:
-        (kind,) = struct.unpack_from("<H", chunks[b"fmt "], 24)
-    if not channels * bits or not 1000 <= rate <= 192_000 or align * 8 != channels * bits:
-        raise AudioError(f"{path}: {channels} channels of {bits} bits at {rate} Hz make no sense")
-    data = chunks[b"data"]
-    samples = _samples(path, kind, bits, data[: len(data) // align * align])
-    if not len(samples):
-        raise AudioError(f"{path}: holds no samples; give a recording that is not empty")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; repair the recording")
-    return samples.reshape(-1, channels), rate
+    return _whole(_Wav(path, BytesIO(content)))
 
 
-def resample(pcm: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
-    """Change the rate of mono PCM, by a windowed sinc (`mqruntime.audio` states its errors).
-
-    With both rates divided by their greatest common divisor, to `up` and `down`, output n lies at
-    input position n * down / up: one of `up` phases, each with its own filter of input samples.
-
-    Examples:
-        >>> import numpy as np
-        >>> mqruntime.resample(np.zeros(48000), 48000, 16000).shape
-        (16000,)
+def checked_pcm(pcm: np.ndarray, *, may_be_empty: bool = False) -> np.ndarray:
+    """PCM as graphs take it, float32 [samples].
 
     Args:
-        pcm: float [samples].
-        source_rate: of `pcm`, in Hz.
-        rate: wanted, in Hz.
+        pcm: float [samples], mono.
+        may_be_empty: whether there may be no samples.
 
-    Returns:
-        float32 [ceil(samples * rate / source_rate)].
+    Raises:
+        AudioError: it is empty, not one-dimensional float, or holds samples that are NaN, infinite
+            or on the scale of integers.
     """
-    pcm = np.asarray(pcm, np.float32)
-    if source_rate == rate:
-        return pcm
-    divisor = gcd(source_rate, rate)
-    up, down = rate // divisor, source_rate // divisor
-    positions = np.arange(ceil(len(pcm) * up / down), dtype=np.int64) * down
-    phases, phase_of = np.unique(positions % up, return_inverse=True)
-    filters = _filters(phases / up, _ROLLOFF * min(1.0, up / down))
-    reach = filters.shape[1] // 2
-    padded = np.pad(pcm.astype(np.float64), (reach, reach + 1))
-    resampled = np.empty(len(positions), np.float32)
-    taps = np.arange(filters.shape[1])
-    for start in range(0, len(positions), _BLOCK):
-        block = positions[start : start + _BLOCK]
-        inputs = padded[(block // up + 1)[:, np.newaxis] + taps]
-        block_filters = filters[phase_of[start : start + _BLOCK]]
-        resampled[start : start + _BLOCK] = np.einsum("nt,nt->n", inputs, block_filters)
-    return resampled
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
+        raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
+    if not len(pcm) and not may_be_empty:
+        raise AudioError("PCM holds no samples; give a recording that is not empty")
+    with np.errstate(over="ignore", invalid="ignore"):
+        pcm = np.ascontiguousarray(pcm, np.float32)
+    if len(pcm):
+        check_range("PCM", pcm)
+    return pcm
 
 
-def _filters(phases: np.ndarray, cutoff: float) -> np.ndarray:
-    """Filters [phase, tap], each of sum 1; tap t lies t - reach + 1 - phase samples off."""
-    reach = ceil(_ZERO_CROSSINGS / cutoff)
-    offsets = np.arange(2 * reach) - reach + 1 - phases[:, np.newaxis]
-    inside = np.clip(1 - (offsets * cutoff / _ZERO_CROSSINGS) ** 2, 0, None)
-    filters = np.sinc(offsets * cutoff) * np.i0(_BETA * np.sqrt(inside))
-    normalized: np.ndarray = filters / filters.sum(axis=1, keepdims=True)
-    return normalized
+class _Wav:
+    """An opened WAV file.
 
+    Raises:
+        AudioError: it is not one, or one that cannot be read.
+    """
 
-def _chunks(path: str, content: bytes) -> dict[bytes, bytes]:
-    """The file's chunks by id, first of each; streamed files may give the data's length as ~0."""
-    chunks: dict[bytes, bytes] = {}
-    position = 12
-    while position + 8 <= len(content):
-        name, length = struct.unpack_from("<4sI", content, position)
-        body = content[position + 8 : position + 8 + length]
-        if len(body) < length and not (name == b"data" and length >= 0xFFFFFF00):
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+        self.length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        riff, whole, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if riff != b"RIFF" or wave != b"WAVE":
             raise AudioError(
-                f"{path}: is cut off, {name.decode('latin-1').strip()} chunk has {len(body)} of "
-                f"{length} bytes; copy it again"
+                f"{path}: is not a WAV file; convert the recording to WAV, or install mqtool, "
+                f"which reads other kinds"
             )
-        chunks.setdefault(name, body)
-        position += 8 + length + length % 2
-    return chunks
+        piped = whole == 0 or whole >= _UNKNOWN
+        chunks = self._chunks(piped)
+        self.data, size = chunks.get(b"data", (0, 0))
+        at, fmt_size = chunks.get(b"fmt ", (0, 0))
+        if not self.data or fmt_size < 16:
+            raise AudioError(f"{path}: has no format or no data chunk; record it again")
+        file.seek(at)
+        fmt = file.read(min(fmt_size, 26))
+        self.kind, self.channels, self.rate, _, self.align, self.bits = struct.unpack_from(
+            "<HHIIHH", fmt
+        )
+        if self.kind == _EXTENSIBLE and len(fmt) == 26:
+            (self.kind,) = struct.unpack_from("<H", fmt, 24)
+        if (
+            not self.channels
+            or not self.align
+            or not 1 <= self.rate <= FASTEST
+            or self.align * 8 != self.channels * self.bits
+        ):
+            raise AudioError(
+                f"{path}: {self.channels} channels of {self.bits} bits at {self.rate} Hz make no "
+                f"sense; convert the recording to WAV again"
+            )
+        self.frames = size // self.align
+        _samples(path, self.kind, self.bits, b"")
+        if not self.frames:
+            raise AudioError(f"{path}: holds no samples; give a recording that is not empty")
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
+        """All samples, float32 [samples, channels], and their rate."""
+        most = max(1, _BLOCK // self.channels)
+        for start in range(0, self.frames, most):
+            count = min(most, self.frames - start)
+            self.file.seek(self.data + start * self.align)
+            data = self.file.read(count * self.align)
+            if len(data) < count * self.align:
+                raise AudioError(f"{self.path}: was cut off while it was read; copy it again")
+            samples = _samples(self.path, self.kind, self.bits, data)
+            yield samples.reshape(-1, self.channels), self.rate
+
+    def _chunks(self, piped: bool) -> dict[bytes, tuple[int, int]]:
+        """Where the chunks are and their lengths, to the data; the first of each name counts."""
+        chunks: dict[bytes, tuple[int, int]] = {}
+        position = 12
+        while position + 8 <= self.length and not {b"fmt ", b"data"} <= chunks.keys():
+            self.file.seek(position)
+            name, size = struct.unpack("<4sI", self.file.read(8))
+            there = min(size, self.length - position - 8)
+            if name == b"data" and (size >= _UNKNOWN or (size == 0 and piped)):
+                there = self.length - position - 8 if there < size or not size else there
+            elif there < size:
+                raise AudioError(
+                    f"{self.path}: is cut off, {repr(name)[2:-1].strip()} chunk has {there} of "
+                    f"{size} bytes; copy it again"
+                )
+            chunks.setdefault(name, (position + 8, there))
+            position += 8 + max(size, there) + size % 2
+        return chunks
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    try:
+        with Path(path).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _whole(wav: _Wav) -> tuple[np.ndarray, int]:
+    samples = np.empty((wav.frames, wav.channels), np.float32)
+    end = 0
+    for block, _ in wav.blocks():
+        check_range(wav.path, block)
+        samples[end : end + len(block)] = block
+        end += len(block)
+    return samples, wav.rate
+
+
+def _at_rate(
+    blocks: Iterable[tuple[np.ndarray, int]], source_rate: int, rate: int
+) -> Iterator[np.ndarray]:
+    mono = (block for block, _ in blocks)
+    return mono if source_rate == rate else resampled(mono, source_rate, rate)
 
 
 def _samples(path: str, kind: int, bits: int, data: bytes) -> np.ndarray:
@@ -173,30 +220,8 @@ def _samples(path: str, kind: int, bits: int, data: bytes) -> np.ndarray:
     if kind == _PCM and bits == 32:
         return (np.frombuffer(data, "<i4") / 2**31).astype(np.float32)
     if kind == _FLOAT and bits in (32, 64):
-        return np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
+        with np.errstate(over="ignore"):
+            return np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
     raise AudioError(
         f"{path}: WAV format {kind} with {bits} bits is not supported; convert it to 16-bit PCM"
     )
-
-
-def checked_pcm(pcm: np.ndarray, *, may_be_empty: bool = False) -> np.ndarray:
-    """PCM as graphs take it, float32 [samples].
-
-    Args:
-        pcm: float [samples], mono.
-        may_be_empty: whether there may be no samples.
-
-    Raises:
-        AudioError: it is empty, not one-dimensional float, or holds NaN or infinity.
-    """
-    pcm = np.asarray(pcm)
-    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
-        raise AudioError(f"PCM is {pcm.dtype} {list(pcm.shape)}; give float [samples], mono")
-    if not len(pcm) and not may_be_empty:
-        raise AudioError("PCM holds no samples; give a recording that is not empty")
-    with np.errstate(over="ignore", invalid="ignore"):
-        pcm = np.ascontiguousarray(pcm, np.float32)
-        # NaN or infinity anywhere makes the sum one of them; float64 holds any other sum.
-        if not np.isfinite(pcm.sum(dtype=np.float64)):
-            raise AudioError("PCM holds NaN or infinite samples; repair the recording")
-    return pcm

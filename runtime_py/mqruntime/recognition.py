@@ -199,7 +199,8 @@ class Recognizer:
             cancel: setting this event, from another thread, ends the work at its next step.
 
         Raises:
-            AudioError: `pcm` is empty, not one-dimensional float, or holds NaN or infinity.
+            AudioError: `pcm` is empty, not one-dimensional float, or holds samples that are NaN,
+                infinite or on the scale of integers.
             ModelError: the model does not know `language`, or a graph failed.
             CancelledError: `cancel` was set.
         """

@@ -31,6 +31,7 @@ FLOORS = {
         ["bundle"],
         ["engine"],
         ["audio", "options", "printing", "probabilities", "result", "vocabulary"],
+        ["mono", "resampling"],
         ["atomic", "errors", "_lazy"],
     ],
 }

@@ -24,7 +24,7 @@ from mqruntime.errors import MqError
 from mqruntime.vocabulary import Vocabulary
 from mqtool.exporters.sources.ctranslate2 import read_variables
 from mqtool.packing.plan_file import Plan
-from mqtool.recordings.clips_zip import entry_names, read_entry
+from mqtool.recordings.clips_zip import entry_names, opened_entry
 from mqtool.recordings.manifest_csv import read_rows
 from tiny_graph import toy_folder
 
@@ -133,7 +133,8 @@ def _archive() -> bytes:
 
 def _zip(content: bytes, path: Path) -> None:
     for name in entry_names(_written(content, path)):
-        read_entry(path, name)
+        with opened_entry(path, name) as entry:
+            entry.read()
 
 
 def _onnx(content: bytes, path: Path) -> None:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 import soundfile
 
-from mqtool.errors import AudioError
+from mqtool.errors import AudioError, ClipsError
 from mqtool.recordings import clips_zip
 
 LIMIT = 64 << 20
@@ -18,26 +19,32 @@ PEAK = """
 import sys
 from pathlib import Path
 from mqtool.errors import AudioError
-from mqtool.recordings.clips_zip import read_entry
+from mqtool.recordings.clips_zip import opened_entry
 try:
-    read_entry(Path(sys.argv[1]), "a.wav")
+    with opened_entry(Path(sys.argv[1]), "a.wav") as entry:
+        entry.read()
 except AudioError as error:
     print(error, file=sys.stderr)
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
-def lying_zip(path, content: bytes, method: int, says: int):
+def content(path: Path) -> bytes:
+    with clips_zip.opened_entry(path, "a.wav") as entry:
+        return entry.read()
+
+
+def lying_zip(path, data: bytes, method: int, says: int):
     """A zip of one entry, a.wav, that says it holds so many bytes."""
     name = b"a.wav"
-    common = struct.pack("<HHHHIIIHH", 0, method, 0, 0x21, 0, len(content), says, len(name), 0)
+    common = struct.pack("<HHHHIIIHH", 0, method, 0, 0x21, 0, len(data), says, len(name), 0)
     local = struct.pack("<IH", 0x04034B50, 46) + common + name
     central = struct.pack("<IHH", 0x02014B50, 46, 46) + common
     central += struct.pack("<HHHII", 0, 0, 0, 0, 0) + name
-    at = len(local) + len(content)
+    at = len(local) + len(data)
     path.write_bytes(
         local
-        + content
+        + data
         + central
         + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, len(central), at, 0)
     )
@@ -74,7 +81,7 @@ def test_only_what_can_be_read_in_pieces_is_read(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
         archive.writestr("a.wav", bytes(100))
     with pytest.raises(AudioError, match=r"cannot be read \(neither stored nor deflated\)"):
-        clips_zip.read_entry(tmp_path / "a.zip", "a.wav")
+        content(tmp_path / "a.zip")
 
 
 def test_what_is_more_than_a_zip_says_is_refused(tmp_path, monkeypatch):
@@ -82,25 +89,34 @@ def test_what_is_more_than_a_zip_says_is_refused(tmp_path, monkeypatch):
     for says, reason in {1 << 20: "cannot be read", 4 << 20: "at most 3145728 can be used"}.items():
         path = lying_zip(tmp_path / "a.zip", deflated(4 << 20), zipfile.ZIP_DEFLATED, says)
         with pytest.raises(AudioError, match=reason):
-            clips_zip.read_entry(path, "a.wav")
+            content(path)
 
 
 def test_a_recording_in_a_zip_is_read(tmp_path):
     soundfile.write(tmp_path / "a.wav", [0.5] * 1600, 16000)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.wav", "a.wav")
-    assert clips_zip.read_entry(tmp_path / "a.zip", "a.wav") == (tmp_path / "a.wav").read_bytes()
+    assert content(tmp_path / "a.zip") == (tmp_path / "a.wav").read_bytes()
 
 
 def test_an_entry_without_a_name_is_left_out(tmp_path):
     path = lying_zip(tmp_path / "a.zip", b"", zipfile.ZIP_STORED, 0)
-    content = path.read_bytes()
-    assert content.count(b"a.wav") == 2
-    assert content.count(b"\5\0\0\0") >= 2
-    path.write_bytes(content.replace(b"a.wav", b"").replace(b"\5\0\0\0", bytes(4)))
+    named = path.read_bytes()
+    assert named.count(b"a.wav") == 2
+    assert named.count(b"\5\0\0\0") >= 2
+    path.write_bytes(named.replace(b"a.wav", b"").replace(b"\5\0\0\0", bytes(4)))
     fixed = path.read_bytes()
     end = fixed.rindex(b"PK\5\6")
     central = fixed.index(b"PK\1\2")
     counts = struct.pack("<II", end - central, central)
     path.write_bytes(fixed[: end + 12] + counts + fixed[end + 20 :])
     assert clips_zip.entry_names(path) == []
+
+
+def test_two_entries_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("a.wav", b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.wav", b"2")
+    with pytest.raises(ClipsError, match=r"d\.zip: holds 'a\.wav' 2 times"):
+        clips_zip.entry_names(tmp_path / "d.zip")

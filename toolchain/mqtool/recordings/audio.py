@@ -1,19 +1,27 @@
-"""Decoding: any recording, a file or its bytes, to 16 kHz mono float32.
+"""Decoding: any recording, a file or what is in a zip, to 16 kHz mono float32.
 
-libsndfile decodes what it knows (WAV, FLAC, Ogg, MP3, ...), FFmpeg the rest, both a block at a
-time: the only whole copy of a recording in memory is the one returned.
+libsndfile decodes what it knows (WAV, FLAC, Ogg, MP3, ...) and knows the length of, FFmpeg the
+rest, both a block at a time: the only whole copy of a recording in memory is the one returned.
+
+soxr (high quality) resamples. Rates so odd that a filter for each phase would take much memory,
+those with more than `mqruntime.resampling.MOST_PHASES`, are resampled as mqruntime does, to the
+same samples.
 """
 
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mqruntime.mono import LONGEST, read_mono
+from mqruntime.resampling import MOST_PHASES, phase_count, resampled
 from mqtool.errors import AudioError
-from mqtool.recordings import ffmpeg
+from mqtool.recordings import pyav
 
 __all__ = ["ENDINGS", "SAMPLE_RATE", "audio_seconds", "read_pcm"]
 
@@ -30,35 +38,34 @@ ENDINGS = frozenset(
 )
 """Of the files in a folder or zip that are taken for recordings: lossless, lossy, video."""
 
-_BLOCK = 1 << 20  # samples of all channels
+_BLOCK = 1 << 18  # samples of all channels
+_ENDLESS = 1 << 62  # frames; libsndfile says so where it does not know
 
 Float = NDArray[np.float32]
 
 
-def read_pcm(path: Path, content: bytes | None = None) -> Float:
+def read_pcm(path: Path, file: BinaryIO | None = None, longest: float | None = None) -> Float:
     """Read any recording that libsndfile or FFmpeg decodes: float32 [samples], mono, 16 kHz.
 
-    Channels are averaged; other rates are resampled by soxr (high quality). Of a video the first
-    audio stream is read.
+    Channels are mixed as `mqruntime.mono` describes. Of a video the first audio stream is read.
 
     Args:
         path: the recording.
-        content: its bytes, if it is not a file of its own; `path` then only names it in errors.
+        file: seekable, if it is not a file of its own; `path` then only names it in errors.
+        longest: seconds, at most and without it `LONGEST`.
 
     Raises:
-        AudioError: missing, not audio, encrypted, damaged, cut short, empty, or with NaN or
-            infinite samples.
+        AudioError: missing, not audio, encrypted, damaged, cut short, empty, too long, or with
+            samples that are NaN, infinite or on the scale of integers.
     """
-    path = Path(path)
-    pcm = bytearray()
-    for block in _resampled(_mono(path, _blocks(path, content))):
-        pcm += block.data
-    if not pcm:
-        raise AudioError(f"{path}: holds no samples at 16 kHz; remove it or record it again")
-    return np.frombuffer(pcm, np.float32)
+    with _opened(Path(path), file) as source:
+        pcm: Float = read_mono(
+            str(path), lambda: _blocks(path, source), _resampled, min(longest or LONGEST, LONGEST)
+        )
+    return pcm
 
 
-def audio_seconds(path: Path, content: bytes | None = None) -> float:
+def audio_seconds(path: Path, file: BinaryIO | None = None) -> float:
     """Length of a recording, from its header where the format has one; arguments as of `read_pcm`.
 
     Raises:
@@ -66,86 +73,92 @@ def audio_seconds(path: Path, content: bytes | None = None) -> float:
     """
     import soundfile
 
-    path = Path(path)
-    _check_not_empty(path, content)
-    try:
-        return float(soundfile.info(_source(path, content)).duration)
-    except _not_for_libsndfile():
-        with _binary_file(path, content) as file:
-            return ffmpeg.duration(str(path), file)
+    with _opened(Path(path), file) as source:
+        try:
+            info = soundfile.info(source)
+            if 0 < info.frames < _ENDLESS:
+                return float(info.duration)
+        except (soundfile.LibsndfileError, TypeError):
+            pass
+        source.seek(0)
+        return pyav.duration(str(path), source)
 
 
-def _resampled(blocks: Iterable[tuple[Float, int]]) -> Iterator[Float]:
+def _resampled(blocks: Iterator[tuple[Float, int]]) -> Iterator[Float]:
     """Mono blocks of any one rate at `SAMPLE_RATE`."""
+    first = next(blocks, None)
+    if first is None:
+        return
+    rate = first[1]
+    mono = (block for block, _ in chain([first], blocks))
+    if rate == SAMPLE_RATE:
+        yield from mono
+    elif phase_count(rate, SAMPLE_RATE) > MOST_PHASES:
+        yield from resampled(mono, rate, SAMPLE_RATE)
+    else:
+        yield from _by_soxr(mono, rate)
+
+
+def _by_soxr(blocks: Iterator[Float], rate: int) -> Iterator[Float]:
     import soxr
 
-    resampler = None
-    for block, rate in blocks:
-        if rate == SAMPLE_RATE:
-            yield block
-            continue
-        if resampler is None:
-            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        yield resampler.resample_chunk(block)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    size = max(1, _BLOCK * rate // max(rate, SAMPLE_RATE))
+    for block in blocks:
+        for start in range(0, len(block), size):
+            yield resampler.resample_chunk(block[start : start + size])
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def _mono(path: Path, blocks: Iterable[tuple[Float, int]]) -> Iterator[tuple[Float, int]]:
-    """Channels averaged: [samples, channels] to [samples]."""
-    for block, rate in blocks:
-        if not np.isfinite(block).all():
-            raise AudioError(f"{path}: holds NaN or infinite samples; remove it or record it again")
-        yield (block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)), rate
-
-
-def _blocks(path: Path, content: bytes | None) -> Iterator[tuple[Float, int]]:
+def _blocks(path: Path, file: BinaryIO) -> Iterator[tuple[Float, int]]:
     """Decoded blocks [samples, channels] and their rate in Hz."""
     import soundfile
 
-    _check_not_empty(path, content)
+    file.seek(0)
     try:
-        opened = soundfile.SoundFile(_source(path, content))
-    except _not_for_libsndfile():
-        with _binary_file(path, content) as file:
-            yield from ffmpeg.decode_blocks(str(path), file)
+        opened = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError by its name alone (.raw)
+        opened = None
+    if opened is not None and not 0 < opened.frames < _ENDLESS:
+        opened.close()
+        opened = None
+    if opened is None:
+        file.seek(0)
+        yield from pyav.decode_blocks(str(path), file)
         return
     with opened:
-        size = max(_BLOCK // opened.channels, 1)
+        size, end = max(_BLOCK // opened.channels, 1), 0
         try:
             if opened.seekable():
                 opened.seek(0)  # as soundfile.read does: the last bit of MP3 depends on it
             while len(block := opened.read(size, dtype="float32", always_2d=True)):
+                end += len(block)
                 yield block, opened.samplerate
         except soundfile.LibsndfileError as error:
             reason = error.error_string.removesuffix(".")
             raise AudioError(
                 f"{path}: is not a readable recording ({reason}); remove it or convert it again"
             ) from None
+        if opened.format == "FLAC" and end < opened.frames:
+            raise AudioError(
+                f"{path}: is cut short, it ends after {end / opened.samplerate:.1f} of "
+                f"{opened.frames / opened.samplerate:.1f} s; copy it again"
+            )
 
 
-def _not_for_libsndfile() -> tuple[type[Exception], ...]:
-    """What soundfile raises of a format it does not know; TypeError by its name alone (.raw)."""
-    import soundfile
-
-    return soundfile.LibsndfileError, TypeError
-
-
-def _check_not_empty(path: Path, content: bytes | None) -> None:
-    if content is None and not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    if not (path.stat().st_size if content is None else content):
+@contextmanager
+def _opened(path: Path, file: BinaryIO | None) -> Iterator[BinaryIO]:
+    """The recording at its start, open; of what a zip holds, `file` itself."""
+    if file is None:
+        if not path.is_file():
+            raise AudioError(f"{path}: no such file")
+        try:
+            with path.open("rb") as opened, _opened(path, opened) as source:
+                yield source
+        except OSError as error:
+            raise AudioError(f"{path}: cannot be read ({error.strerror or error})") from None
+        return
+    if not file.seek(0, os.SEEK_END):
         raise AudioError(f"{path}: is an empty file; remove it or record it again")
-
-
-def _source(path: Path, content: bytes | None) -> str | BytesIO:
-    return str(path) if content is None else BytesIO(content)
-
-
-def _binary_file(path: Path, content: bytes | None) -> BinaryIO:
-    if content is not None:
-        return BytesIO(content)
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+    file.seek(0)
+    yield file

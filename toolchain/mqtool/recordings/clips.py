@@ -6,14 +6,16 @@ or manifest CSVs (`mqtool.recordings.manifest_csv`).
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from mqtool.errors import AudioError, ClipsError
 from mqtool.recordings.audio import ENDINGS, audio_seconds, read_pcm
-from mqtool.recordings.clips_zip import entry_names, read_entry
+from mqtool.recordings.clips_zip import entry_names, opened_entry
 from mqtool.recordings.manifest_csv import read_rows, select_rows
 
 __all__ = [
@@ -40,6 +42,8 @@ class Clip:
         language: ISO code of what is spoken, None if neither the manifest nor the caller tells.
         fields: the manifest's row, with the caller's `language`; empty without a manifest.
         archive: the zip file that holds the recording; None for a file of its own.
+        entry: its name in the zip file.
+        longest: seconds it may last, None for as long as any recording.
     """
 
     path: Path
@@ -50,6 +54,8 @@ class Clip:
     language: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     archive: Path | None = None
+    entry: str = ""
+    longest: float | None = None
 
     def pcm(self) -> np.ndarray:
         """Read the recording: float32 [samples], mono, 16 kHz.
@@ -57,7 +63,8 @@ class Clip:
         Raises:
             AudioError: see `read_pcm`.
         """
-        return read_pcm(self.path, self._content())
+        with self._opened() as file:
+            return read_pcm(self.path, file, self.longest)
 
     def seconds(self) -> float:
         """Length of the recording.
@@ -65,12 +72,11 @@ class Clip:
         Raises:
             AudioError: see `audio_seconds`.
         """
-        return audio_seconds(self.path, self._content())
+        with self._opened() as file:
+            return audio_seconds(self.path, file)
 
-    def _content(self) -> bytes | None:
-        if self.archive is None:
-            return None
-        return read_entry(self.archive, self.path.relative_to(self.archive).as_posix())
+    def _opened(self) -> AbstractContextManager[BinaryIO | None]:
+        return nullcontext() if self.archive is None else opened_entry(self.archive, self.entry)
 
 
 def find_clips(
@@ -109,6 +115,7 @@ def find_clips(
                     f"{clip.path}: {seconds:.0f} s long, at most {longest:.0f} s can be used; "
                     f"cut it into clips"
                 )
+        return [replace(clip, longest=longest) for clip in clips]
     return clips
 
 
@@ -158,7 +165,7 @@ def _unlisted_clips(source: Path) -> list[Clip]:
 
 def _zipped_clips(archive: Path) -> list[Clip]:
     clips = [
-        Clip(archive / name, archive=archive)
+        Clip(Path(f"{archive}/{name}"), archive=archive, entry=name)
         for name in entry_names(archive)
         if _is_audio(Path(name))
     ]
