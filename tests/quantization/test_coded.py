@@ -83,6 +83,8 @@ def test_frequent_rows_are_finer():
     assert (np.diff(factors) >= 0).all()
     assert factors[0] == FINEST_ROW
     assert factors[-1] == 1
+    # Half of the recordings in another language: those of this one have its tokens as often.
+    np.testing.assert_allclose(row_factors(probabilities / 2, languages=2), factors)
 
 
 def test_steps_are_coarser_only_in_rows_that_reach_too_far():

@@ -227,6 +227,21 @@ def test_stored_parts_that_are_not_used_are_left_to_onnxruntime(name, tmp_path):
     assert Session(path).run({"pcm": PCM})["logits"].shape[0] == 2
 
 
+def test_parts_repeated_without_end_are_not_decoded(tmp_path):
+    """Forty nodes that each put what is before them together with itself: 2**40 parts."""
+    path = packed_toy(tmp_path / "toy.onnx", 4, lower=5)
+    model = onnx.load(path)
+    (joined,) = (node for node in model.graph.node if "layer.k.codes" in node.output)
+    assert joined.op_type == "Concat"
+    place = list(model.graph.node).index(joined)
+    for number in range(40):
+        name = f"doubled.{number}"
+        doubled = onnx.helper.make_node("Concat", [joined.input[0]] * 2, [name], axis=1)
+        model.graph.node.insert(place + number, doubled)
+        joined.input[0] = name
+    assert unpack_model(memoryview(model.SerializeToString())) is None
+
+
 def test_no_optimization_means_the_nodes_of_the_graph(tmp_path, monkeypatch):
     path = packed_toy(tmp_path / "toy.onnx", 4)
     monkeypatch.delattr("mqruntime.engine.session.unpack_model")

@@ -82,7 +82,11 @@ def unpack_model(
         locations = {tensor.location for tensor in graph.tensors.values()} - {None}
         if not locations <= data.keys():
             return None
-        codes: dict[str, Codes] = {name: _decode_layer(graph, name, data) for name in names}
+        codes: dict[str, Codes] = {}
+        most = 8 * (len(content) + sum(map(len, data.values())))  # a weight has a bit or more
+        for name in names:
+            codes[name] = _decode_layer(graph, name, data, most)
+            most -= codes[name].size
         codes |= _stored_codes(graph, graph.needed(codes), data, unsigned)
         if unsigned:
             codes |= {
@@ -98,8 +102,10 @@ def unpack_model(
     return UnpackedModel(skeleton, codes)
 
 
-def _decode_layer(graph: GraphProto, name: str, data: Mapping[str, memoryview]) -> Signed:
-    """int8 [columns, rows], as MatMulInteger reads it."""
+def _decode_layer(
+    graph: GraphProto, name: str, data: Mapping[str, memoryview], most: int
+) -> Signed:
+    """At most so many int8 [columns, rows], as MatMulInteger reads them."""
     source = name
     is_table = graph.producers[name].op_type == "Transpose"
     if is_table:
@@ -109,12 +115,15 @@ def _decode_layer(graph: GraphProto, name: str, data: Mapping[str, memoryview]) 
         source, order = graph.producers[source].inputs
         if not is_table:
             raise ValueError(f"{name} is no table, and in another order")
-    stored = [_stored_part(graph, part) for part in _joined(graph, source)]
+    stored = [_stored_part(graph, part) for part in _joined(graph, source, len(graph.tensors))]
     _check_all_used(graph, [part for part, _ in stored])
     parts = [_Part(graph, data, part, is_table, *shape) for part, shape in stored]
+    rows, columns = sum(part.rows for part in parts), parts[0].columns
+    if rows * columns > most or any(part.columns != columns for part in parts):
+        raise ValueError(f"{name} is {rows} x {columns}, its parts are otherwise")
     if order is not None:
-        return _decode_ordered(parts, _ranks(graph, order, data, sum(part.rows for part in parts)))
-    codes = np.empty((parts[0].columns, sum(part.rows for part in parts)), np.int8)
+        return _decode_ordered(parts, _ranks(graph, order, data, rows))
+    codes = np.empty((columns, rows), np.int8)
     row = 0
     for part in parts:
         for lines in part.blocks():
@@ -146,16 +155,21 @@ def _decode_ordered(parts: Sequence["_Part"], ranks: NDArray[np.intp]) -> Signed
     return codes
 
 
-def _joined(graph: GraphProto, source: str) -> list[str]:
-    """The values that are put together to `source`, maybe in another integer type."""
+def _joined(graph: GraphProto, source: str, most: int) -> list[str]:
+    """The values, at most so many, that are put together to `source`, maybe in another type."""
     producer = graph.producers.get(source)
     if (
         producer is not None and producer.op_type == "Cast"
     ):  # graphs for old runtimes count in int32
-        return _joined(graph, producer.inputs[0])
-    if producer is not None and producer.op_type == "Concat":
-        return [part for value in producer.inputs for part in _joined(graph, value)]
-    return [source]
+        return _joined(graph, producer.inputs[0], most)
+    if producer is None or producer.op_type != "Concat":
+        return [source]
+    found: list[str] = []
+    for value in producer.inputs:
+        found += _joined(graph, value, most - len(found))
+        if len(found) > most:
+            raise ValueError(f"{source} is put together from more parts than there are")
+    return found
 
 
 def _ranks(

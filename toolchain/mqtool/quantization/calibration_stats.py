@@ -79,7 +79,8 @@ def collect_stats(
     equalized = folder.equalized(factors)
     if steps:
         equalized = equalized.with_formulas()
-    rows = {table: row_factors(p) for table, p in frequencies.probabilities().items()}
+    languages = len({clip.language for clip in clips})
+    rows = {table: row_factors(p, languages) for table, p in frequencies.probabilities().items()}
     return CalibrationStats(equalized, layer_inputs(equalized.layers, moments), rows)
 
 

@@ -100,19 +100,22 @@ def storable_step(step: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 UNSEEN = 1e-5
-"""Added to the probability of every token: recordings do not hold all that will be said."""
+"""Added to the probability of every token of a language: recordings do not hold all that will be
+said. A token of one language in n is meant in an nth of the recordings."""
 
 FINEST_ROW = 0.1
 """Least factor of a row. What it saves in damage is small by then, and int8 holds no more."""
 
 
-def row_factors(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def row_factors(probabilities: NDArray[np.float64], languages: int = 1) -> NDArray[np.float64]:
     """By what the step of each row of a table is multiplied, [rows], at most 1.
 
     Args:
         probabilities: how often each row's token is meant, [rows]; they add up to 1.
+        languages: how many are spoken.
     """
-    factors: NDArray[np.float64] = np.sqrt(UNSEEN / (probabilities + UNSEEN))
+    unseen = UNSEEN / languages
+    factors: NDArray[np.float64] = np.sqrt(unseen / (probabilities + unseen))
     return np.maximum(factors, FINEST_ROW)
 
 
