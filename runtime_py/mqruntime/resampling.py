@@ -3,8 +3,8 @@
 Windowed sinc (Kaiser, beta 9, 32 zero crossings). With both rates divided by their greatest common
 divisor, to `up` (wanted) and `down` (source), of N samples come ceil(N * up / down). Output n lies
 at input position n * down / up: sample b = floor(n * down / up) and phase p, that is
-(n * down mod up) / up, of the way to the next. It is the sum over t of input[b + 1 - reach + t] * filter[p][t], in float64,
-for t from 0 to 2 * reach - 1, with zeros beyond both ends:
+(n * down mod up) / up, of the way to the next. It is the sum over t, from 0 to 2 * reach - 1, of
+input[b + 1 - reach + t] * filter[p][t], in float64, with zeros beyond both ends:
 
     cutoff        0.945 * min(1, up / down)
     reach         ceil(32 / cutoff)

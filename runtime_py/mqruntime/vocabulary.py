@@ -11,8 +11,8 @@ from mqruntime.errors import ModelError
 
 __all__ = ["MAX_BYTES", "Vocabulary"]
 
-MAX_BYTES = 1 << 24
-"""Of the unpacked JSON: twenty times Whisper's, and little enough to unpack anything."""
+MAX_BYTES = 1 << 22
+"""Of the unpacked JSON: five times Whisper's, and little enough to unpack anything."""
 
 
 class Vocabulary:

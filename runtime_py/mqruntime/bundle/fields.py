@@ -1,13 +1,18 @@
 """JSON to dataclasses, with every type checked."""
 
 import json
+import os
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["parse_json", "read_fields"]
+__all__ = ["MAX_JSON", "parse_json", "read_fields", "read_json"]
 
 T = TypeVar("T")
+
+MAX_JSON = 1 << 21
+"""Bytes: several times the plan of a model with a thousand layers, and little to have parsed."""
 
 _DEEPEST = 64
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
@@ -17,11 +22,13 @@ def parse_json(content: bytes) -> Any:
     """Parse UTF-8 JSON more strictly than `json`.
 
     No key twice in an object, no NaN or Infinity, integers of 64 bits, lists and objects at most
-    64 deep in one another: what readers in other languages can hold.
+    64 deep in one another, `MAX_JSON` bytes: what readers in other languages can hold.
 
     Raises:
         ValueError: it is not that.
     """
+    if len(content) > MAX_JSON:
+        raise ValueError(f"more than {MAX_JSON} bytes")
     try:
         value = json.loads(
             content.decode("utf-8"),
@@ -33,6 +40,17 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"nested more than {_DEEPEST} deep") from None
     _check_depth(value, _DEEPEST)
     return value
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """`parse_json` of a file, of which no more is read than that takes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: see `parse_json`.
+    """
+    with Path(path).open("rb") as file:
+        return parse_json(file.read(MAX_JSON + 1))
 
 
 def read_fields(cls: type[T], value: object, name: str = "") -> T:

@@ -38,7 +38,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mqruntime.bundle.fields import parse_json, read_fields
+from mqruntime.bundle.fields import MAX_JSON, parse_json, read_fields
 from mqruntime.engine.coded_data import CodedData
 from mqruntime.errors import ManifestError
 
@@ -241,7 +241,8 @@ class Manifest:
             raise ManifestError(
                 f"{folder}: no {MANIFEST_NAME} here; give a folder made by mqtool export or pack"
             )
-        manifest = cls.parse(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            manifest = cls.parse(file.read(MAX_JSON + 1), str(path))
         for name in manifest.files:
             # Coded data may be there inflated, as unzip and gunzip leave it.
             found = [name, name.removesuffix(".gz")] if name.endswith(".data.gz") else [name]

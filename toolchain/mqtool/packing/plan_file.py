@@ -45,7 +45,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mqruntime.bundle.fields import parse_json, read_fields
+from mqruntime.bundle.fields import read_fields, read_json
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
 from mqtool.outputs import OutputKind
@@ -193,7 +193,7 @@ class Plan:
             PlanError: not a plan, another format, or a field of the wrong type or range.
         """
         try:
-            return cls.from_json(parse_json(Path(path).read_bytes()))
+            return cls.from_json(read_json(path))
         except OSError as error:
             raise PlanError(f"{path}: cannot be read ({error.strerror}); run mqtool plan") from None
         except ValueError as error:

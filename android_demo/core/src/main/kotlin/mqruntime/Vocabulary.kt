@@ -24,8 +24,8 @@ class Vocabulary(val tokens: List<String>) {
         tokens.joinToString("") { if (it == wordDelimiter) " " else this.tokens[it] }
 
     companion object {
-        /** Of the unpacked JSON: twenty times Whisper's, and little enough to unpack anything. */
-        const val MAX_BYTES = 1 shl 24
+        /** Of the unpacked JSON: five times Whisper's, and little enough to unpack anything. */
+        const val MAX_BYTES = 1 shl 22
 
         /**
          * Read the bytes of a `vocabulary.json.gz`.
