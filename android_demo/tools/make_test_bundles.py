@@ -252,11 +252,17 @@ def write_clips(folder: Path) -> dict[str, int]:
         "44100-stereo-32.wav": (44100, 2, "PCM_32", "WAV"),
         "48000-mono-float.wav": (48000, 1, "FLOAT", "WAV"),
         "96000-six-double.wav": (96000, 6, "DOUBLE", "WAVEX"),
+        "191999-mono-16.wav": (191_999, 1, "PCM_16", "WAV"),
+        "997-mono-16.wav": (997, 1, "PCM_16", "WAV"),
     }
     for name, (rate, channels, subtype, container) in kinds.items():
         samples = rng.uniform(-0.9, 0.9, (rate // 8 + 3, channels))
         soundfile.write(folder / name, samples, rate, subtype=subtype, format=container)
-    return {name: rate for name, (rate, *_) in kinds.items()}
+    tone = 0.5 * np.sin(np.arange(6000) / 9)
+    opposite = np.stack([-0.8 * tone, tone], axis=1)
+    soundfile.write(folder / "48000-antiphase-16.wav", opposite, 48000, subtype="PCM_16")
+    rates = {name: rate for name, (rate, *_) in kinds.items()}
+    return rates | {"48000-antiphase-16.wav": 48000}
 
 
 def live(speech: dict[str, np.ndarray]) -> np.ndarray:

@@ -41,7 +41,7 @@ class Recognizer(
      * @param onText called with the text so far before every step of the work, and with the whole text
      *     of a Whisper model at the end; may throw to stop. What was drawn at random or followed by a
      *     beam may be taken back again. CTC models have no text before the end.
-     * @throws AudioError `pcm` is empty, or holds NaN or infinity.
+     * @throws AudioError `pcm` is empty, or holds samples that are NaN, infinite or on the scale of integers.
      * @throws ModelError the model does not know `language`, or a graph failed.
      */
     fun transcribe(
@@ -249,9 +249,7 @@ class Recognizer(
 
         private fun check(pcm: FloatArray) {
             if (pcm.isEmpty()) throw AudioError("PCM holds no samples; give a recording that is not empty")
-            if (pcm.any { !it.isFinite() }) {
-                throw AudioError("PCM holds NaN or infinite samples; repair the recording")
-            }
+            Wav.checkRange("PCM", pcm)
         }
 
         private fun words(text: String) = text.split(' ').filter(String::isNotEmpty).joinToString(" ")

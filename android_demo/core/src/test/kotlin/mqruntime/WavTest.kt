@@ -14,7 +14,7 @@ import kotlin.math.sin
 class WavTest {
     @Test
     fun readsAndResamplesWhatPythonReads() {
-        assertEquals(6, TestData.resampled.size)
+        assertEquals(9, TestData.resampled.size)
         for (expected in TestData.resampled) {
             assertEquals(expected.rate, Wav.read(expected.clip).rate)
             // Sums in another order: a last bit of float32.
@@ -65,11 +65,30 @@ class WavTest {
     }
 
     @Test
-    fun streamedFileWithUnknownLengthIsRead(@TempDir folder: File) {
-        val bytes = Wav.bytes(FloatArray(100))
-        for (i in 40..43) bytes[i] = -1
-        val file = File(folder, "clip.wav")
-        file.writeBytes(bytes)
-        assertEquals(100, Wav.read(file).mono().size)
+    fun streamedFileWithUnknownLengthIsRead() {
+        for (unknown in listOf(0xFF.toByte(), 0)) {
+            val bytes = Wav.bytes(FloatArray(100))
+            for (i in (4..7) + (40..43)) bytes[i] = unknown
+            assertEquals(100, Wav.parse(bytes, "clip.wav").mono().size)
+        }
+    }
+
+    @Test
+    fun whatFollowsTheDataIsNotRead() {
+        val bytes = Wav.bytes(FloatArray(100)) + "LIST".toByteArray() + ByteArray(4) { -1 }
+        assertEquals(100, Wav.parse(bytes, "clip.wav").mono().size)
+    }
+
+    @Test
+    fun samplesOnTheScaleOfIntegersAreRefused() {
+        val error = assertThrows(AudioError::class.java) { Wav.checkRange("clip", floatArrayOf(0f, -1000f)) }
+        assertTrue("samples reach 1000.0, a recording stays within -1 to 1" in error.message)
+    }
+
+    @Test
+    fun hoursAtOneSampleASecondAreRefused() {
+        val bytes = Wav.bytes(FloatArray(9 * 3600), rate = 1)
+        val error = assertThrows(AudioError::class.java) { Wav.parse(bytes, "clip.wav") }
+        assertTrue("clip.wav: is over 28800 s long" in error.message)
     }
 }
