@@ -117,7 +117,7 @@ def spell(text: str) -> np.ndarray:
 
 
 def manifest_csv(folder: Path, clips: Sequence[np.ndarray], rows: Iterable[dict[str, str]]) -> Path:
-    """Write clips as 0.wav, 1.wav, ... and a manifest CSV with these rows."""
+    """Write clips as 0.wav, 1.wav, ... and a manifest with these rows."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, (pcm, row) in enumerate(zip(clips, rows, strict=True)):

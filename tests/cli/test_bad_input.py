@@ -114,7 +114,7 @@ LISTENERS = ["measured", "myqasr", "transcribe", "validate", "bench"]
         ("absent.csv", "absent.csv: no such file or folder"),
         ("no_path.csv", "no_path.csv: no column 'path'"),
         ("nothing.csv", "nothing.csv: has a header but no rows"),
-        ("dangling.csv", "gone.wav; paths are relative to the CSV"),
+        ("dangling.csv", "gone.wav; paths are relative to it"),
         ("text.zip", "text.zip: is not a readable zip file"),
         ("silent.zip", "silent.zip/text.wav: is not a readable recording"),
     ],

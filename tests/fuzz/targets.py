@@ -25,7 +25,7 @@ from mqruntime.vocabulary import Vocabulary
 from mqtool.exporters.sources.ctranslate2 import read_variables
 from mqtool.packing.plan_file import Plan
 from mqtool.recordings.clips_zip import entry_names, opened_entry
-from mqtool.recordings.manifest_csv import read_rows
+from mqtool.recordings.manifests import read_rows
 from tiny_graph import toy_folder
 
 __all__ = ["Target", "targets"]

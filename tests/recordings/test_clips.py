@@ -119,7 +119,7 @@ def test_an_hour_is_refused_before_it_is_read(tmp_path):
         ("path\n", "a header but no rows"),
         ("", "no column 'path'"),
         ("path,split\nabsent.wav,dev\n", r"1 of 1 files are missing, the first is .*absent\.wav"),
-        ("path,split\na.wav\n", "line 2 has no path or not 2 fields"),
+        ("path,split\na.wav\n", "line 2 has 1 fields, not 2"),
         ("path,split\n,dev\n", "line 2 has no path"),
         (
             'path,split\n"a.wav,dev\nb.wav,dev\n',
@@ -128,7 +128,7 @@ def test_an_hour_is_refused_before_it_is_read(tmp_path):
         ('path,split\n"a"x.wav,dev\n', "not a readable UTF-8 CSV"),
         ("path,split,path\na.wav,dev,b.wav\n", "has column 'path' twice; rename one"),
         ("path,split\na.wav,x\nb.wav,x\na.wav,x\n", "line 4 has 'a.wav' again, as line 2"),
-        ("path,split\na.wav,dev,more\n", "line 2 has no path or not 2 fields"),
+        ("path,split\na.wav,dev,more\n", "line 2 has 3 fields, not 2"),
         (b"path\n\xff\xfe\n", "not a readable UTF-8 CSV"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_selection_of_nothing_names_what_there_is(tmp_path, tone):
         find_clips([manifest], split="test")
     with pytest.raises(ClipsError, match="no row with group 'M'; there is 'F'"):
         find_clips([manifest], split="dev", group="M")
-    with pytest.raises(ClipsError, match="--split can select rows of a manifest CSV only"):
+    with pytest.raises(ClipsError, match="--split can select rows of a manifest only"):
         find_clips([tmp_path], split="dev")
 
 
@@ -248,7 +248,7 @@ def test_bad_zips_are_refused_in_one_line(tmp_path, tone, monkeypatch):
         find_clips([tmp_path / "text.zip"])
     with pytest.raises(ClipsError, match=r"absent\.zip: no such file"):
         find_clips([tmp_path / "absent.zip"])
-    with pytest.raises(ClipsError, match="--split can select rows of a manifest CSV only"):
+    with pytest.raises(ClipsError, match="--split can select rows of a manifest only"):
         find_clips([tmp_path / "text.zip"], split="dev")
 
     _bad_clips(folder)

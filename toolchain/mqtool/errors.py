@@ -19,7 +19,7 @@ __all__ = [
 
 
 class ClipsError(MqError):
-    """A set of recordings (folder, files or manifest CSV) that cannot be used."""
+    """A set of recordings (folder, files or manifest) that cannot be used."""
 
 
 class ExportError(MqError):

@@ -12,7 +12,7 @@ __all__ = ["PathLike", "Recordings", "calibration_clips", "paths_of", "test_clip
 PathLike = str | os.PathLike[str]
 
 Recordings = PathLike | Sequence[PathLike]
-"""A folder, a zip file, audio files or manifest CSVs, or several of these."""
+"""A folder, a zip file, audio files or manifests, or several of these."""
 
 
 def paths_of(recordings: Recordings) -> list[Path]:

@@ -31,7 +31,7 @@ __all__ = ["pack"]
     "--calib",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="One person's recordings: folder, zip, files or manifest CSV. Repeatable.",
+    help="One person's recordings: folder, zip, files or manifest. Repeatable.",
 )
 @rows_options
 @activation_options

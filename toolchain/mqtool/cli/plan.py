@@ -48,7 +48,7 @@ class _Kilobytes(click.ParamType[float]):
     "--calib",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="One person's recordings: folder, zip, files or manifest CSV. Repeatable.",
+    help="One person's recordings: folder, zip, files or manifest. Repeatable.",
 )
 @rows_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")

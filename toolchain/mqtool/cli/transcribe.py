@@ -31,7 +31,7 @@ def transcribe(
 ) -> None:
     """Print what is said in recordings.
 
-    CLIPS are audio files, folders, zip files or manifest CSVs. One recording: its text alone;
+    CLIPS are audio files, folders, zip files or manifests. One recording: its text alone;
     several: file, tab, text. The language of recordings that name none is detected where --language
     does not tell it.
 

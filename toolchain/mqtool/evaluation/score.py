@@ -178,7 +178,7 @@ def _check_transcripts(clips: Sequence[Clip]) -> None:
     if silent:
         raise ClipsError(
             f"{silent[0].path}: {len(silent)} of {len(clips)} clips have no transcript; "
-            f"give a manifest CSV with the column `transcript`, or select rows that have one"
+            f"give a manifest with the column `transcript`, or select rows that have one"
         )
 
 

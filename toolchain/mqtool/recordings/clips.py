@@ -1,7 +1,7 @@
 """Recordings: what a user points at, as 16 kHz mono float32, one clip in memory at a time.
 
 CLIPS is a folder (searched recursively, files sorted by path), a zip file (likewise), audio files,
-or manifest CSVs (`mqtool.recordings.manifest_csv`).
+or manifests (`mqtool.recordings.manifests`).
 """
 
 import hashlib
@@ -16,7 +16,8 @@ import numpy as np
 from mqtool.errors import AudioError, ClipsError
 from mqtool.recordings.audio import ENDINGS, audio_seconds, read_pcm
 from mqtool.recordings.clips_zip import entry_names, opened_entry
-from mqtool.recordings.manifest_csv import read_rows, select_rows
+from mqtool.recordings.manifests import ENDINGS as MANIFEST_ENDINGS
+from mqtool.recordings.manifests import read_rows, select_rows
 
 __all__ = [
     "CALIBRATION_LIMIT",
@@ -90,7 +91,7 @@ def find_clips(
     """Find clips without reading their samples.
 
     Args:
-        sources: folders, zip files, audio files and manifest CSVs, in this order.
+        sources: folders, zip files, audio files and manifests, in this order.
         split: value of this column of manifest rows; the sources must be manifests.
         group: see `split`.
         language: ISO code of what is spoken. Manifest rows that name another are left out; every
@@ -106,7 +107,7 @@ def find_clips(
     for source in sources:
         clips += _clips_of(Path(source), split, group, language)
     if not clips:
-        raise ClipsError("no clips given; name a folder, audio files or a manifest CSV")
+        raise ClipsError("no clips given; name a folder, audio files or a manifest")
     if longest is not None:
         for clip in clips:
             seconds = clip.seconds()
@@ -141,11 +142,11 @@ def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
 def _clips_of(
     source: Path, split: str | None, group: str | None, language: str | None
 ) -> list[Clip]:
-    if source.suffix.lower() == ".csv" and source.is_file():
+    if source.suffix.lower() in MANIFEST_ENDINGS and source.is_file():
         return _manifest_clips(source, split, group, language)
     given = [name for name, value in (("--split", split), ("--group", group)) if value is not None]
     if given:
-        raise ClipsError(f"{source}: {' '.join(given)} can select rows of a manifest CSV only")
+        raise ClipsError(f"{source}: {' '.join(given)} can select rows of a manifest only")
     return [replace(clip, language=language) for clip in _unlisted_clips(source)]
 
 
@@ -187,7 +188,7 @@ def _manifest_clips(
     if missing:
         raise ClipsError(
             f"{manifest}: {len(missing)} of {len(clips)} files are missing, "
-            f"the first is {missing[0]}; paths are relative to the CSV"
+            f"the first is {missing[0]}; paths are relative to it"
         )
     return clips
 
