@@ -61,10 +61,7 @@ BAD = {
         json.dumps({"audio_filepath": "a.wav", "offset": 1.5, "text": ""}),
         r"line 1 is a part of 'a\.wav', from 1\.5 s on; cut the parts into files",
     ),
-    "again": (
-        '{"file_name": "a.wav"}\n{"file_name": "a.wav"}',
-        "line 2 has 'a.wav' again, as line 1",
-    ),
+    "again": (2 * '{"file_name": "a.wav"}\n', "line 2 has 'a.wav' again, as line 1"),
     "json": ('{"file_name": "a.wav"}\n{"file_name": ', r"line 2: Expecting value"),
     "deep": ('{"file_name": ' + "[" * 100_000, r"line 1: maximum recursion"),
     "doubled name": ('{"file_name": "a.wav", "file_name": "b"}', "line 1: a name is there twice"),

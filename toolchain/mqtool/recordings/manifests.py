@@ -62,9 +62,13 @@ def _csv_rows(manifest: Path, file: TextIO) -> Iterator[tuple[Row, int]]:
     header = file.readline()
     file.seek(0)
     delimiter = max(",;\t", key=header.count)
-    quoting = csv.QUOTE_NONE if _COMMON_VOICE in header else csv.QUOTE_MINIMAL
     # Not strict, a quote left open would take all rows after it for one field.
-    reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        file,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if _COMMON_VOICE in header else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     columns = next(reader, [])
     if twice := [name for name in columns if name and columns.count(name) > 1]:
         raise ClipsError(f"{manifest}: has column {twice[0]!r} twice; rename one")
