@@ -33,7 +33,8 @@ class DecodingOptions:
         logprob_threshold: a lower mean log-probability of the tokens is too unlikely; None: none
             is.
         no_speech_threshold: a window whose probability of no speech is higher, and whose text is
-            too unlikely, holds none; None: all do. Not used without timestamps.
+            too unlikely, holds none, nor does one in which nothing stands out from the background
+            and this probability is over half of it; None: all do.
 
     Raises:
         ModelError: `beam_size` or `temperature` is out of range.

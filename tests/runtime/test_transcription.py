@@ -275,11 +275,12 @@ def test_a_model_of_tables_takes_every_way(tmp_path):
             return [(s.tokens, s.score) for s in result.segments]
 
         greedy = heard(timestamps=False)
-        assert len(greedy) == 4
+        assert len(greedy) == 3  # not in the silent window
+        assert len(heard(timestamps=False, no_speech_threshold=None)) == 4
         beams = heard(timestamps=False, beam_size=8)
         assert all(b[1] > g[1] for b, g in zip(beams, greedy, strict=True))
         fallback = heard(timestamps=False, temperature=(0.0, 0.5, 1.0))
-        assert [f == g for f, g in zip(fallback, greedy, strict=True)] == [True, False, True, False]
+        assert [f == g for f, g in zip(fallback, greedy, strict=True)] == [True, False, False]
         timed = model.transcribe(samples)
         assert len(timed.segments) > 3
         assert all(a.end <= b.start for a, b in pairwise(timed.segments))

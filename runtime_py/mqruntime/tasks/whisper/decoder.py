@@ -14,6 +14,7 @@ import numpy as np
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
+from mqruntime.probabilities import log_softmax
 from mqruntime.tasks.task import checked_output
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "encode",
     "forced_logits",
     "generate",
+    "no_speech",
     "padded_length",
     "prompt_tokens",
     "spoken_language",
@@ -143,6 +145,14 @@ def detect_language(
     """The likeliest language: the best language token straight after start_of_transcript."""
     logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
     return max(settings.languages, key=lambda code: float(logits[-1, settings.languages[code]]))
+
+
+def no_speech(decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]) -> float:
+    """Probability that a window holds no speech; 0 if the model does not say."""
+    if settings.no_speech is None:
+        return 0.0
+    logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
+    return float(np.exp(log_softmax(logits[0])[settings.no_speech]))
 
 
 def spoken_language(

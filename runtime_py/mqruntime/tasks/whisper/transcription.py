@@ -2,9 +2,10 @@
 
 Without timestamps, windows are cut without regard to words. With them, the model's own timestamps
 say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
-section 3.8), with its fallback to higher temperatures and its rule for windows without speech.
-Windows are independent of each other: unlike there, the text so far is not given to the next
-window as a prompt.
+section 3.8), with its fallback to higher temperatures. Where nobody speaks there is no text: by its
+rule, with and without timestamps, and where nothing stands out from the background and the model
+half doubts that there is speech. Windows are independent of each other: unlike there, the text so
+far is not given to the next window as a prompt.
 """
 
 import threading
@@ -21,6 +22,7 @@ from mqruntime.result import Segment
 from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
+from mqruntime.tasks.whisper.background import stands_out
 from mqruntime.tasks.whisper.search import Decoded, DecodingContext, beam_search, sample
 from mqruntime.vocabulary import Vocabulary
 
@@ -82,7 +84,8 @@ class Transcription:
         for window in whisper.windows(self._settings, pcm):
             start, at = at, at + len(window)
             decoded = self._decode(window, timed=False)
-            yield self._segment(start / self._rate, at / self._rate, decoded.tokens, decoded)
+            if decoded is not None:
+                yield self._segment(start / self._rate, at / self._rate, decoded.tokens, decoded)
 
     def _timed(self, pcm: np.ndarray) -> Iterator[Segment]:
         """One segment a phrase."""
@@ -92,7 +95,7 @@ class Transcription:
             window = pcm[at * step : at * step + self._settings.window]
             length = -(-len(window) // step)
             decoded = self._decode(window, timed=True)
-            if self._is_silence(decoded):
+            if decoded is None:
                 at += length
                 continue
             found, after = timestamps.phrases(self._settings, decoded.tokens, length)
@@ -112,19 +115,29 @@ class Transcription:
         end = self._settings.end_of_text
         return self._vocabulary.bpe_text(token for token in tokens if token < end)
 
-    def _decode(self, pcm: np.ndarray, *, timed: bool) -> Decoded:
+    def _decode(self, pcm: np.ndarray, *, timed: bool) -> Decoded | None:
+        """The text of a window; None where nobody speaks."""
         check_cancelled(self._cancel)
         start = time.perf_counter()
         cross = whisper.encode(self._encoder, self._settings, pcm)
         encoded = time.perf_counter()
         self.timings["encoder"] += encoded - start
+        if self._is_noise(pcm, cross):
+            return None
         if self.language is None:
             self.language = whisper.spoken_language(self._decoder, self._settings, cross)
         prompt = whisper.prompt_tokens(self._settings, self.language, timestamps=timed)
         context = DecodingContext(self._decoder, self._settings, cross, prompt, timed, self._cancel)
         decoded = self._with_fallback(context)
         self.timings["decoder"] += time.perf_counter() - encoded
-        return decoded
+        return None if self._is_silence(decoded) else decoded
+
+    def _is_noise(self, pcm: np.ndarray, cross: Mapping[str, np.ndarray]) -> bool:
+        """Whether two witnesses doubt that there is speech: loudness, and the model by half."""
+        threshold = self._options.no_speech_threshold
+        if threshold is None or stands_out(pcm, self._rate):
+            return False
+        return whisper.no_speech(self._decoder, self._settings, cross) > threshold / 2
 
     def _with_fallback(self, context: DecodingContext) -> Decoded:
         """Decode at one temperature after the other until the text is good, or none is left."""
