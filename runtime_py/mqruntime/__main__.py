@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mqruntime import __version__
-from mqruntime.errors import MqError
+from mqruntime.errors import AudioError, MqError
 from mqruntime.printing import print_anything, printable
 
 __all__ = ["main"]
@@ -40,8 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         reason = "out of memory; use shorter recordings or a smaller model"
     except Exception as error:
         reason = f"a bug in mqruntime ({type(error).__name__}: {error}); report it"
-    print(f"Error: {printable(' '.join(reason.split()))}", file=sys.stderr)
+    _say(reason)
     return 1
+
+
+def _say(reason: str) -> None:
+    print(f"Error: {printable(' '.join(reason.split()))}", file=sys.stderr)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -110,9 +114,14 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         if cache is not None:
             print(f"{cache}: {recognizer.cache_bytes:,} bytes of this model", file=sys.stderr)
         rate = recognizer.manifest.sample_rate
+        refused: list[str] = []
         for clip in arguments.clips:
-            pcm = load(clip, rate)
-            result = recognizer.transcribe(pcm, arguments.language, options=options)
+            try:
+                pcm = load(clip, rate)
+                result = recognizer.transcribe(pcm, arguments.language, options=options)
+            except AudioError as error:
+                refused.append(str(error))
+                continue
             if len(arguments.clips) > 1:
                 print(printable(f"{clip}:"))
             if arguments.timestamps:
@@ -120,7 +129,9 @@ def _transcribe(arguments: argparse.Namespace) -> int:
                     print(f"{segment.start:8.2f} {segment.end:8.2f}  {printable(segment.text)}")
             else:
                 print(printable(result.text), flush=True)
-    return 0
+    for reason in refused:
+        _say(reason)
+    return int(bool(refused))
 
 
 def _selftest(arguments: argparse.Namespace) -> int:

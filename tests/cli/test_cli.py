@@ -323,3 +323,48 @@ def test_keyword_models_transcribe_to_labels(capsys, tmp_path):
     model = loudness_folder(tmp_path / "model")
     soundfile.write(tmp_path / "loud.wav", np.full(800, 0.5), 16000)
     assert run(capsys, "transcribe", model, tmp_path / "loud.wav")[1] == "loud\n"
+
+
+@pytest.fixture
+def with_a_broken_one(tmp_path):
+    folder = tmp_path / "clips"
+    rows = [{"transcript": word} for word in ("one", "two", "three")]
+    manifest_csv(folder, [spell(row["transcript"]) for row in rows], rows)
+    (folder / "1.wav").write_bytes(b"RIFF")
+    return reader_folder(tmp_path / "model"), folder
+
+
+def test_transcribe_goes_on_after_a_bad_recording(capsys, with_a_broken_one, tmp_path):
+    model, folder = with_a_broken_one
+    code, out, err = run(capsys, "transcribe", model, folder, "--json", tmp_path / "texts.json")
+    assert code == 1
+    assert [line.split("\t")[1] for line in out.splitlines()] == ["one", "three"]
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"Error: {folder / '1.wav'}: ")
+    written = json.loads((tmp_path / "texts.json").read_text())
+    assert [row["text"] for row in written["clips"]] == ["one", "three"]
+    assert [f"Error: {reason}" for reason in written["refused"]] == err.splitlines()
+
+
+def test_evaluate_goes_on_after_a_bad_recording(capsys, with_a_broken_one):
+    model, folder = with_a_broken_one
+    code, out, err = run(capsys, "evaluate", model, "--manifest", folder / "manifest.csv")
+    assert code == 1
+    assert err.startswith(f"Error: {folder / '1.wav'}: ")
+    cells = [cell.strip() for cell in out.splitlines()[-2].split("│")]
+    assert cells[1:3] == ["all", "2"]
+
+
+def test_where_no_recording_is_good_nothing_is_written(capsys, with_a_broken_one, tmp_path):
+    model, folder = with_a_broken_one
+    for number in (0, 2):
+        (folder / f"{number}.wav").write_bytes(b"RIFF")
+    result = tmp_path / "result.json"
+    for command in (
+        ["transcribe", model, folder],
+        ["evaluate", model, "--manifest", folder / "manifest.csv"],
+    ):
+        code, out, err = run(capsys, *command, "--json", result)
+        assert (code, out) == (1, "")
+        assert len(err.splitlines()) == 3
+        assert not result.exists()

@@ -1,6 +1,6 @@
 """What a model says and how well: validate, evaluate, transcribe, bench, inspect."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from mqruntime.result import Result
 from mqtool.api.recordings import PathLike, Recordings, paths_of, test_clips
 from mqtool.bundles.unpackage import model_folder
 from mqtool.context import Progress, RunContext, no_progress
+from mqtool.errors import AudioError
 from mqtool.evaluation.bench import (
     BenchComparison,
     Benchmark,
@@ -122,6 +123,7 @@ def evaluate(
     by: str = "group",
     detect_language: bool = False,
     remove_diacritics: bool = False,
+    on_refused: Callable[[AudioError], None] | None = None,
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -141,6 +143,8 @@ def evaluate(
         by: column to make groups of.
         detect_language: let the model find the language although it is known.
         remove_diacritics: compare letters without accents.
+        on_refused: told what is wrong with a recording that cannot be used, and is left out; None
+            raises it.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 
@@ -156,6 +160,7 @@ def evaluate(
         language=language,
         detect_language=detect_language,
         remove_diacritics=remove_diacritics,
+        on_refused=on_refused,
         context=RunContext(threads, progress),
     )
 
@@ -168,6 +173,7 @@ def transcribe(
     group: str | None = None,
     language: str | None = None,
     options: DecodingOptions | None = None,
+    on_refused: Callable[[AudioError], None] | None = None,
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> Iterator[Transcript]:
@@ -186,6 +192,7 @@ def transcribe(
         language: spoken language, ISO code, of recordings that name none; None lets a
             multilingual Whisper detect it.
         options: Whisper's decoding choices.
+        on_refused: as of `mqtool.evaluate`.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 
@@ -199,8 +206,14 @@ def transcribe(
         for clip in clips:
             # A manifest's language is not for a model that cannot be told; a caller's is an error.
             told = clip.language if recognizer.task.languages else language
-            result = recognizer.transcribe(clip.pcm(), told, options=options)
-            yield Transcript(clip.path, result, len(clips))
+            try:
+                result = recognizer.transcribe(clip.pcm(), told, options=options)
+            except AudioError as error:
+                if on_refused is None:
+                    raise
+                on_refused(error)
+            else:
+                yield Transcript(clip.path, result, len(clips))
             advance()
 
 

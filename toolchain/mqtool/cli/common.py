@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mqruntime.errors import AudioError
+from mqruntime.printing import printable
 from mqtool.choices import ACTIVATIONS, CALIBRATIONS, ROUNDINGS
 from mqtool.outputs import check_output, new_file, result_kind
 
@@ -144,6 +146,14 @@ def write_json(path: Path | None, result: dict[str, Any]) -> None:
     text = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with new_file(path, result_kind(_command())) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def end_with(refused: Sequence[AudioError]) -> None:
+    """Print what is wrong with recordings that were left out, and end with status 1 if any were."""
+    for error in refused:
+        click.echo(f"Error: {printable(' '.join(str(error).split()))}", err=True)
+    if refused:
+        raise click.exceptions.Exit(1)
 
 
 def print_table(table: "Table") -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mqtool
+from mqruntime.errors import AudioError
 from mqtool.cli.common import (
+    end_with,
     json_option,
     model_argument,
     print_table,
@@ -46,11 +48,14 @@ def evaluate(model: Path, manifest: Path, json_path: Path | None, **options: Any
     Example:
       mqtool evaluate packed/ --manifest recordings.csv --split dev --json scores.json
     """
+    refused: list[AudioError] = []
+    options["on_refused"] = refused.append
     with progress_bars() as progress:
         scores = mqtool.evaluate(model, manifest=manifest, progress=progress, **options)
-    result = scores.to_json()
+    result = {**scores.to_json(), "refused": [str(error) for error in refused]}
     _print(model, result)
     write_json(json_path, result)
+    end_with(refused)
 
 
 def _print(model: Path, result: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 import mqtool
+from mqruntime.errors import AudioError
 from mqruntime.printing import printable
 from mqtool.cli.common import (
     clips_argument,
+    end_with,
     json_option,
     model_argument,
     rows_options,
@@ -32,8 +34,8 @@ def transcribe(
     """Print what is said in recordings.
 
     CLIPS are audio files, folders, zip files or manifests. One recording: its text alone;
-    several: file, tab, text. The language of recordings that name none is detected where --language
-    does not tell it.
+    several: file, tab, text. Those that cannot be used are listed at the end, and the exit code is
+    1. The language of recordings that name none is detected where --language does not tell it.
 
     \b
     Example:
@@ -41,8 +43,12 @@ def transcribe(
       mqtool transcribe packed/ recordings/ --language fr --json texts.json
     """
     rows = []
+    refused: list[AudioError] = []
+    options["on_refused"] = refused.append
     with progress_bars() as progress:
         for found in mqtool.transcribe(model, clips, progress=progress, **options):
             click.echo(printable(found.text if found.total == 1 else f"{found.path}\t{found.text}"))
             rows.append(found.to_json())
-    write_json(json_path, {"clips": rows})
+    if rows:
+        write_json(json_path, {"clips": rows, "refused": [str(error) for error in refused]})
+    end_with(refused)

@@ -1,6 +1,6 @@
 """Score a model on recordings with transcripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.unpackage import stored_bytes
 from mqtool.context import QUIET, RunContext
-from mqtool.errors import ClipsError
+from mqtool.errors import AudioError, ClipsError
 from mqtool.evaluation.bootstrap import interval
 from mqtool.evaluation.word_errors import Errors, count_errors, text_normalizer
 from mqtool.recordings.clips import Clip
@@ -84,6 +84,7 @@ def evaluate_model(
     language: str | None = None,
     detect_language: bool = False,
     remove_diacritics: bool = False,
+    on_refused: Callable[[AudioError], None] | None = None,
     context: RunContext = QUIET,
 ) -> Evaluation:
     """Run a model folder, float or packed, on clips and count its errors.
@@ -96,27 +97,39 @@ def evaluate_model(
             told.
         detect_language: let the model find the language although it is known.
         remove_diacritics: see `text_normalizer`.
+        on_refused: told what is wrong with a clip that cannot be read, and is left out; None
+            raises it.
         context: threads and progress.
 
     Raises:
-        ClipsError: a clip has no transcript.
+        ClipsError: a clip has no transcript, or none could be read.
         ModelError: the model cannot be opened or run, or does not know `language`.
         AudioError: a clip cannot be read.
     """
     _check_transcripts(clips)
     advance = context.progress("Transcribing", len(clips))
-    scored = []
+    scored: list[Scored] = []
+    reason = ""
     with Recognizer.open(model, threads=context.threads) as recognizer:
         recognizer.task.check_language(language)
         for clip in clips:
-            item = score_clip(
-                recognizer,
-                clip,
-                detect_language=detect_language,
-                remove_diacritics=remove_diacritics,
-            )
-            scored.append(item)
+            try:
+                item = score_clip(
+                    recognizer,
+                    clip,
+                    detect_language=detect_language,
+                    remove_diacritics=remove_diacritics,
+                )
+            except AudioError as error:
+                if on_refused is None:
+                    raise
+                reason = reason or str(error)
+                on_refused(error)
+            else:
+                scored.append(item)
             advance()
+    if not scored:
+        raise ClipsError(f"none of {len(clips)} recordings can be used; the first: {reason}")
     return Evaluation(scored, stored_bytes(model), by)
 
 
