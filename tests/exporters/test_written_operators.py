@@ -21,6 +21,7 @@ from random_sources import (
 from transformers.activations import ACT2FN
 
 import mqtool
+from coded_toys import coded_toy_folder
 from mqruntime.engine.graph_contents import GraphContents
 from mqruntime.engine.operators import OPERATORS
 from mqtool.exporters.graphs import save, trace
@@ -106,6 +107,8 @@ def written(tmp_path_factory) -> set[str]:
         found |= operators(model)
         for made in packed(model, clips, folder / f"of-{model.name}"):
             found |= operators(made)
+    # Weights beyond int8, whose columns are multiplied again, and small ones computed in float.
+    found |= operators(coded_toy_folder(folder / "wide", scale=1))
     graph = trace(
         Activations().eval(),
         {"hidden": torch.zeros(2, 4)},

@@ -12,8 +12,8 @@ Abs Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Cast CastLik
 Constant ConstantOfShape Conv Cos DequantizeLinear Div DynamicQuantizeLinear Erf Exp Expand Gather
 Gelu Greater HardSwish InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log
 MatMul MatMulInteger Max Min Mish Mod Mul Neg PRelu Pad Pow QuantizeLinear Range ReduceMax
-ReduceMean ReduceSum Relu Reshape ScatterElements Shape Sigmoid Sin Slice Softmax Softplus Split
-Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where com.microsoft::MultiHeadAttention
+ReduceMean ReduceSum Relu Reshape ScatterElements ScatterND Shape Sigmoid Sin Slice Softmax Softplus
+Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where com.microsoft::MultiHeadAttention
 """
 
 OPERATORS = frozenset(_NAMES.split())

@@ -11,7 +11,7 @@ internal val OPERATORS: Set<String> = setOf(
     "DynamicQuantizeLinear", "Erf", "Exp", "Expand", "Gather", "Gelu", "Greater", "HardSwish",
     "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "MatMul",
     "MatMulInteger", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "PRelu", "Pad", "Pow", "QuantizeLinear",
-    "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "ScatterElements", "Shape",
+    "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "ScatterElements", "ScatterND", "Shape",
     "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Tanh",
     "Transpose", "Unsqueeze", "Where", "com.microsoft::MultiHeadAttention",
 )
