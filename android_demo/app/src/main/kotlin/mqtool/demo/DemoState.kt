@@ -286,14 +286,20 @@ class DemoState(
     }
 
     private fun show(result: Result, phrases: List<Segment>) {
-        val timed = phrases.map { context.getString(R.string.phrase, it.start.toInt() / 60, it.start.toInt() % 60, printable(it.text)) }
-        text = if (timed.size > 1) timed.joinToString("\n") else printable(result.text)
+        val heard = printable(result.text)
+        val timed = phrases.map(::timed)
+        text = if (timed.size > 1) timed.joinToString("\n") else heard
         if (text.isEmpty()) text = context.getString(R.string.heard_nothing)
         val time = context.getString(R.string.heard_details, result.seconds, result.timings.values.sum())
         val language = result.language?.let { context.getString(R.string.language, Locale(it).displayLanguage) }
-        val score = result.score?.let { context.getString(R.string.keyword_score, printable(result.text), (100 * it).toInt()) }
+        val score = result.score?.let { context.getString(R.string.keyword_score, heard, (100 * it).toInt()) }
         details = listOfNotNull(language, score, time).joinToString("\n")
         say(null)
+    }
+
+    private fun timed(phrase: Segment): String {
+        val second = phrase.start.toInt()
+        return context.getString(R.string.phrase, second / 60, second % 60, printable(phrase.text))
     }
 
     private fun spotter(started: Recording): KeywordSpotter? {
@@ -350,11 +356,12 @@ class DemoState(
         val file = selected ?: return
         work(context.getString(R.string.working)) { task ->
             val opened = models.open(file)
-            val results = Selftest.run(opened.bundle, opened.recognizer, task.cancelled).onEach { task.check() }.toList()
+            val results = Selftest.run(opened.bundle, opened.recognizer, task.cancelled).toList()
             val bad = results.firstOrNull { !it.passed }
+            val texts = listOfNotNull(bad?.expected?.pcm, bad?.expected?.text, bad?.heard?.text).map { printable(it) }
             worker.post {
                 checked = if (bad == null) context.getString(R.string.about_selftest_good, results.size)
-                else printable(context.getString(R.string.about_selftest_bad, bad.expected.pcm, bad.expected.text, bad.heard.text))
+                else context.getString(R.string.about_selftest_bad, texts[0], texts[1], texts[2])
                 say(null)
             }
         }
