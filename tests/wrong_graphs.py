@@ -74,6 +74,23 @@ _ANSWERS = {
         "(double[b, s, one] logits)",
         "u = Unsqueeze (pcm, two)\n logits = Cast <to = 11> (u)",
     ),
+    "halves": (
+        "(float16[b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 10> (u)",
+    ),
+    "booleans": (
+        "(bool[b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 9> (u)",
+    ),
+    "strings": (
+        "(string[b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 8> (u)",
+    ),
+    "a number": ("(float logits)", "logits = ReduceMean <keepdims = 0> (pcm)"),
+    "two batches": (
+        "(float[two_b, s, one] logits)",
+        "u = Unsqueeze (pcm, two)\n logits = Concat <axis = 0> (u, u)",
+    ),
     "another name": ("(float[b, s] logitz)", "logitz = Neg (pcm)"),
     "a sequence": ("(seq(float[b, s]) logits)", "logits = SequenceConstruct (pcm)"),
     "no frames": (

@@ -6,6 +6,7 @@ import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtLoggingLevel
 import ai.onnxruntime.OrtSession
+import ai.onnxruntime.OrtSession.SessionOptions.OptLevel
 import ai.onnxruntime.TensorInfo
 import java.io.File
 import java.io.FileOutputStream
@@ -62,7 +63,8 @@ class Session(
         if (content == null && !path.isFile) {
             throw ModelError("$path: no such graph; export or pack the model again")
         }
-        checkContents(content ?: mapped(), content == null || data != null, operators)
+        val known = content ?: mapped()
+        checkContents(known, content == null || data != null, operators)
         session = try {
             OrtSession.SessionOptions().use { options ->
                 options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL) // what matters is thrown
@@ -70,11 +72,9 @@ class Session(
                 // It would plan memory for every shape seen, and reserve it beside what the first
                 // run has left: for a decoder, whose cache grows, that is a plan a step.
                 options.setMemoryPatternOptimization(false)
-                options.setOptimizationLevel(
-                    if (optimize) OrtSession.SessionOptions.OptLevel.ALL_OPT else OrtSession.SessionOptions.OptLevel.NO_OPT,
-                )
+                options.setOptimizationLevel(if (optimize) OptLevel.ALL_OPT else OptLevel.NO_OPT)
                 when {
-                    data != null -> openInflated(content, data, threads, options)
+                    data != null -> openInflated(known, data, threads, options)
                     content != null -> environment.createSession(content, options)
                     else -> environment.createSession(path.path, options)
                 }
@@ -119,7 +119,7 @@ class Session(
 
     /** onnxruntime maps the file that it is given, and copies what it is handed in memory. */
     private fun openInflated(
-        content: ByteBuffer?,
+        content: ByteBuffer,
         data: CodedStream,
         threads: Int,
         options: OrtSession.SessionOptions,
@@ -127,7 +127,7 @@ class Session(
         val folder = Files.createTempDirectory("mqruntime").toFile()
         try {
             val graph = File(folder, path.name)
-            if (content == null) path.copyTo(graph) else FileOutputStream(graph).channel.use { it.write(content.duplicate()) }
+            FileOutputStream(graph).channel.use { it.write(content.duplicate()) }
             val workers = if (threads > 0) threads else Runtime.getRuntime().availableProcessors()
             data.inflateTo(File(folder, "${path.name}.data"), workers)
             return environment.createSession(graph.path, options)
@@ -236,18 +236,29 @@ internal val OnnxTensor.isFloat: Boolean
 private fun typeName(tensor: OnnxTensor) = when {
     tensor.isFloat -> "float32"
     tensor.info.type == OnnxJavaType.DOUBLE -> "float64"
+    tensor.info.type == OnnxJavaType.STRING -> "object"
     else -> tensor.info.type.name.lowercase(Locale.ROOT)
 }
 
 /** A tensor's values. */
 internal fun OnnxTensor.floats(): FloatArray {
-    val buffer = floatBuffer
+    val buffer = values()
     return FloatArray(buffer.remaining()).also(buffer::get)
 }
 
 /** The values of a tensor [1, rows, columns]. */
 internal fun OnnxTensor.rows(): Array<FloatArray> {
     val (_, rows, columns) = info.shape
-    val buffer = floatBuffer
+    val buffer = values()
     return Array(rows.toInt()) { FloatArray(columns.toInt()).also(buffer::get) }
 }
+
+private fun OnnxTensor.values(): FloatBuffer {
+    val count = info.numElements
+    if (count > MOST_VALUES) {
+        throw ModelError("a graph's output has $count numbers, over $MOST_VALUES; use another model")
+    }
+    return floatBuffer
+}
+
+private const val MOST_VALUES = 1L shl 28 // a gigabyte; a Java buffer takes no more than two
