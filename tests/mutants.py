@@ -39,6 +39,7 @@ from signed_bundle import (
     with_manifest,
     with_model,
 )
+from wrong_graphs import ENDLESS, FOREIGN, WRONG_OUTPUTS
 
 TEXT = "hello world"
 DATA = "model.onnx.data"
@@ -178,6 +179,7 @@ def crafted_mutants(good: Original) -> Iterator[Mutant]:
     for location in ("model.onnx.data", "../outside", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", ""):
         files = {**good.files, "model.onnx": _external_graph(good, location)}
         yield Mutant(f"a graph with data in {location!r}", with_files(good, files))
+    yield from _graph_mutants(good)
     yield from _zip_mutants(good)
     yield from _json_mutants(good)
     yield from misspelled_manifests(good)
@@ -307,6 +309,22 @@ def _external_graph(good: Original, location: str) -> bytes:
         name="value", type=onnx.AttributeProto.TENSOR, t=tensor
     )
     return model.SerializeToString(deterministic=True)
+
+
+def _graph_mutants(good: Original) -> Iterator[Mutant]:
+    """Bundles that are right in themselves around a graph that is not."""
+    right = good.files["model.onnx"]
+    graphs = {
+        **{f"with the operator {operator}": graph for operator, graph in FOREIGN.items()},
+        **{f"that answers {what}": graph for what, graph in WRONG_OUTPUTS.items()},
+        "without an end": ENDLESS,
+        "with another input": right.replace(b"pcm", b"pcn"),
+        "of no bytes": b"",
+        "cut off": right[:-1],
+        "that is none": b"\xff" * len(right),
+    }
+    for what, graph in graphs.items():
+        yield Mutant(f"a graph {what}", with_files(good, {**good.files, "model.onnx": graph}))
 
 
 def _zip_mutants(good: Original) -> Iterator[Mutant]:

@@ -16,6 +16,8 @@ multilingual Whisper; the trained commands models (where they are); and four toy
     resampled {clip: {rate, samples: file of little-endian float32}}: what mqruntime.audio.load
               reads
     mutants   [{file, refused}]: wrong bundles, and right ones among them, all of toy-ctc
+    wrong     {file: error}: bundles in `wrong/` of graphs that may not run or answer otherwise than
+              their task takes; what Python says where every operator is allowed, null for nothing
 
 Nothing is done again while the sources are the same.
 """
@@ -102,6 +104,7 @@ def make(output: Path) -> None:
         "not_trained_yet": [f"commands-{name}" for name in COMMANDS if not is_trained(name)],
         "resampled": resampled(output / "clips", clips),
         "mutants": mutants(output / "toy-ctc.mqz", output / "mutants"),
+        "wrong": wrong(output / "wrong"),
     }
     shutil.copy(ROOT / "tests" / "bundles" / "mutants.json.gz", output)
     (output / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True))
@@ -325,6 +328,34 @@ def mutants(bundle: Path, folder: Path) -> list[dict[str, Any]]:
             refused = True
         verdicts.append({"file": f"{folder.name}/{path.name}", "refused": refused})
     return verdicts
+
+
+def wrong(folder: Path) -> dict[str, str | None]:
+    """Bundles of the Python suite's wrong graphs, with what Python says of their answers."""
+    from fake_ctc import loudness_folder, reader_folder, spell
+    from mqruntime.errors import ModelError
+    from mqruntime.recognition import Recognizer
+    from wrong_graphs import ENDLESS, FOREIGN, WRONG_OUTPUTS
+
+    folder.mkdir()
+    graphs = {**FOREIGN, **WRONG_OUTPUTS, "endless": ENDLESS}
+    errors: dict[str, str | None] = {}
+    for task, make_folder in (("ctc", reader_folder), ("keywords", loudness_folder)):
+        for what, graph in graphs.items():
+            model = make_folder(folder / "model")
+            (model / "model.onnx").write_bytes(graph)
+            bundle = folder / f"{task}-{what.replace(':', '').replace(' ', '-')}.mqz"
+            mqtool.package(model, output=bundle, golden=False)
+            errors[f"{folder.name}/{bundle.name}"] = None
+            if graph == ENDLESS:
+                continue
+            with Recognizer.open(bundle, threads=1, operators=None) as recognizer:
+                try:
+                    recognizer.transcribe(spell("word"))
+                except ModelError as error:
+                    errors[f"{folder.name}/{bundle.name}"] = str(error)
+    shutil.rmtree(folder / "model")
+    return errors
 
 
 def changed(content: bytes) -> Iterator[bytes]:

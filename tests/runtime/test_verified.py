@@ -19,6 +19,7 @@ from mqruntime.bundle import file as bundle_file
 from mqruntime.bundle.file import Bundle
 from mqruntime.errors import CancelledError, ModelError, SignatureError
 from mqruntime.recognition import Recognizer
+from wrong_graphs import ENDLESS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes of files")
 
@@ -168,21 +169,9 @@ def test_a_graph_of_a_folder_has_no_data_elsewhere(folder, tmp_path, place):
         Recognizer.open(folder)
 
 
-ENDLESS = """<ir_version: 10, opset_import: ["": 21]>
-endless (float[b, s] pcm) => (float[b, s] logits)
-<int64 most = {9223372036854775807}, bool yes = {1}> {
-  logits = Loop (most, yes, pcm) <
-      body = body (int64 n, bool go, float[b, s] x) => (bool on, float[b, s] y) {
-    on = Identity (go)
-    y = Sin (x)
-  }>
-}"""
-
-
 @pytest.fixture
 def endless(folder, tmp_path):
-    graph = parser.parse_model(ENDLESS)
-    return packaged(folder, tmp_path / "endless.mqz", graph=graph.SerializeToString())
+    return packaged(folder, tmp_path / "endless.mqz", graph=ENDLESS)
 
 
 def test_a_run_that_takes_too_long_is_stopped(endless):

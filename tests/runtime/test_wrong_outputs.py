@@ -5,47 +5,21 @@ import json
 
 import onnx
 import pytest
-from onnx import parser
 
 from fake_ctc import TOKENS, loudness_folder, reader_folder, spell
 from fake_whisper import pcm, whisper_folder
 from mqruntime.errors import ManifestError, ModelError
 from mqruntime.recognition import Recognizer
-
-GRAPHS = {
-    "rank 1": ("(float[b] logits)", "logits = ReduceMean <keepdims = 0> (pcm, axis)"),
-    "rank 2": ("(float[b, s] logits)", "logits = Neg (pcm)"),
-    "integers": (
-        "(int64[b, s, one] logits)",
-        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 7> (u)",
-    ),
-    "doubles": (
-        "(double[b, s, one] logits)",
-        "u = Unsqueeze (pcm, two)\n logits = Cast <to = 11> (u)",
-    ),
-    "another name": ("(float[b, s] logitz)", "logitz = Neg (pcm)"),
-    "a sequence": ("(seq(float[b, s]) logits)", "logits = SequenceConstruct (pcm)"),
-    "no frames": (
-        "(float[b, none, s] logits)",
-        "u = Unsqueeze (pcm, axis)\n logits = Slice (u, zero, zero, axis)",
-    ),
-}
+from wrong_graphs import WRONG_OUTPUTS
 
 
-def graph(outputs: str, body: str) -> bytes:
-    text = f"""<ir_version: 10, opset_import: ["": 21]>
-    wrong (float[b, s] pcm) => {outputs}
-    <int64[1] axis = {{1}}, int64[1] two = {{2}}, int64[1] zero = {{0}}> {{ {body} }}"""
-    return parser.parse_model(text).SerializeToString()
-
-
-@pytest.mark.parametrize("name", list(GRAPHS))
+@pytest.mark.parametrize("name", list(WRONG_OUTPUTS))
 @pytest.mark.parametrize("make", [reader_folder, loudness_folder])
 def test_logits_that_are_none(tmp_path, make, name):
     if make is loudness_folder and name == "rank 2":
         pytest.skip("is right for it")
     folder = make(tmp_path / "model")
-    (folder / "model.onnx").write_bytes(graph(*GRAPHS[name]))
+    (folder / "model.onnx").write_bytes(WRONG_OUTPUTS[name])
     with (
         Recognizer.open(folder, operators=None) as recognizer,
         pytest.raises(ModelError, match=r"^a graph('s output| gives no tensor).* the model again$"),

@@ -5,6 +5,8 @@ import java.io.IOException
 import java.io.RandomAccessFile
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
+import java.nio.file.Files
+import java.nio.file.Paths
 import java.security.GeneralSecurityException
 import java.security.KeyFactory
 import java.security.MessageDigest
@@ -125,11 +127,14 @@ data class BundleManifest(
  * @property path the file.
  * @property manifest its manifest.json.
  * @property signed whether it carries a signature (which [open] checks only against a key).
+ * @property isVerified whether it was checked against a key.
  */
 class Bundle private constructor(
     val path: File,
     val manifest: BundleManifest,
     entries: List<StoredZip.Entry>,
+    private val content: Map<String, ByteBuffer>,
+    val isVerified: Boolean,
 ) {
     private val entries = entries.associateBy { it.name }
     val signed: Boolean get() = SIGNATURE_NAME in entries
@@ -138,25 +143,17 @@ class Bundle private constructor(
     val names: List<String> get() = entries.keys.toList()
 
     /**
-     * An entry's data: mapped from the file, not on the heap.
+     * An entry's data as stored: mapped from the file, not on the heap.
      *
-     * @throws BundleError there is no such entry, or the file cannot be read any more.
+     * @throws BundleError there is no such entry.
      */
-    fun read(name: String): ByteBuffer {
-        val entry = entries[name] ?: throw BundleError("$path: holds no '$name'; package the model again")
-        try {
-            return RandomAccessFile(path, "r").use {
-                it.channel.map(FileChannel.MapMode.READ_ONLY, entry.data, entry.length)
-            }
-        } catch (error: IOException) {
-            throw BundleError("$path: cannot be read (${firstLine(error)})")
-        }
-    }
+    fun read(name: String): ByteBuffer =
+        content[name]?.duplicate() ?: throw BundleError("$path: holds no '$name'; package the model again")
 
     /** The coded weights in an entry, as the manifest's `model` lists them. */
     fun stream(name: String): CodedStream {
-        val entry = entries.getValue(name)
-        return CodedStream(path, entry.data, manifest.model.coded.getValue(name), entry.crc32)
+        val sha256 = if (isVerified) manifest.files.first { it.name == name }.sha256 else null
+        return CodedStream(read(name), manifest.model.coded.getValue(name), entries.getValue(name).crc32, sha256)
     }
 
     /** A small entry's data. */
@@ -171,6 +168,7 @@ class Bundle private constructor(
         private const val MAX_MANIFEST = 1 shl 20
         private const val SIGNATURE_LENGTH = 64
         private const val CHUNK = 1 shl 20
+        private const val OTHERS_WRITE = 0x12 // of the group, of all
         private val NAME = Regex("(golden/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
         private val PEM = Regex("-----BEGIN PUBLIC KEY-----(.*)-----END PUBLIC KEY-----", RegexOption.DOT_MATCHES_ALL)
 
@@ -186,13 +184,15 @@ class Bundle private constructor(
          */
         fun open(path: File, publicKey: String? = null, onProgress: (Long, Long) -> Unit = { _, _ -> }): Bundle {
             try {
-                return RandomAccessFile(path, "r").use { file ->
+                return safe(path, copy = publicKey != null).use { file ->
                     val entries = StoredZip.readEntries(file)
                     checkNames(entries)
                     val manifest = checkedManifest(path, file, entries, publicKey)
                     checkFiles(file, entries, manifest, onProgress)
                     checkModel(file, entries, manifest)
-                    Bundle(path, manifest, entries)
+                    // What was checked is what is used: the same open file, whatever its name is now.
+                    val content = entries.associate { it.name to map(file, it) }
+                    Bundle(path, manifest, entries, content, isVerified = publicKey != null)
                 }
             } catch (error: IOException) {
                 throw BundleError("$path: cannot be read (${firstLine(error)})")
@@ -200,6 +200,52 @@ class Bundle private constructor(
                 throw BundleError("$path: ${firstLine(error)}; copy or package it again")
             }
         }
+
+        /**
+         * The file, opened, or a private copy if that is wanted or others may write to it.
+         *
+         * Who writes to a file that is mapped changes what runs after it was checked, and who cuts it off
+         * ends the process.
+         */
+        private fun safe(path: File, copy: Boolean): RandomAccessFile {
+            val given = RandomAccessFile(path, "r")
+            if (!copy && !othersMayWrite(path)) return given
+            given.use {
+                val place = File.createTempFile("mqruntime", null)
+                try {
+                    return RandomAccessFile(place, "rw").also { private -> copy(given, private) }
+                } finally {
+                    place.delete() // what is open stays
+                }
+            }
+        }
+
+        private fun copy(source: RandomAccessFile, target: RandomAccessFile) {
+            try {
+                var at = 0L
+                while (at < source.length()) {
+                    val count = source.channel.transferTo(at, CHUNK.toLong(), target.channel)
+                    require(count > 0) { "it is cut off" }
+                    at += count
+                }
+            } catch (error: Exception) {
+                target.close()
+                throw error
+            }
+        }
+
+        private fun othersMayWrite(path: File): Boolean = try {
+            val attributes = Files.readAttributes(path.toPath(), "unix:mode,uid")
+            val own = Files.getAttribute(Paths.get("/proc/self"), "unix:uid")
+            attributes["uid"] !in setOf(0, own) || (attributes["mode"] as Int) and OTHERS_WRITE != 0
+        } catch (error: UnsupportedOperationException) {
+            false // a system without such owners
+        } catch (error: IOException) {
+            false
+        }
+
+        private fun map(file: RandomAccessFile, entry: StoredZip.Entry): ByteBuffer =
+            file.channel.map(FileChannel.MapMode.READ_ONLY, entry.data, entry.length)
 
         /** Whether an entry may be called so. */
         fun isEntryName(name: String): Boolean = NAME.matches(name)
@@ -336,7 +382,7 @@ class Bundle private constructor(
                 left -= count
                 onRead(count)
             }
-            return digest.digest().joinToString("") { "%02x".format(Locale.ROOT, it) }
+            return hexadecimal(digest)
         }
     }
 }

@@ -6,6 +6,8 @@ import java.io.RandomAccessFile
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.channels.FileChannel
+import java.security.MessageDigest
+import java.util.Locale
 import java.util.concurrent.Callable
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executors
@@ -58,18 +60,18 @@ class CodedData(val parts: List<Part>) {
 }
 
 /**
- * A deflate stream in a file, and what is known of what it inflates to.
+ * A deflate stream, and what is known of what it inflates to.
  *
- * @param file that holds it.
- * @param start where it begins there.
+ * @param content the stream, whole.
  * @param coded where it is cut.
  * @param crc32 of what it inflates to.
+ * @property sha256 likewise, in lowercase hexadecimal; null not to look at it.
  */
 class CodedStream(
-    private val file: File,
-    private val start: Long,
+    private val content: ByteBuffer,
     private val coded: CodedData,
     private val crc32: Long,
+    val sha256: String? = null,
 ) {
     /**
      * Write what the stream inflates to.
@@ -77,30 +79,32 @@ class CodedStream(
      * @param target file to write.
      * @param threads that inflate parts side by side.
      * @throws IllegalArgumentException it is not cut as it says, or is damaged.
-     * @throws IOException a file cannot be read or written.
+     * @throws IOException the file cannot be written.
      */
     fun inflateTo(target: File, threads: Int) {
-        RandomAccessFile(file, "r").use { source ->
-            RandomAccessFile(target, "rw").use { made ->
-                require(start + coded.stored <= source.length()) { "it is cut off" }
-                made.setLength(coded.inflated)
-                inflate(source.channel, made.channel, threads)
-                val whole = made.channel.map(FileChannel.MapMode.READ_ONLY, 0, coded.inflated)
-                require(CRC32().apply { update(whole) }.value == crc32) { "it is damaged: its CRC-32 is another" }
-            }
+        require(content.remaining().toLong() == coded.stored) {
+            "it has ${content.remaining()} bytes, its parts are listed with ${coded.stored}"
+        }
+        RandomAccessFile(target, "rw").use { made ->
+            made.setLength(coded.inflated)
+            inflate(made.channel, threads)
+            val whole = made.channel.map(FileChannel.MapMode.READ_ONLY, 0, coded.inflated)
+            val found = CRC32().apply { update(whole.duplicate()) }.value
+            require(found == crc32) { "it is damaged: its CRC-32 is another" }
+            require(sha256 == null || sha256(whole) == sha256) { "it is damaged: its SHA-256 is another" }
         }
     }
 
-    private fun inflate(source: FileChannel, target: FileChannel, threads: Int) {
+    private fun inflate(target: FileChannel, threads: Int) {
         val pool = Executors.newFixedThreadPool(maxOf(threads, 1))
         try {
-            var from = start
+            var from = 0
             var to = 0L
             val waiting = coded.parts.mapIndexed { number, part ->
                 val (at, place) = from to to
                 from += part.stored
                 to += part.inflated
-                pool.submit(Callable { inflatePart(source, at, target, place, part, number == coded.parts.size - 1) })
+                pool.submit(Callable { inflatePart(at, target, place, part, number == coded.parts.size - 1) })
             }
             waiting.forEach { it.get() }
         } catch (error: ExecutionException) {
@@ -110,10 +114,9 @@ class CodedStream(
         }
     }
 
-    private fun inflatePart(source: FileChannel, at: Long, target: FileChannel, place: Long, part: Part, isLast: Boolean) {
+    private fun inflatePart(at: Int, target: FileChannel, place: Long, part: Part, isLast: Boolean) {
         val stored = ByteArray(part.stored)
-        val read = ByteBuffer.wrap(stored)
-        while (read.hasRemaining()) require(source.read(read, at + read.position()) > 0) { "it is cut off" }
+        content.duplicate().apply { position(position() + at) }.get(stored)
         val found = ByteArray(part.inflated)
         val inflater = Inflater(true)
         try {
@@ -153,17 +156,25 @@ class CodedStream(
          */
         fun ofGzip(file: File, coded: CodedData): CodedStream {
             val length = HEADER.size + coded.stored + TRAILER_SIZE
-            RandomAccessFile(file, "r").use {
-                require(it.length() == length) { "it has ${it.length()} bytes, its parts are listed with $length" }
-                require(StoredZip.read(it, 0, HEADER.size).contentEquals(HEADER)) { "it does not begin as it must" }
-                val end = ByteBuffer.wrap(StoredZip.read(it, length - TRAILER_SIZE, TRAILER_SIZE))
-                end.order(ByteOrder.LITTLE_ENDIAN)
-                val crc32 = end.getInt().toLong() and 0xFFFFFFFFL
-                require(end.getInt().toLong() and 0xFFFFFFFFL == coded.inflated and 0xFFFFFFFFL) {
-                    "it is damaged: its parts are listed with another length"
-                }
-                return CodedStream(file, HEADER.size.toLong(), coded, crc32)
+            val content = OnnxFile.map(file).order(ByteOrder.LITTLE_ENDIAN)
+            require(content.capacity().toLong() == length) {
+                "it has ${content.capacity()} bytes, its parts are listed with $length"
             }
+            val header = ByteArray(HEADER.size).also(content::get)
+            require(header.contentEquals(HEADER)) { "it does not begin as it must" }
+            val end = content.capacity() - TRAILER_SIZE
+            require(content.getInt(end + 4).toLong() and 0xFFFFFFFFL == coded.inflated and 0xFFFFFFFFL) {
+                "it is damaged: its parts are listed with another length"
+            }
+            val crc32 = content.getInt(end).toLong() and 0xFFFFFFFFL
+            content.limit(end)
+            return CodedStream(content, coded, crc32)
         }
     }
 }
+
+private fun sha256(content: ByteBuffer): String =
+    hexadecimal(MessageDigest.getInstance("SHA-256").apply { update(content) })
+
+internal fun hexadecimal(digest: MessageDigest): String =
+    digest.digest().joinToString("") { "%02x".format(Locale.ROOT, it) }

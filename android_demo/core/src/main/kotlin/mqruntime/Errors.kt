@@ -2,8 +2,8 @@ package mqruntime
 
 // The exception tree. Every message names the thing, the bad value and the way out.
 
-/** Anything mqruntime refuses to do; `message` is one line for a person. */
-open class MqError(message: String, cause: Throwable? = null) : Exception(message, cause) {
+/** Anything mqruntime refuses to do; `message` is one line for a person, whatever names are in it. */
+open class MqError(message: String, cause: Throwable? = null) : Exception(printable(message, kept = ""), cause) {
     override val message: String get() = super.message!!
 }
 
@@ -18,6 +18,9 @@ class ManifestError(message: String) : ModelError(message)
 
 /** An .mqz file that is not exactly as it was written. */
 open class BundleError(message: String) : ModelError(message)
+
+/** Recognition that its caller has cancelled. */
+class CancelledError(message: String) : MqError(message)
 
 /** A bundle that is not signed with the key it must be signed with, or no way to tell. */
 class SignatureError(message: String) : BundleError(message)

@@ -5,7 +5,7 @@ package mqruntime
  *
  * The same list as mqruntime.engine.operators, which says how it was collected.
  */
-internal val OPERATORS: Set<String> = setOf(
+val OPERATORS: Set<String> = setOf(
     "Abs", "Add", "BatchNormalization", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Cast",
     "CastLike", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "DequantizeLinear", "Div",
     "DynamicQuantizeLinear", "Erf", "Exp", "Expand", "Gather", "Gelu", "Greater", "HardSwish",

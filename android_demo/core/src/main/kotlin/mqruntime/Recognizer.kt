@@ -2,6 +2,7 @@ package mqruntime
 
 import java.io.File
 import java.io.IOException
+import java.util.concurrent.atomic.AtomicBoolean
 
 /**
  * A model folder or bundle, opened: PCM in, text out.
@@ -17,6 +18,8 @@ class Recognizer(
     val graphs: Map<String, Graph>,
     val vocabulary: Vocabulary?,
 ) : AutoCloseable {
+    private var runSeconds: Double? = null
+
     init {
         val missing = Manifest.ROLES[manifest.task].orEmpty() - graphs.keys
         if (manifest.task !in Manifest.ROLES || missing.isNotEmpty()) {
@@ -38,25 +41,30 @@ class Recognizer(
      * @param pcm mono at the manifest's `sampleRate`, in [-1, 1].
      * @param language ISO code; null lets a multilingual Whisper model detect it.
      * @param options Whisper's decoding choices.
+     * @param cancel setting it, from another thread, ends the work between two nodes of a graph.
      * @param onText called with the text so far before every step of the work, and with the whole text
      *     of a Whisper model at the end; may throw to stop. What was drawn at random or followed by a
      *     beam may be taken back again. CTC models have no text before the end.
      * @throws AudioError `pcm` is empty, or holds samples that are NaN, infinite or on the scale of integers.
      * @throws ModelError the model does not know `language`, or a graph failed.
+     * @throws CancelledError `cancel` was set.
      */
     fun transcribe(
         pcm: FloatArray,
         language: String? = null,
         options: DecodingOptions = DecodingOptions(),
+        cancel: AtomicBoolean? = null,
         onText: (String) -> Unit = {},
     ): Result {
         check(pcm)
         val seconds = pcm.size.toDouble() / manifest.sampleRate
         val padded = if (pcm.size < manifest.minSamples) pcm.copyOf(manifest.minSamples) else pcm
-        return when (manifest.task) {
-            "transcribe" -> whisper(padded, language, seconds, options, onText)
-            "ctc" -> ctc(padded, seconds, onText)
-            else -> keyword(padded, seconds)
+        return limited(cancel) { graphs ->
+            when (manifest.task) {
+                "transcribe" -> whisper(graphs, padded, language, seconds, options, onText)
+                "ctc" -> ctc(graphs, padded, seconds, onText)
+                else -> keyword(graphs, padded, seconds)
+            }
         }
     }
 
@@ -68,9 +76,11 @@ class Recognizer(
      * @param window seconds the model hears at once.
      * @param hop seconds from one window to the next.
      * @param ignored labels that mean that no keyword was said.
+     * @param cancel as of [transcribe].
      * @return a segment for each run of windows with the same label; they overlap.
      * @throws ModelError this is not a keyword model, or a graph failed.
      * @throws AudioError as of [transcribe].
+     * @throws CancelledError likewise.
      */
     fun keywords(
         pcm: FloatArray,
@@ -78,18 +88,21 @@ class Recognizer(
         window: Double = 1.0,
         hop: Double = 0.25,
         ignored: Set<String> = NO_KEYWORDS,
+        cancel: AtomicBoolean? = null,
     ): List<Segment> {
         if (manifest.task != "keywords") throw ModelError("the model's task is '${manifest.task}'; it knows no keywords")
         check(pcm)
         val rate = manifest.sampleRate
-        val found = Keywords.sliding(
-            ::labelLogits,
-            pcm,
-            maxOf(Math.rint(window * rate).toInt(), manifest.minSamples),
-            maxOf(Math.rint(hop * rate).toInt(), 1),
-            threshold,
-            manifest.labels.indices.filter { manifest.labels[it] in ignored }.toSet(),
-        )
+        val found = limited(cancel) { graphs ->
+            Keywords.sliding(
+                { labelLogits(graphs, it) },
+                pcm,
+                maxOf(Math.rint(window * rate).toInt(), manifest.minSamples),
+                maxOf(Math.rint(hop * rate).toInt(), 1),
+                threshold,
+                manifest.labels.indices.filter { manifest.labels[it] in ignored }.toSet(),
+            )
+        }
         return found.map {
             val label = manifest.labels[it.label]
             Segment(it.start.toDouble() / rate, it.end.toDouble() / rate, label, listOf(it.label), it.probability)
@@ -102,15 +115,21 @@ class Recognizer(
         options: DecodingOptions = DecodingOptions(),
         vad: VadSettings = VadSettings(),
         partialSeconds: Double? = 1.0,
+        cancel: AtomicBoolean? = null,
         onStep: () -> Unit = {},
-    ): Stream = Stream(this, language, options, vad, partialSeconds, onStep)
+    ): Stream = Stream(this, language, options, vad, partialSeconds, cancel, onStep)
 
     /** Free the graphs' memory. */
     override fun close() {
         for (graph in graphs.values) if (graph is Session) graph.close()
     }
 
+    /** Work with the graphs, whose runs end. */
+    internal fun <T> limited(cancel: AtomicBoolean?, work: (Map<String, Graph>) -> T): T =
+        RunLimit(cancel, runSeconds).use { work(it.graphs(graphs)) }
+
     private fun whisper(
+        graphs: Map<String, Graph>,
         pcm: FloatArray,
         language: String?,
         seconds: Double,
@@ -128,25 +147,24 @@ class Recognizer(
         return Result(text, segments.flatMap { it.tokens }, work.language, seconds, work.timings, segments = segments)
     }
 
-    private fun ctc(pcm: FloatArray, seconds: Double, onText: (String) -> Unit): Result {
+    private fun ctc(graphs: Map<String, Graph>, pcm: FloatArray, seconds: Double, onText: (String) -> Unit): Result {
         val settings = manifest.ctc ?: throw ManifestError("a ctc model needs `ctc`")
         val rate = manifest.sampleRate
         val start = System.nanoTime()
         val logits = Ctc.logitsInPieces({
             onText("")
-            run(it) { outputs -> outputs.getValue("logits").rows() }
+            run(graphs, it) { outputs -> checkedOutput(outputs, "logits", 1, null, null).rows() }
         }, pcm, PIECE_SECONDS * rate, MARGIN_SECONDS * rate)
         val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
-        if (logits.any { it.size > vocabulary!!.tokens.size }) {
-            throw ManifestError(
-                "the vocabulary has ${vocabulary!!.tokens.size} tokens, the model ${logits[0].size}; export again",
-            )
+        val most = logits.maxOfOrNull { it.size } ?: 0
+        if (most > vocabulary!!.tokens.size) {
+            throw ManifestError("the vocabulary has ${vocabulary.tokens.size} tokens, the model $most; export again")
         }
         val found = Ctc.spoken(logits, settings.blank)
         val frame = pcm.size.toDouble() / rate / logits.size
         val segments = Ctc.words(found, settings.wordDelimiter).map { word(it, frame, seconds) }
         val tokens = found.map { it.token }
-        val text = words(vocabulary!!.ctcText(tokens, settings.wordDelimiter))
+        val text = words(vocabulary.ctcText(tokens, settings.wordDelimiter))
         return Result(text, tokens, null, seconds, timings, segments = segments)
     }
 
@@ -161,24 +179,24 @@ class Recognizer(
         )
     }
 
-    private fun keyword(pcm: FloatArray, seconds: Double): Result {
+    private fun keyword(graphs: Map<String, Graph>, pcm: FloatArray, seconds: Double): Result {
         val start = System.nanoTime()
-        val (index, score) = Keywords.bestLabel(labelLogits(pcm))
+        val (index, score) = Keywords.bestLabel(labelLogits(graphs, pcm))
         val timings = mapOf("model" to (System.nanoTime() - start) / 1e9)
         val label = manifest.labels[index]
         val segments = listOf(Segment(0.0, seconds, label, listOf(index), score))
         return Result(label, listOf(index), null, seconds, timings, score, segments)
     }
 
-    private fun labelLogits(pcm: FloatArray): FloatArray {
-        val logits = run(pcm) { it.getValue("logits").floats() }
+    private fun labelLogits(graphs: Map<String, Graph>, pcm: FloatArray): FloatArray {
+        val logits = run(graphs, pcm) { checkedOutput(it, "logits", 1, null).floats() }
         if (logits.size != manifest.labels.size) {
             throw ManifestError("there are ${manifest.labels.size} labels, the model has ${logits.size}; export again")
         }
         return logits
     }
 
-    private fun <T> run(pcm: FloatArray, read: (Outputs) -> T): T =
+    private fun <T> run(graphs: Map<String, Graph>, pcm: FloatArray, read: (Outputs) -> T): T =
         Session.tensor(pcm, 1, pcm.size.toLong()).use { fed ->
             graphs.getValue("model").run(mapOf("pcm" to fed)).use(read)
         }
@@ -195,29 +213,51 @@ class Recognizer(
          * @param publicKey PEM text of the key a bundle must be signed with ([Bundle.open]).
          * @param threads threads inside an operator; 0 lets onnxruntime choose.
          * @param optimize onnxruntime's graph optimization on or off.
+         * @param operators which the graphs' nodes may be, a `domain::` before those that are not ONNX's
+         *     own; the default is what mqtool writes; null for any.
+         * @param runSeconds most that one run of a graph may take, of a bundle opened without a key; null
+         *     for as long as it takes.
          * @throws ModelError the bundle or folder, its manifest or a graph cannot be used.
          */
-        fun open(path: File, publicKey: String? = null, threads: Int = 0, optimize: Boolean = true): Recognizer {
-            if (!path.isDirectory) return openBundle(Bundle.open(path, publicKey), threads, optimize)
+        fun open(
+            path: File,
+            publicKey: String? = null,
+            threads: Int = 0,
+            optimize: Boolean = true,
+            operators: Set<String>? = OPERATORS,
+            runSeconds: Double? = RunLimit.RUN_SECONDS,
+        ): Recognizer {
+            if (!path.isDirectory) {
+                return openBundle(Bundle.open(path, publicKey), threads, optimize, operators, runSeconds)
+            }
             if (publicKey != null) throw SignatureError("$path: is a folder, which cannot be signed; give an .mqz")
-            return openFolder(path, threads, optimize)
+            return openFolder(path, threads, optimize, operators)
         }
 
-        /** Open a bundle's model; arguments as of [open]. */
-        fun openBundle(bundle: Bundle, threads: Int = 0, optimize: Boolean = true): Recognizer {
+        /** Open a bundle's model; arguments and errors as of [open]. */
+        fun openBundle(
+            bundle: Bundle,
+            threads: Int = 0,
+            optimize: Boolean = true,
+            operators: Set<String>? = OPERATORS,
+            runSeconds: Double? = RunLimit.RUN_SECONDS,
+        ): Recognizer {
             val manifest = bundle.manifest.model
             val vocabulary = manifest.vocabulary?.let { Vocabulary.parse(bundle.bytes(it), "${bundle.path}/$it") }
-            return withGraphs(manifest, vocabulary) { name ->
+            val opened = withGraphs(manifest, vocabulary) { name ->
                 val data = "$name.data".takeIf { it in manifest.coded }?.let(bundle::stream)
-                Session(File(bundle.path, name), bundle.read(name), data, threads, optimize)
+                Session(File(bundle.path, name), bundle.read(name), data, threads, optimize, operators)
             }
+            opened.runSeconds = if (bundle.isVerified) null else runSeconds
+            return opened
         }
 
-        private fun openFolder(folder: File, threads: Int, optimize: Boolean): Recognizer {
+        private fun openFolder(folder: File, threads: Int, optimize: Boolean, operators: Set<String>?): Recognizer {
             val manifest = Manifest.read(folder)
             val vocabulary = manifest.vocabulary?.let { Vocabulary.read(File(folder, it)) }
             return withGraphs(manifest, vocabulary) { name ->
-                Session(File(folder, name), data = stream(folder, manifest, "$name.data"), threads = threads, optimize = optimize)
+                val data = stream(folder, manifest, "$name.data")
+                Session(File(folder, name), null, data, threads, optimize, operators)
             }
         }
 

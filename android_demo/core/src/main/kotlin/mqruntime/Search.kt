@@ -34,7 +34,7 @@ class DecodingContext(
     /** Run the prompt: log-probabilities of the first token, the cache to close, and of no speech. */
     fun start(): Triple<DoubleArray, Whisper.Cache, Double> {
         onTokens(emptyList())
-        val (logits, cache) = Whisper.emptyCache(cross).use { Whisper.decode(decoder, prompt, cross, it) }
+        val (logits, cache) = Whisper.emptyCache(cross).use { Whisper.decode(decoder, settings, prompt, cross, it) }
         val noSpeech = settings.noSpeech?.let { exp(logSoftmax(logits[0])[it]) } ?: 0.0
         return Triple(allowed(logits.last(), emptyList()), cache, noSpeech)
     }
@@ -42,7 +42,7 @@ class DecodingContext(
     /** Run the last token: log-probabilities of the next, and the longer cache to close. */
     fun step(tokens: List<Int>, cache: Whisper.Cache): Pair<DoubleArray, Whisper.Cache> {
         onTokens(tokens)
-        val (logits, grown) = Whisper.decode(decoder, tokens.takeLast(1), cross, cache)
+        val (logits, grown) = Whisper.decode(decoder, settings, tokens.takeLast(1), cross, cache)
         return allowed(logits.last(), tokens) to grown
     }
 
@@ -180,7 +180,8 @@ object Search {
             total += probabilities[i] / sum
             sums[i] = total
         }
-        return sums.indices.first { sums[it] / total > draw }
+        return sums.indices.firstOrNull { sums[it] / total > draw }
+            ?: throw ModelError("the model gives logits that are no numbers; export the model again")
     }
 }
 

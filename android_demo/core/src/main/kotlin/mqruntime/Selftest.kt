@@ -1,6 +1,7 @@
 package mqruntime
 
 import ai.onnxruntime.OnnxTensor
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.math.abs
 import kotlin.math.max
 
@@ -44,14 +45,15 @@ object Selftest {
      * Run a bundle's golden clips, one after the other.
      *
      * @param recognizer opened from `bundle`.
+     * @param cancel as of [Recognizer.transcribe].
      * @throws BundleError the bundle holds no golden vectors, or malformed ones.
      */
-    fun run(bundle: Bundle, recognizer: Recognizer): Sequence<Checked> {
+    fun run(bundle: Bundle, recognizer: Recognizer, cancel: AtomicBoolean? = null): Sequence<Checked> {
         val golden = readGolden(bundle)
         return golden.clips.asSequence().map { clip ->
             val content = Wav.parse(bundle.bytes(clip.pcm), "${bundle.path}/${clip.pcm}")
             val pcm = Wav.resample(content.channels[0], content.rate, recognizer.manifest.sampleRate)
-            val heard = hear(recognizer, pcm, clip.pcm)
+            val heard = hear(recognizer, pcm, clip.pcm, cancel)
             Checked(clip, heard, worst(clip, heard) / golden.tolerance)
         }
     }
@@ -79,19 +81,18 @@ object Selftest {
     }
 
     /** What a model makes of PCM: text, and figures of the first graph's outputs. */
-    fun hear(recognizer: Recognizer, pcm: FloatArray, name: String): GoldenClip {
-        val manifest = recognizer.manifest
-        val outputs = if (manifest.whisper != null) {
-            Whisper.encode(recognizer.graphs.getValue("encoder"), manifest.whisper, pcm)
-        } else {
-            val padded = pcm.copyOf(max(pcm.size, manifest.minSamples))
-            Session.tensor(padded, 1, padded.size.toLong()).use {
-                recognizer.graphs.getValue("model").run(mapOf("pcm" to it))
-            }
+    fun hear(recognizer: Recognizer, pcm: FloatArray, name: String, cancel: AtomicBoolean? = null): GoldenClip {
+        val figures = recognizer.limited(cancel) { graphs ->
+            firstOutputs(graphs, recognizer.manifest, pcm).use { it.mapValues { (_, values) -> figures(values) } }
         }
-        val figures = outputs.use { it.mapValues { (_, values) -> figures(values) } }
-        val result = recognizer.transcribe(pcm)
+        val result = recognizer.transcribe(pcm, cancel = cancel)
         return GoldenClip(name, result.language, result.tokens, result.text, figures)
+    }
+
+    private fun firstOutputs(graphs: Map<String, Graph>, manifest: Manifest, pcm: FloatArray): Outputs {
+        if (manifest.whisper != null) return Whisper.encode(graphs.getValue("encoder"), manifest.whisper, pcm)
+        val padded = pcm.copyOf(max(pcm.size, manifest.minSamples))
+        return Session.tensor(padded, 1, padded.size.toLong()).use { graphs.getValue("model").run(mapOf("pcm" to it)) }
     }
 
     private fun goldenClip(fields: Fields) = GoldenClip(
@@ -107,6 +108,7 @@ object Selftest {
     private fun figures(tensor: OnnxTensor): OutputFigures {
         var sum = 0.0
         var absolute = 0.0
+        if (!tensor.isFloat) throw ModelError("a graph's output is not float32; export the model again")
         val values = tensor.floats()
         for (value in values) {
             sum += value

@@ -1,5 +1,7 @@
 package mqruntime
 
+import java.util.concurrent.atomic.AtomicBoolean
+
 /**
  * What was said in an utterance.
  *
@@ -31,6 +33,7 @@ data class StreamResult(
  * @param options likewise.
  * @param vad when an utterance begins and ends.
  * @param partialSeconds null gives final texts only.
+ * @param cancel as of [Recognizer.transcribe].
  * @param onStep called as the work goes on; may throw to end it.
  */
 class Stream internal constructor(
@@ -39,6 +42,7 @@ class Stream internal constructor(
     private val options: DecodingOptions,
     vad: VadSettings,
     partialSeconds: Double?,
+    private val cancel: AtomicBoolean?,
     private val onStep: () -> Unit,
 ) {
     private val rate = recognizer.manifest.sampleRate
@@ -68,7 +72,7 @@ class Stream internal constructor(
 
     private fun hear(utterance: Utterance, isFinal: Boolean): StreamResult {
         onStep()
-        val result = recognizer.transcribe(utterance.pcm, language, options) { onStep() }
+        val result = recognizer.transcribe(utterance.pcm, language, options, cancel) { onStep() }
         val start = utterance.start.toDouble() / rate
         val end = start + utterance.pcm.size.toDouble() / rate
         return StreamResult(result.text, isFinal, start, end, result.language, result.score)

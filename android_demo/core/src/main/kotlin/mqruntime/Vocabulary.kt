@@ -15,13 +15,17 @@ class Vocabulary(val tokens: List<String>) {
     /** Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD. */
     fun bpeText(tokens: Iterable<Int>): String {
         val bytes = ByteArrayOutputStream()
-        for (token in tokens) for (unit in this.tokens[token]) BYTES[unit]?.let(bytes::write)
+        for (token in tokens) for (unit in token(token)) BYTES[unit]?.let(bytes::write)
         return String(bytes.toByteArray(), Charsets.UTF_8)
     }
 
     /** Text of CTC tokens; the word delimiter becomes a space. */
     fun ctcText(tokens: Iterable<Int>, wordDelimiter: Int?): String =
-        tokens.joinToString("") { if (it == wordDelimiter) " " else this.tokens[it] }
+        tokens.joinToString("") { if (it == wordDelimiter) " " else token(it) }
+
+    private fun token(token: Int): String = tokens.getOrNull(token) ?: throw ModelError(
+        "the model gives token $token, the vocabulary has ${tokens.size}; export the model again",
+    )
 
     companion object {
         /** Of the unpacked JSON: five times Whisper's, and little enough to unpack anything. */

@@ -51,13 +51,26 @@ object Whisper {
      *     is what the model was trained on.
      * @return `cross_key_{i}` and `cross_value_{i}`, float32 [1, heads, frames, headSize], for the
      *     caller to close.
+     * @throws ModelError it gives something else, or failed.
      */
     fun encode(encoder: Graph, settings: WhisperSettings, pcm: FloatArray, context: Int? = null): Outputs {
         val samples = context ?: settings.window
         require(samples % SAMPLES_PER_FRAME == 0 && pcm.size <= samples && samples <= settings.window) {
             "context $samples for ${pcm.size} samples, window ${settings.window}"
         }
-        return Session.tensor(pcm.copyOf(samples), 1, samples.toLong()).use { encoder.run(mapOf("pcm" to it)) }
+        val outputs = Session.tensor(pcm.copyOf(samples), 1, samples.toLong()).use { encoder.run(mapOf("pcm" to it)) }
+        return closingIfRefused(outputs) {
+            val names = outputs.keys.filter { it.startsWith("cross_") }.ifEmpty { listOf("cross_key_0") }
+            for (name in names) checkedOutput(outputs, name, 1, null, null, null)
+            outputs
+        }
+    }
+
+    private inline fun <T> closingIfRefused(outputs: Outputs, check: () -> T): T = try {
+        check()
+    } catch (error: ModelError) {
+        outputs.close()
+        throw error
     }
 
     /** Self-attention keys and values before the first token: `past_*` of length 0. */
@@ -84,9 +97,11 @@ object Whisper {
      * Run the decoder over `tokens`, which follow the ones already in `cache`.
      *
      * @return logits [tokens, vocabulary] and the cache with `tokens` in it, for the caller to close.
+     * @throws ModelError it gives something else, or no logits of a token that `settings` name, or failed.
      */
     fun decode(
         decoder: Graph,
+        settings: WhisperSettings,
         tokens: List<Int>,
         cross: Map<String, OnnxTensor>,
         cache: Cache,
@@ -95,14 +110,28 @@ object Whisper {
         val outputs = Session.tensor(ids, 1, ids.size.toLong()).use { fed ->
             decoder.run(cross.filterKeys { it.startsWith("cross_") } + cache.tensors + ("tokens" to fed))
         }
-        val grown = cache.tensors.mapValues { (name, _) -> outputs.getValue(name.replaceFirst("past_", "present_")) }
-        return outputs.getValue("logits").rows() to Cache(grown, outputs)
+        return closingIfRefused(outputs) {
+            val grown = cache.tensors.mapValues { (name, past) ->
+                val (batch, heads, length, headSize) = past.info.shape
+                val present = name.replaceFirst("past_", "present_")
+                checkedOutput(outputs, present, batch, heads, length + tokens.size, headSize)
+            }
+            val logits = checkedOutput(outputs, "logits", 1, tokens.size.toLong(), null)
+            val vocabulary = logits.info.shape[2]
+            if (settings.tokens.max() >= vocabulary) {
+                throw ModelError(
+                    "model.json names the token ${settings.tokens.max()}, the model gives logits of $vocabulary; " +
+                        "export the model again",
+                )
+            }
+            logits.rows() to Cache(grown, outputs)
+        }
     }
 
     /** The likeliest language: the best language token straight after startOfTranscript. */
     fun detectLanguage(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): String {
         val start = listOf(settings.startOfTranscript)
-        val (logits, cache) = emptyCache(cross).use { decode(decoder, start, cross, it) }
+        val (logits, cache) = emptyCache(cross).use { decode(decoder, settings, start, cross, it) }
         cache.close()
         return settings.languages.maxBy { (_, token) -> logits.last()[token] }.key
     }

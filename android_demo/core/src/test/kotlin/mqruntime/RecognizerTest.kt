@@ -8,6 +8,7 @@ import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
 import org.junit.jupiter.params.ParameterizedTest
 import org.junit.jupiter.params.provider.ValueSource
 import java.io.File
@@ -64,17 +65,10 @@ class RecognizerTest {
     }
 
     @Test
-    fun unzippedBundleIsAModelFolder() {
-        val folder = File(System.getProperty("java.io.tmpdir"), "mqruntime-folder-${System.nanoTime()}")
-        val bundle = Bundle.open(TestData.bundle("toy-ctc"))
-        folder.mkdir()
-        try {
-            for (name in bundle.names.filter { '/' !in it }) File(folder, name).writeBytes(bundle.bytes(name))
-            Recognizer.open(folder, optimize = false).use {
-                assertEquals("hello phone", it.transcribe(Wav.load(TestData.clip("toy.wav"))).text)
-            }
-        } finally {
-            folder.deleteRecursively()
+    fun unzippedBundleIsAModelFolder(@TempDir place: File) {
+        val folder = TestData.unzip(Bundle.open(TestData.bundle("toy-ctc")), File(place, "model"))
+        Recognizer.open(folder, optimize = false).use {
+            assertEquals("hello phone", it.transcribe(Wav.load(TestData.clip("toy.wav"))).text)
         }
     }
 

@@ -73,6 +73,20 @@ object TestData {
     val mutants: List<Mutant> = (expected["mutants"] as List<*>).map { it as Map<*, *> }
         .map { Mutant(File(folder, it["file"] as String), it["refused"] as Boolean) }
 
+    /** What Python says, by name, of bundles whose graphs may not run or answer otherwise than their task takes. */
+    val wrong: Map<String, String?> = (expected["wrong"] as Map<*, *>).entries.associate { (file, error) ->
+        (file as String).removePrefix("wrong/").removeSuffix(".mqz") to error as String?
+    }
+
+    fun wrong(name: String) = File(folder, "wrong/$name.mqz")
+
+    /** Write what is in a bundle as a model folder. */
+    fun unzip(bundle: Bundle, folder: File): File {
+        folder.mkdir()
+        for (name in bundle.names.filter { '/' !in it }) File(folder, name).writeBytes(bundle.bytes(name))
+        return folder
+    }
+
     val resampled: List<Resampled> = (expected["resampled"] as Map<*, *>).map { (name, value) ->
         val fields = value as Map<*, *>
         val bytes = ByteBuffer.wrap(clip(fields["samples"] as String).readBytes()).order(ByteOrder.LITTLE_ENDIAN)
@@ -81,9 +95,13 @@ object TestData {
     }
 
     /** Of the Python suite: tests/mutants.py describes the file. */
-    class Vectors(val pcm: FloatArray, val text: String, val publicKey: String, val mutants: List<VectorMutant>)
+    class Vectors(val pcm: FloatArray, val text: String, val publicKey: String, val mutants: List<VectorMutant>) {
+        fun named(what: String) = mutants.first { it.what == what }
+    }
 
-    class VectorMutant(val what: String, val bundle: ByteArray, val verdict: String, val verdictWithKey: String)
+    class VectorMutant(val what: String, val bundle: ByteArray, val verdict: String, val verdictWithKey: String) {
+        fun write(folder: File) = File(folder, "app.mqz").also { it.writeBytes(bundle) }
+    }
 
     val vectors: Vectors by lazy {
         val file = File(folder, "mutants.json.gz")

@@ -6,6 +6,7 @@ import android.os.Handler
 import android.os.Looper
 import mqruntime.AudioError
 import mqruntime.BundleError
+import mqruntime.CancelledError
 import mqruntime.EnergyVad
 import mqruntime.ModelError
 import mqruntime.MqError
@@ -13,6 +14,7 @@ import mqruntime.Result
 import mqruntime.Segment
 import mqruntime.Selftest
 import mqruntime.Wav
+import mqruntime.printable
 import java.io.File
 import java.io.IOException
 import java.io.InputStream
@@ -138,7 +140,7 @@ class DemoState(
             val opened = models.open(file)
             worker.post {
                 manifest = opened.bundle
-                labels = opened.recognizer.manifest.labels
+                labels = opened.recognizer.manifest.labels.map { printable(it) }
                 say(null)
             }
         }
@@ -168,7 +170,7 @@ class DemoState(
         val started = Recording(purpose)
         recording = started
         say(context.getString(R.string.listening))
-        val spotter = if (purpose == Purpose.KEYWORDS) spotter() ?: return stopRecording() else null
+        val spotter = if (purpose == Purpose.KEYWORDS) spotter(started) ?: return stopRecording() else null
         microphone.start(
             { chunk -> heardChunk(started, spotter, chunk) },
             { failure -> worker.post { failed(started, failure) } },
@@ -202,7 +204,7 @@ class DemoState(
         worker.post {
             if (recording !== started) return@post
             levelDb = level
-            found = (words.map { it.text to (it.score ?: 0.0) }.reversed() + found).take(MOST_FOUND)
+            found = (words.map { printable(it.text) to (it.score ?: 0.0) }.reversed() + found).take(MOST_FOUND)
             if (started.isFull) stopRecording() else changed()
         }
     }
@@ -218,6 +220,7 @@ class DemoState(
 
     private fun end(reason: String?) {
         val ended = recording ?: return
+        ended.ended.set(true)
         microphone.stop()
         recording = null
         levelDb = SILENCE_DB
@@ -270,10 +273,10 @@ class DemoState(
         details = ""
         work(context.getString(R.string.working)) { task ->
             val recognizer = models.open(file).recognizer
-            val result = recognizer.transcribe(pcm) { soFar ->
+            val result = recognizer.transcribe(pcm, cancel = task.cancelled) { soFar ->
                 task.check()
                 worker.post {
-                    text = soFar
+                    text = printable(soFar)
                     changed()
                 }
             }
@@ -283,24 +286,30 @@ class DemoState(
     }
 
     private fun show(result: Result, phrases: List<Segment>) {
-        val timed = phrases.map { context.getString(R.string.phrase, it.start.toInt() / 60, it.start.toInt() % 60, it.text) }
-        text = if (timed.size > 1) timed.joinToString("\n") else result.text
+        val heard = printable(result.text)
+        val timed = phrases.map(::timed)
+        text = if (timed.size > 1) timed.joinToString("\n") else heard
         if (text.isEmpty()) text = context.getString(R.string.heard_nothing)
         val time = context.getString(R.string.heard_details, result.seconds, result.timings.values.sum())
         val language = result.language?.let { context.getString(R.string.language, Locale(it).displayLanguage) }
-        val score = result.score?.let { context.getString(R.string.keyword_score, result.text, (100 * it).toInt()) }
+        val score = result.score?.let { context.getString(R.string.keyword_score, heard, (100 * it).toInt()) }
         details = listOfNotNull(language, score, time).joinToString("\n")
         say(null)
     }
 
-    private fun spotter(): KeywordSpotter? {
+    private fun timed(phrase: Segment): String {
+        val second = phrase.start.toInt()
+        return context.getString(R.string.phrase, second / 60, second % 60, printable(phrase.text))
+    }
+
+    private fun spotter(started: Recording): KeywordSpotter? {
         val file = selected
         val message = try {
             val recognizer = file?.let { models.open(it).recognizer }
             when {
                 recognizer == null -> context.getString(R.string.no_model)
                 recognizer.manifest.task != "keywords" -> context.getString(R.string.not_a_keyword_model)
-                else -> return KeywordSpotter(recognizer)
+                else -> return KeywordSpotter(recognizer, cancel = started.ended)
             }
         } catch (error: ModelError) {
             error.message
@@ -316,9 +325,9 @@ class DemoState(
         models.close()
         compared = emptyList()
         work(context.getString(R.string.working)) { task ->
-            val heard = Comparison.run(files, pcm) { _, _ -> task.check() }
+            val heard = Comparison.run(files, pcm, task.cancelled) { _, _ -> task.check() }
             worker.post {
-                compared = heard
+                compared = heard.map { it.copy(text = printable(it.text)) }
                 say(null)
             }
         }
@@ -331,7 +340,7 @@ class DemoState(
         models.close()
         figures = null
         work(context.getString(R.string.working)) { task ->
-            val measured = Benchmark.run(file, pcm, threads, RUNS, device()) { run ->
+            val measured = Benchmark.run(file, pcm, threads, RUNS, device(), task.cancelled) { run ->
                 task.check()
                 worker.post { say(context.getString(R.string.benchmark_running, run, RUNS)) }
             }
@@ -347,11 +356,12 @@ class DemoState(
         val file = selected ?: return
         work(context.getString(R.string.working)) { task ->
             val opened = models.open(file)
-            val results = Selftest.run(opened.bundle, opened.recognizer).onEach { task.check() }.toList()
+            val results = Selftest.run(opened.bundle, opened.recognizer, task.cancelled).toList()
             val bad = results.firstOrNull { !it.passed }
+            val texts = listOfNotNull(bad?.expected?.pcm, bad?.expected?.text, bad?.heard?.text).map { printable(it) }
             worker.post {
                 checked = if (bad == null) context.getString(R.string.about_selftest_good, results.size)
-                else context.getString(R.string.about_selftest_bad, bad.expected.pcm, bad.expected.text, bad.heard.text)
+                else context.getString(R.string.about_selftest_bad, texts[0], texts[1], texts[2])
                 say(null)
             }
         }
@@ -402,7 +412,7 @@ class DemoState(
     }
 
     private fun reason(error: Throwable): String = when (error) {
-        is Cancelled -> context.getString(R.string.cancelled)
+        is Cancelled, is CancelledError -> context.getString(R.string.cancelled)
         is OutOfMemoryError -> context.getString(R.string.error_memory)
         is BundleError, is MqError -> error.message.orEmpty().replace(context.filesDir.path + "/bundles/", "")
         is IOException, is SecurityException -> context.getString(R.string.error_file, error.message.orEmpty())

@@ -1,5 +1,7 @@
 package mqtool.demo
 
+import java.util.concurrent.atomic.AtomicBoolean
+
 /** What a recording is for. */
 enum class Purpose { TRANSCRIBE, COMPARE, CLIP, KEYWORDS }
 
@@ -7,6 +9,9 @@ enum class Purpose { TRANSCRIBE, COMPARE, CLIP, KEYWORDS }
 class Recording(val purpose: Purpose) {
     private val chunks = ArrayList<FloatArray>()
     private var size = 0
+
+    /** Set when it has ended, for what hears it while it goes on. */
+    val ended = AtomicBoolean()
 
     val isFull: Boolean get() = size >= LONGEST * PhoneMicrophone.RATE
 

@@ -16,6 +16,7 @@ import android.widget.TextView
 import mqruntime.Session
 import java.io.File
 import java.text.NumberFormat
+import mqruntime.printable
 
 /** What a screen may ask of the activity it is in. */
 interface Host {
@@ -225,7 +226,7 @@ class AboutScreen(host: Host, parent: ViewGroup) : Screen(host, R.layout.about, 
         val bundle = state.manifest
         selftest.isEnabled = bundle?.manifest?.golden != null && !state.isBusy
         remove.isEnabled = state.selected != null && !state.isBusy && state.recording == null
-        label(R.id.manifest).text = if (bundle == null) string(R.string.no_model) else describe(bundle)
+        label(R.id.manifest).text = if (bundle == null) string(R.string.no_model) else printable(describe(bundle))
         show(R.id.checked, state.checked)
         label(R.id.licences).text = string(R.string.about_licences_text, Session.version)
     }

@@ -1,6 +1,7 @@
 package mqtool.demo
 
 import java.util.concurrent.Executor
+import java.util.concurrent.atomic.AtomicBoolean
 
 /** Thrown inside work that was cancelled. */
 class Cancelled : RuntimeException("cancelled")
@@ -14,15 +15,12 @@ class Cancelled : RuntimeException("cancelled")
 class Worker(private val background: Executor, private val main: Executor) {
     /** A piece of work; [check] throws [Cancelled] after [cancel]. */
     class Task {
-        @Volatile var cancelled = false
-            private set
+        val cancelled = AtomicBoolean()
 
-        fun cancel() {
-            cancelled = true
-        }
+        fun cancel() = cancelled.set(true)
 
         fun check() {
-            if (cancelled) throw Cancelled()
+            if (cancelled.get()) throw Cancelled()
         }
     }
 

@@ -65,6 +65,24 @@ class MainActivityTest {
     }
 
     @Test
+    fun graphsThatMayNotRunOrAnswerOtherwiseAreRefusedInOneLine() {
+        val errors = mapOf(
+            "ctc-Round" to "has the operator 'Round', which mqtool never writes",
+            "ctc-endless" to "has the operator 'Identity', which mqtool never writes",
+            "ctc-rank-2" to "a graph's output 'logits' is float32 [1, ",
+            "ctc-strings" to "a graph's output 'logits' is object [1, ",
+        )
+        for ((name, error) in errors) {
+            val demo = Demo()
+            demo.import("wrong/$name")
+            demo.state.openRecording("toy.wav", Purpose.TRANSCRIBE) { Demo.clip("toy.wav").inputStream() }
+            demo.idle()
+            assertTrue(demo.text(R.id.status), error in demo.text(R.id.status))
+            assertFalse('\n' in demo.text(R.id.status))
+        }
+    }
+
+    @Test
     fun phrasesOfALongRecordingHaveTimes() {
         val demo = Demo()
         demo.import("toy-whisper")

@@ -6,6 +6,7 @@ import mqruntime.Recognizer
 import mqruntime.Session
 import java.io.File
 import java.io.StringWriter
+import java.util.concurrent.atomic.AtomicBoolean
 
 /**
  * Figures of a bundle on this device; fields as in `mqtool bench --json`.
@@ -57,6 +58,7 @@ object Benchmark {
      * @param pcm at 16 kHz.
      * @param threads threads inside an operator; 0 lets onnxruntime choose.
      * @param device what to call this device.
+     * @param cancel as of [Recognizer.transcribe].
      * @param onRun called before each run and as it goes on, with its number from 0; may throw to stop.
      */
     fun run(
@@ -65,6 +67,7 @@ object Benchmark {
         threads: Int,
         runs: Int,
         device: String,
+        cancel: AtomicBoolean? = null,
         onRun: (Int) -> Unit = {},
     ): Figures {
         val start = System.nanoTime()
@@ -74,7 +77,7 @@ object Benchmark {
             val times = (0..runs).map { run ->
                 onRun(run)
                 val before = System.nanoTime()
-                recognizer.transcribe(pcm) { onRun(run) }
+                recognizer.transcribe(pcm, cancel = cancel) { onRun(run) }
                 (System.nanoTime() - before) / 1e6
             }.drop(1)
             val seconds = pcm.size.toDouble() / recognizer.manifest.sampleRate

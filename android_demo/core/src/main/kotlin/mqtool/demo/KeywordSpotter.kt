@@ -2,17 +2,20 @@ package mqtool.demo
 
 import mqruntime.Recognizer
 import mqruntime.Result
+import java.util.concurrent.atomic.AtomicBoolean
 
 /**
  * Keywords in live audio: every quarter of a second the last second is named, and a word that is
  * heard several times in a row is reported once.
  *
  * @param threshold least probability.
+ * @param cancel as of [Recognizer.transcribe].
  * @param quietDb nothing below this level is given to the model.
  */
 class KeywordSpotter(
     private val recognizer: Recognizer,
     private val threshold: Double = 0.6,
+    private val cancel: AtomicBoolean? = null,
     private val quietDb: Double = -55.0,
     private val ignored: Set<String> = setOf("_silence_", "_unknown_", "silence", "unknown"),
 ) {
@@ -41,7 +44,8 @@ class KeywordSpotter(
     }
 
     private fun name(): Result? {
-        val result = if (mqruntime.EnergyVad.levelDb(window) < quietDb) null else recognizer.transcribe(window)
+        val isQuiet = mqruntime.EnergyVad.levelDb(window) < quietDb
+        val result = if (isQuiet) null else recognizer.transcribe(window, cancel = cancel)
         val word = result?.text?.takeIf { (result.score ?: 0.0) >= threshold && it !in ignored }
         val isNew = word != null && word != last
         last = word

@@ -1,14 +1,19 @@
 package mqtool.demo
 
+import mqruntime.Bundle
+import mqruntime.CancelledError
 import mqruntime.Recognizer
+import mqruntime.Selftest
 import mqruntime.TestData
 import mqruntime.Wav
 import mqruntime.parseJson
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertNull
+import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
+import java.util.concurrent.atomic.AtomicBoolean
 
 class MeasuringTest {
     @Test
@@ -46,6 +51,21 @@ class MeasuringTest {
         )
         assertEquals(listOf("hello phone", "loud"), heard.map { it.text })
         assertTrue(heard.all { it.seconds > 0 && it.bytes > 0 })
+    }
+
+    @Test
+    fun workThatIsCancelledEnds() {
+        val cancel = AtomicBoolean(true)
+        val file = TestData.bundle("toy-keywords")
+        val loud = FloatArray(16000) { if (it % 2 == 0) 0.9f else -0.9f }
+        assertThrows(CancelledError::class.java) { Benchmark.run(file, loud, 1, 3, "a desk", cancel) }
+        assertThrows(CancelledError::class.java) { Comparison.run(listOf(file), loud, cancel) }
+        val bundle = Bundle.open(file)
+        Recognizer.openBundle(bundle).use { recognizer ->
+            assertThrows(CancelledError::class.java) { KeywordSpotter(recognizer, cancel = cancel).feed(loud) }
+            assertThrows(CancelledError::class.java) { Selftest.run(bundle, recognizer, cancel).toList() }
+            assertThrows(CancelledError::class.java) { recognizer.keywords(loud, cancel = cancel) }
+        }
     }
 
     @Test
