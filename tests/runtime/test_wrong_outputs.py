@@ -94,3 +94,15 @@ def test_a_token_beyond_the_vocabulary(tmp_path):
         pytest.raises(ModelError, match=r"token \d+, the vocabulary has 1; export"),
     ):
         recognizer.transcribe(pcm([(0.5, 1)]), "en")
+
+
+def test_a_manifest_that_names_a_token_that_the_model_does_not_know(tmp_path):
+    folder = whisper_folder(tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_bytes())
+    manifest["whisper"]["suppress"] = [100_000]
+    (folder / "model.json").write_text(json.dumps(manifest))
+    with (
+        Recognizer.open(folder) as recognizer,
+        pytest.raises(ModelError, match=r"names the token 100000, the model gives logits of 145;"),
+    ):
+        recognizer.transcribe(pcm([(0.5, 1)]), "en")

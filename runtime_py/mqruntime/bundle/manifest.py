@@ -131,6 +131,11 @@ class WhisperSettings:
         listed = [*self.languages.values(), *self.suppress, *self.suppress_at_begin]
         return [token for token in single if token is not None] + listed
 
+    @cached_property
+    def highest_token(self) -> int:
+        """Of `tokens`; there are models without timestamps, whose first would be behind all."""
+        return max(token for token in self.tokens if token != self.timestamp_begin)
+
     def check(self) -> None:
         """Check what the types do not say.
 

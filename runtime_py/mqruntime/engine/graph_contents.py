@@ -9,12 +9,12 @@ to every node and every tensor, wherever in a model it is:
     NodeProto          op_type 4, attribute 5, domain 7
     AttributeProto     t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23
     SparseTensorProto  values 1, indices 2
+    TensorProto        external_data 13 (key 1, value 2), data_location 14
 """
 
 from dataclasses import dataclass, field
 from typing import Self
 
-from mqruntime.engine.onnx_file import Tensor
 from mqruntime.engine.protobuf import fields
 
 __all__ = ["GraphContents"]
@@ -35,6 +35,7 @@ _HELD: dict[str, dict[int, str]] = {
     "sparse_tensor": {1: "tensor", 2: "tensor"},
 }
 _OP_TYPE, _DOMAIN = 4, 7
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _ONNX_DOMAINS = ("", "ai.onnx")
 
 
@@ -63,9 +64,7 @@ class GraphContents:
 
     def _add(self, message: memoryview, kind: str) -> None:
         if kind == "tensor":
-            location = Tensor(message).location
-            if location is not None:
-                self.files.add(location)
+            self.files.update(_locations(message))
             return
         names = {_OP_TYPE: "", _DOMAIN: ""}
         for part in fields(message):
@@ -78,3 +77,20 @@ class GraphContents:
             self.operators.add(
                 names[_OP_TYPE] if is_onnx else f"{names[_DOMAIN]}::{names[_OP_TYPE]}"
             )
+
+
+def _locations(tensor: memoryview) -> set[str]:
+    """Every location that a tensor names, "" if it names none; empty if its data is in it.
+
+    Readers differ in what they make of a message whose fields come twice: all of them count.
+    """
+    found, is_external = set(), False
+    for part in fields(tensor):
+        if part.number == _EXTERNAL_DATA:
+            is_external = True
+            pair = {one.number: one.text for one in fields(part.value)}
+            if pair.get(1) == "location":
+                found.add(pair.get(2, ""))
+        elif part.number == _DATA_LOCATION:
+            is_external |= part.integer == _EXTERNAL
+    return found or {""} if is_external else set()

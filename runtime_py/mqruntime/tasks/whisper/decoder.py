@@ -119,6 +119,7 @@ def empty_cache(cross: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def decode(
     decoder: Graph,
+    settings: WhisperSettings,
     tokens: Sequence[int],
     cross: Mapping[str, np.ndarray],
     cache: Mapping[str, np.ndarray],
@@ -127,6 +128,10 @@ def decode(
 
     Returns:
         Logits float32 [len(tokens), vocabulary] and the cache with `tokens` in it.
+
+    Raises:
+        ModelError: it gives something else, or no logits of a token that `settings` name, or
+            failed.
     """
     feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
     outputs = decoder.run(feeds)
@@ -136,6 +141,11 @@ def decode(
         shape = (batch, heads, length + len(tokens), head_size)
         grown[name] = checked_output(outputs, name.replace("past_", "present_", 1), shape)
     logits: np.ndarray = checked_output(outputs, "logits", (1, len(tokens), None))[0]
+    if settings.highest_token >= logits.shape[-1]:
+        raise ModelError(
+            f"model.json names the token {settings.highest_token}, the model gives logits of "
+            f"{logits.shape[-1]}; export the model again"
+        )
     return logits, grown
 
 
@@ -143,7 +153,7 @@ def detect_language(
     decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
 ) -> str:
     """The likeliest language: the best language token straight after start_of_transcript."""
-    logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
+    logits, _ = decode(decoder, settings, [settings.start_of_transcript], cross, empty_cache(cross))
     return max(settings.languages, key=lambda code: float(logits[-1, settings.languages[code]]))
 
 
@@ -151,7 +161,7 @@ def no_speech(decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.
     """Probability that a window holds no speech; 0 if the model does not say."""
     if settings.no_speech is None:
         return 0.0
-    logits, _ = decode(decoder, [settings.start_of_transcript], cross, empty_cache(cross))
+    logits, _ = decode(decoder, settings, [settings.start_of_transcript], cross, empty_cache(cross))
     return float(np.exp(log_softmax(logits[0])[settings.no_speech]))
 
 
@@ -201,7 +211,7 @@ def generate(
     fed: Sequence[int] = prompt
     while len(prompt) + len(tokens) < settings.max_tokens:
         check()
-        logits, cache = decode(decoder, fed, cross, cache)
+        logits, cache = decode(decoder, settings, fed, cross, cache)
         token = int(suppress(logits[-1], settings, tokens).argmax())
         if token == settings.end_of_text:
             break
@@ -233,5 +243,5 @@ def forced_logits(
         Nothing is suppressed.
     """
     cross = encode(encoder, settings, pcm)
-    logits, _ = decode(decoder, [*prompt, *tokens], cross, empty_cache(cross))
+    logits, _ = decode(decoder, settings, [*prompt, *tokens], cross, empty_cache(cross))
     return logits[len(prompt) - 1 :]

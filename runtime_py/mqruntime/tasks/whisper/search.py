@@ -59,7 +59,7 @@ class DecodingContext:
         """Run the prompt: log-probabilities of the first token, the cache, and of no speech."""
         check_cancelled(self.cancel)
         empty = whisper.empty_cache(self.cross)
-        logits, cache = whisper.decode(self.decoder, self.prompt, self.cross, empty)
+        logits, cache = whisper.decode(self.decoder, self.settings, self.prompt, self.cross, empty)
         no_speech = 0.0
         if self.settings.no_speech is not None:
             no_speech = float(np.exp(log_softmax(logits[0])[self.settings.no_speech]))
@@ -68,7 +68,7 @@ class DecodingContext:
     def step(self, tokens: list[int], cache: Values) -> tuple[np.ndarray, Values]:
         """Run the last token: log-probabilities of the next, and the longer cache."""
         check_cancelled(self.cancel)
-        logits, cache = whisper.decode(self.decoder, tokens[-1:], self.cross, cache)
+        logits, cache = whisper.decode(self.decoder, self.settings, tokens[-1:], self.cross, cache)
         return self._allowed(logits[-1], tokens), cache
 
     def _allowed(self, logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:

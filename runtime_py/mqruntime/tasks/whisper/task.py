@@ -86,7 +86,9 @@ class WhisperTask:
     def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
         tokens = [*utterance.prompt, *utterance.tokens]
         cache = whisper.empty_cache(utterance.cross)
-        logits, _ = whisper.decode(graphs["decoder"], tokens, utterance.cross, cache)
+        logits, _ = whisper.decode(
+            graphs["decoder"], self._settings, tokens, utterance.cross, cache
+        )
         return logits[len(utterance.prompt) - 1 :]
 
     def forced_logits(
@@ -109,10 +111,13 @@ class WhisperTask:
         cross = whisper.encode(encoder, self._settings, pcm)
         token = self._settings.start_of_transcript
         empty = whisper.empty_cache(cross)
-        _, cache = whisper.decode(decoder, [token] * _TIMED_AFTER, cross, empty)
+        _, cache = whisper.decode(decoder, self._settings, [token] * _TIMED_AFTER, cross, empty)
         return {
             "encoder": (lambda: whisper.encode(encoder, self._settings, pcm), 1),
-            "decoder_step": (lambda: whisper.decode(decoder, [token], cross, cache), 10),
+            "decoder_step": (
+                lambda: whisper.decode(decoder, self._settings, [token], cross, cache),
+                10,
+            ),
         }
 
     def typical_work(self, graphs: Graphs, pcm: np.ndarray) -> None:
@@ -120,5 +125,5 @@ class WhisperTask:
         fed = [self._settings.start_of_transcript] * 3
         cache = whisper.empty_cache(cross)
         for _ in range(_TYPICAL_STEPS):
-            _, cache = whisper.decode(graphs["decoder"], fed, cross, cache)
+            _, cache = whisper.decode(graphs["decoder"], self._settings, fed, cross, cache)
             fed = fed[:1]

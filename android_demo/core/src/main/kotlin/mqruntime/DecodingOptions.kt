@@ -14,7 +14,8 @@ package mqruntime
  * @property compressionRatioThreshold text that zlib shrinks by more repeats itself.
  * @property logprobThreshold a lower mean log-probability of the tokens is too unlikely.
  * @property noSpeechThreshold a window whose probability of no speech is higher, and whose text is too
- *     unlikely, holds none. Not used without timestamps.
+ *     unlikely, holds none, nor does one in which nothing stands out from the background and this
+ *     probability is over half of it; infinity: all do.
  * @throws ModelError `beamSize` or `temperature` is out of range.
  */
 data class DecodingOptions(

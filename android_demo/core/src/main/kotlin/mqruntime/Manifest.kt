@@ -32,6 +32,9 @@ data class WhisperSettings(
             startOfTranscript, endOfText, noTimestamps, timestampBegin, noSpeech, transcribe, translate,
         ) + languages.values + suppress + suppressAtBegin
 
+    /** Of [tokens]; there are models without timestamps, whose first would be behind all. */
+    val highestToken: Int by lazy { tokens.filter { it != timestampBegin }.max() }
+
     /** Check what the types do not say; throws IllegalArgumentException. */
     fun check() {
         require(window in 320..48000 * 60 && window % 320 == 0) {

@@ -9,8 +9,9 @@ import kotlin.math.min
  *
  * Without timestamps, windows are cut without regard to words. With them, the model's own timestamps
  * say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
- * section 3.8), with its fallback to higher temperatures and its rule for windows without speech.
- * Windows are independent of each other: unlike there, the text so far is not given to the next window
+ * section 3.8), with its fallback to higher temperatures. Where nobody speaks there is no text: by its
+ * rule, with and without timestamps, and where nothing stands out from the background and the model half
+ * doubts that there is speech. Windows are independent of each other: unlike there, the text so far is not given to the next window
  * as a prompt. Only one window is in work at a time.
  *
  * @param graphs `encoder` and `decoder`.
@@ -50,7 +51,7 @@ class Transcription(
         for (window in Whisper.windows(settings, pcm)) {
             val start = at
             at += window.size
-            val decoded = decode(window, timed = false)
+            val decoded = decode(window, timed = false) ?: continue
             yield(segment(start.toDouble() / rate, at.toDouble() / rate, decoded.tokens, decoded))
         }
     }
@@ -64,7 +65,7 @@ class Transcription(
             val window = pcm.copyOfRange(at * step, min(at * step + settings.window, pcm.size))
             val length = (window.size + step - 1) / step
             val decoded = decode(window, timed = true)
-            if (isSilence(decoded)) {
+            if (decoded == null) {
                 at += length
                 continue
             }
@@ -89,12 +90,14 @@ class Transcription(
 
     private fun text(tokens: List<Int>): String = vocabulary.bpeText(tokens.filter { it < settings.endOfText })
 
-    private fun decode(pcm: FloatArray, timed: Boolean): Decoded {
+    /** The text of a window; null where nobody speaks. */
+    private fun decode(pcm: FloatArray, timed: Boolean): Decoded? {
         onText(said)
         val start = System.nanoTime()
         return Whisper.encode(encoder, settings, pcm).use { cross ->
             val encoded = System.nanoTime()
             timings["encoder"] = timings.getValue("encoder") + (encoded - start) / 1e9
+            if (isNoise(pcm, cross)) return null
             val spoken = language ?: Whisper.spokenLanguage(decoder, settings, cross)
             language = spoken
             val prompt = Whisper.promptTokens(settings, spoken, timed)
@@ -103,9 +106,13 @@ class Transcription(
             }
             val decoded = withFallback(context)
             timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
-            decoded
+            decoded.takeUnless(::isSilence)
         }
     }
+
+    /** Whether two witnesses doubt that there is speech: loudness, and the model by half. */
+    private fun isNoise(pcm: FloatArray, cross: Outputs): Boolean =
+        !Background.standsOut(pcm, rate) && Whisper.noSpeech(decoder, settings, cross) > options.noSpeechThreshold / 2
 
     /** Decode at one temperature after the other until the text is good, or none is left. */
     private fun withFallback(context: DecodingContext): Decoded {

@@ -118,9 +118,9 @@ object Whisper {
             }
             val logits = checkedOutput(outputs, "logits", 1, tokens.size.toLong(), null)
             val vocabulary = logits.info.shape[2]
-            if (settings.tokens.max() >= vocabulary) {
+            if (settings.highestToken >= vocabulary) {
                 throw ModelError(
-                    "model.json names the token ${settings.tokens.max()}, the model gives logits of $vocabulary; " +
+                    "model.json names the token ${settings.highestToken}, the model gives logits of $vocabulary; " +
                         "export the model again",
                 )
             }
@@ -134,6 +134,15 @@ object Whisper {
         val (logits, cache) = emptyCache(cross).use { decode(decoder, settings, start, cross, it) }
         cache.close()
         return settings.languages.maxBy { (_, token) -> logits.last()[token] }.key
+    }
+
+    /** Probability that a window holds no speech; 0 if the model does not say. */
+    fun noSpeech(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): Double {
+        val token = settings.noSpeech ?: return 0.0
+        val start = listOf(settings.startOfTranscript)
+        val (logits, cache) = emptyCache(cross).use { decode(decoder, settings, start, cross, it) }
+        cache.close()
+        return Keywords.probabilities(logits[0])[token]
     }
 
     /** The language detected; English where the model knows no other. */

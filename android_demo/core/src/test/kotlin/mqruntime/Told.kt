@@ -19,6 +19,9 @@ object Told {
         WINDOW, 40, START, END, NO_TIMESTAMPS, BEGIN, NO_SPEECH, null, null, emptyMap(), emptyList(), emptyList(),
     )
 
+    /** Sound that stands out from silence before it. */
+    val burst = FloatArray(10 * STEP) { if (it < 5 * STEP) 0f else 0.5f }
+
     /** Hands the window's samples on, so that the decoder knows where it is. */
     class Encoder : Graph {
         override fun run(feeds: Map<String, OnnxTensor>): Outputs {
