@@ -130,17 +130,29 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
 def _write_ctc_vocabulary(model: "PreTrainedModel", source: Path, folder: Path) -> CtcSettings:
     config: Any = model.config
     tokens = read_vocabulary(source, config.vocab_size)
-    delimiter = "|"
+    delimiter, settings = "|", {}
     if (source / "tokenizer_config.json").is_file():
         settings = read_json(source / "tokenizer_config.json", missing="")
         delimiter = settings.get("word_delimiter_token", delimiter)
+        if isinstance(delimiter, dict):  # an AddedToken
+            delimiter = delimiter.get("content")
     if config.pad_token_id is None or not 0 <= config.pad_token_id < len(tokens):
         raise ExportError(f"{source}: config.json names no pad_token_id, which is CTC's blank")
-    write_vocabulary(tokens, folder / VOCABULARY)
+    write_vocabulary(_spelled(tokens, settings), folder / VOCABULARY)
     return CtcSettings(
         blank=config.pad_token_id,
         word_delimiter=tokens.index(delimiter) if delimiter in tokens else None,
     )
+
+
+def _spelled(tokens: list[str], settings: dict[str, Any]) -> list[str]:
+    """Tokens as the tokenizer's `decode` writes them: its case, phones with what parts them."""
+    if settings.get("tokenizer_class") == "Wav2Vec2PhonemeCTCTokenizer":
+        delimiter = settings.get("phone_delimiter_token", " ")
+        if isinstance(delimiter, dict):
+            delimiter = delimiter.get("content")
+        tokens = [f"{token} " if delimiter == " " else token for token in tokens]
+    return [token.lower() for token in tokens] if settings.get("do_lower_case") else tokens
 
 
 def min_samples(kernels: list[int], strides: list[int]) -> int:
@@ -194,13 +206,14 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
-    extract = extractor(do_normalize=settings["do_normalize"])
+    rate = settings["sampling_rate"]
+    extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)
     shortest = min_samples(config.conv_kernel, config.conv_stride)
     cases = []
     for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
-            values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
+            values = extract(list(pcm), sampling_rate=rate, return_tensors="np")["input_values"]
             with torch.no_grad():
                 logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
             cases.append(Case(pcm, None, logits.numpy()))

@@ -74,7 +74,10 @@ class Decoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model: Any = model.model
+        self.tied = model.proj_out.weight is model.model.decoder.embed_tokens.weight
+        if not self.tied:
+            self.proj_out = model.proj_out
 
     def forward(self, tokens: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Decode.
@@ -111,7 +114,8 @@ class Decoder(nn.Module):
             normed = layer.final_layer_norm(hidden)
             hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(normed)))
         hidden = decoder.layer_norm(hidden)
-        return functional.linear(hidden, decoder.embed_tokens.weight), *present
+        projection = decoder.embed_tokens if self.tied else self.proj_out
+        return functional.linear(hidden, projection.weight), *present
 
 
 def _key_value(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,7 +204,7 @@ def _export_decoder(model: "WhisperForConditionalGeneration", path: Path) -> Non
             dynamic[cache] = {0: "batch", 2: name}
     outputs: dict[str, Sequence[str | int]] = {"logits": ["batch", "n", config.vocab_size]}
     outputs |= {name: _cache_shape(config, "past + n") for name in _names("present", layers)}
-    save(trace(Decoder(model.model).eval(), inputs, outputs, dynamic), path)
+    save(trace(Decoder(model).eval(), inputs, outputs, dynamic), path)
 
 
 FAMILY = Family(write_folder, reference_cases)

@@ -18,6 +18,7 @@ no bias, so its third of the stacked bias is zero.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ __all__ = ["is_ctranslate2_folder", "load_whisper", "read_variables"]
 
 _VERSIONS = range(4, 7)
 _SPEC = "WhisperSpec"
+_EMBEDDINGS = "decoder/embeddings/weight"
+_PROJECTION = "decoder/projection/weight"
+_MAX_RANK = 3  # a convolution's
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("i1"),
@@ -74,7 +78,7 @@ class VariableFile:
     def raw(self, name: str) -> np.ndarray:
         """The tensor as stored."""
         variable = self._find(name)
-        count = int(np.prod(variable.shape, dtype=np.int64))
+        count = math.prod(variable.shape)
         stored = np.fromfile(self._path, variable.dtype, count, offset=variable.offset)
         return stored.reshape(variable.shape)
 
@@ -85,6 +89,10 @@ class VariableFile:
             scale = self.raw(f"{name}_scale").astype(np.float32)
             values /= scale.reshape(-1, *[1] * (values.ndim - 1))
         return values
+
+    def has_own(self, name: str, other: str) -> bool:
+        """Whether `name` is there and no alias of `other`."""
+        return name in self and self._find(name) != self._find(other)
 
     def _find(self, name: str) -> _Variable:
         if name not in self._variables:
@@ -162,12 +170,15 @@ def _read_index(reader: _Reader) -> dict[str, _Variable]:
     variables: dict[str, _Variable] = {}
     for _ in range(reader.integer("I")):
         name = reader.string()
-        shape = reader.unpack(f"{reader.integer('B')}I")
+        rank = reader.integer("B")
+        if rank > _MAX_RANK:
+            raise ExportError(f"{reader.path}: tensor {name!r} has rank {rank}; convert it again")
+        shape = reader.unpack(f"{rank}I")
         type_id = reader.integer("B")
         byte_count = reader.integer("I")
         offset = reader.skip(byte_count)
         dtype = _DTYPES.get(type_id)
-        if dtype is None or dtype.itemsize * int(np.prod(shape, dtype=np.int64)) != byte_count:
+        if dtype is None or dtype.itemsize * math.prod(shape) != byte_count or 0 in shape:
             raise ExportError(f"{reader.path}: tensor {name!r} is malformed (type {type_id})")
         variables[name] = _Variable(offset, tuple(shape), dtype)
     for _ in range(reader.integer("I")):
@@ -187,8 +198,9 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
     from transformers import WhisperForConditionalGeneration
 
     variables = read_variables(folder / "model.bin")
-    vocabulary, _ = variables.shape("decoder/embeddings/weight")
+    vocabulary, _ = variables.shape(_EMBEDDINGS)
     config = _whisper_config(variables, read_vocabulary(folder, vocabulary))
+    config.tie_word_embeddings = not variables.has_own(_PROJECTION, _EMBEDDINGS)
     state = {name: torch.from_numpy(array) for name, array in _state(variables)}
     with torch.device("meta"):
         model: Any = WhisperForConditionalGeneration(config)
@@ -258,7 +270,9 @@ def _state(variables: VariableFile) -> Iterator[tuple[str, np.ndarray]]:
     for conv in ("conv1", "conv2"):
         for kind in ("weight", "bias"):
             yield f"model.encoder.{conv}.{kind}", variables.float32(f"encoder/{conv}/{kind}")
-    yield "model.decoder.embed_tokens.weight", variables.float32("decoder/embeddings/weight")
+    yield "model.decoder.embed_tokens.weight", variables.float32(_EMBEDDINGS)
+    if variables.has_own(_PROJECTION, _EMBEDDINGS):
+        yield "proj_out.weight", variables.float32(_PROJECTION)
     for side in ("encoder", "decoder"):
         root = f"model.{side}"
         table = variables.float32(f"{side}/position_encodings/encodings")

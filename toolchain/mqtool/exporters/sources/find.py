@@ -108,6 +108,11 @@ def load_model(folder: Path) -> tuple[Any, Family]:
     """
     if is_ctranslate2_folder(folder):
         return load_whisper(folder), family_of("WhisperForConditionalGeneration")
+    if (folder / "adapter_config.json").is_file():
+        raise ExportError(
+            f"{folder / 'adapter_config.json'}: an adapter beside or instead of the weights; merge "
+            "first: `PeftModel.from_pretrained(base, folder).merge_and_unload()`, `save_pretrained`"
+        )
     config = read_json(folder / "config.json", missing="not a model folder")
     architecture = (config.get("architectures") or [None])[0]
     if architecture not in architectures():
