@@ -3,8 +3,9 @@
 import gzip
 import json
 import re
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqtool.errors import ExportError
@@ -12,6 +13,7 @@ from mqtool.errors import ExportError
 __all__ = [
     "VOCABULARY",
     "_FIRST_MULTILINGUAL_SIZE",
+    "read_special",
     "read_vocabulary",
     "whisper_settings",
     "write_vocabulary",
@@ -73,6 +75,18 @@ def _read_ids(folder: Path) -> dict[str, int]:
     )
 
 
+def read_special(folder: Path) -> frozenset[int]:
+    """Tokens that the tokenizer's files call special."""
+    found: set[int] = set()
+    if (folder / "tokenizer.json").is_file():
+        added = _read_json(folder / "tokenizer.json").get("added_tokens", [])
+        found |= {token["id"] for token in added if token.get("special")}
+    if (folder / "tokenizer_config.json").is_file():
+        added = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+        found |= {int(index) for index, token in added.items() if token.get("special")}
+    return frozenset(found)
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
@@ -86,8 +100,12 @@ def write_vocabulary(tokens: list[str], path: Path) -> None:
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
-def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
+def whisper_settings(
+    model: Any, tokens: list[str], special: frozenset[int] = frozenset()
+) -> WhisperSettings:
     """Decoding settings of a transformers Whisper model with this token table.
+
+    `special` are the tokens that the tokenizer calls so; `<|...|>` are without being called.
 
     Raises:
         ExportError: a special token is missing.
@@ -96,31 +114,77 @@ def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
     generation, config = model.generation_config, model.config
     multilingual = getattr(generation, "is_multilingual", None)
     if multilingual is None:
-        multilingual = len(tokens) >= _FIRST_MULTILINGUAL_SIZE
+        # Words that were added to the tokenizer come after the timestamps and do not count.
+        size = _find(ids, "<|notimestamps|>") + 1 + _TIMESTAMPS
+        known = getattr(generation, "lang_to_id", None)
+        multilingual = bool(known) or size >= _FIRST_MULTILINGUAL_SIZE
     languages = {}
     if multilingual:
-        for token in tokens[_find(ids, "<|startoftranscript|>") + 1 : _find(ids, "<|translate|>")]:
+        named = getattr(generation, "lang_to_id", None) or ids
+        for token, index in sorted(named.items(), key=itemgetter(1)):
             if match := re.fullmatch(r"<\|([a-z]{2,3})\|>", token):
-                languages[match[1]] = ids[token]
-    no_timestamps = _find(ids, "<|notimestamps|>")
+                languages[match[1]] = index
+    end, no_timestamps = _find(ids, "<|endoftext|>"), _find(ids, "<|notimestamps|>")
+    times = range(no_timestamps + 1, no_timestamps + 1 + _TIMESTAMPS)
+    language, task = _defaults(generation, tokens, languages)
     return WhisperSettings(
         window=config.max_source_positions * 320,
         max_tokens=config.max_target_positions,
         start_of_transcript=_find(ids, "<|startoftranscript|>"),
-        end_of_text=_find(ids, "<|endoftext|>"),
+        end_of_text=end,
         no_timestamps=no_timestamps,
         timestamp_begin=no_timestamps + 1,
         no_speech=ids.get("<|nospeech|>", ids.get("<|nocaptions|>")),
         transcribe=_find(ids, "<|transcribe|>") if multilingual else None,
         translate=_find(ids, "<|translate|>") if multilingual else None,
         languages=languages,
-        suppress=_token_ids(generation.suppress_tokens),
-        suppress_at_begin=_token_ids(generation.begin_suppress_tokens),
+        suppress=_token_ids(generation.suppress_tokens, len(tokens)),
+        suppress_at_begin=_token_ids(generation.begin_suppress_tokens, len(tokens)),
+        words=[
+            index
+            for index in range(end + 1, len(tokens))
+            if index not in times and index not in special and not _is_control(tokens[index])
+        ],
+        language=language,
+        task=task,
     )
 
 
-def _token_ids(ids: list[int] | None) -> list[int]:
-    return sorted({index for index in ids or [] if index >= 0})
+def _is_control(token: str) -> bool:
+    return token.startswith("<|") and token.endswith("|>")
+
+
+def _defaults(
+    generation: Any, tokens: list[str], languages: dict[str, int]
+) -> tuple[str | None, Literal["transcribe", "translate"]]:
+    """Language and task that `generate` takes where nobody asks for others."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    if not languages:
+        return None, "transcribe"
+    language, task = (getattr(generation, name, None) for name in ("language", "task"))
+    if language is None and task is None:
+        forced = dict(getattr(generation, "forced_decoder_ids", None) or [])
+        named = [tokens[forced[place]] for place in (1, 2) if forced.get(place) is not None]
+        task = "translate" if "<|translate|>" in named else None
+        language = next((name for name in named if name[2:-2] in languages), None)
+    if language is not None:
+        code = str(language).lower().removeprefix("<|").removesuffix("|>")
+        language = TO_LANGUAGE_CODE.get(code, code)
+        if language not in languages:
+            raise ExportError(
+                f"generation_config.json: language {language!r} is not one of the model's: "
+                f"{' '.join(sorted(languages))}"
+            )
+    if task not in (None, "transcribe", "translate"):
+        raise ExportError(
+            f"generation_config.json: task {task!r} is not transcribe or translate; mend it there"
+        )
+    return language, task or "transcribe"
+
+
+def _token_ids(ids: list[int] | None, size: int) -> list[int]:
+    return sorted({index for index in ids or [] if 0 <= index < size})
 
 
 def _find(ids: dict[str, int], token: str) -> int:

@@ -20,6 +20,7 @@ from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import (
     VOCABULARY,
+    read_special,
     read_vocabulary,
     whisper_settings,
     write_vocabulary,
@@ -155,7 +156,7 @@ def write_folder(
         ExportError: the tokenizer is missing or not Whisper's.
     """
     tokens = read_vocabulary(source.folder, model.config.vocab_size)
-    settings = whisper_settings(model, tokens)
+    settings = whisper_settings(model, tokens, read_special(source.folder))
     write_vocabulary(tokens, folder / VOCABULARY)
     _export_encoder(model, folder / ENCODER)
     _export_decoder(model, folder / DECODER)
