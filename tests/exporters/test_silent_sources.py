@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="export needs mqtool[export]")
 
 import torch
 import transformers
-from random_sources import CTC_TOKENS, WHISPER, ctranslate2_folder, wav2vec2_folder, whisper_folder
+from random_sources import CTC_TOKENS, ctranslate2_folder, wav2vec2_folder, whisper_folder
 
 from mqruntime.vocabulary import Vocabulary
 from mqtool.errors import ExportError
@@ -103,9 +103,19 @@ def test_ctc_text_is_the_tokenizers(tmp_path, tokens, settings):
         tokenizer_settings["word_delimiter_token"] = delimiter["content"]
     theirs = kind(str(source / "vocab.json"), **tokenizer_settings)
     letters = [i for i in range(4, 20) if i != blank]
-    ids = [i for i in np.random.default_rng(0).permutation(letters).tolist()]
+    ids = list(np.random.default_rng(0).permutation(letters).tolist())
     ours = " ".join(vocabulary.ctc_text(ids, ctc.word_delimiter).split())
-    assert ours == theirs.decode(ids) and len(ours) >= 15
+    assert ours == theirs.decode(ids)
+    assert len(ours) >= 15
+
+
+def test_another_rate_is_refused(tmp_path):
+    source = wav2vec2_folder(tmp_path / "s", "Wav2Vec2ForCTC", pad_token_id=0)
+    settings = {"do_normalize": True, "sampling_rate": 8000}
+    (source / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ExportError, match="sampling_rate is 8000"):
+        export_model(str(source), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_an_adapter_is_not_left_out(tmp_path):

@@ -47,13 +47,15 @@ def test_added_words_are_text_and_no_times(folder):
     scores = np.zeros(len(tokens))
     scores[word] = 30
     apply_timestamp_rules(scores, settings, [begin])
-    assert scores.argmax() == word and np.isneginf(scores[word + 2])
+    assert scores.argmax() == word
+    assert np.isneginf(scores[word + 2])
 
 
 def test_special_tokens_first_leave_the_text(folder):
     tokens = [*TIMED[50:], *TIMED[:50]]
     settings = settings_of(folder, tokens)
-    assert settings.end_of_text == 0 and settings.languages == {"en": 2, "fr": 3}
+    assert settings.end_of_text == 0
+    assert settings.languages == {"en": 2, "fr": 3}
     assert settings.text(range(len(tokens))) == list(range(len(tokens) - 50, len(tokens)))
 
 

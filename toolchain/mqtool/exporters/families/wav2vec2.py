@@ -124,7 +124,13 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
             folder / "preprocessor_config.json",
             missing="whether this model wants normalized audio is not known; copy the file here",
         )
-    return {"do_normalize": True, "sampling_rate": 16000, **settings}
+    settings = {"do_normalize": True, "sampling_rate": 16000, **settings}
+    if settings["sampling_rate"] != 16000:  # the rate that recordings are read at
+        raise ExportError(
+            f"{folder}: the feature extractor's sampling_rate is {settings['sampling_rate']!r}; only "
+            "models of 16000 Hz are read"
+        )
+    return settings
 
 
 def _write_ctc_vocabulary(model: "PreTrainedModel", source: Path, folder: Path) -> CtcSettings:
