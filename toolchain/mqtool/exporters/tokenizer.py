@@ -61,8 +61,8 @@ def _read_ids(folder: Path) -> dict[str, int]:
         ids = dict(_read_json(folder / "vocab.json"))
         if any(isinstance(index, dict) for index in ids.values()):
             raise ExportError(
-                f"{folder / 'vocab.json'}: one vocabulary a language ({' '.join(sorted(ids))}), each "
-                "with an adapter of its own: load the model with `target_lang` and save it anew"
+                f"{folder / 'vocab.json'}: one vocabulary a language ({' '.join(sorted(ids))}), "
+                "each with an adapter: load the model with `target_lang` and save it anew"
             )
         added = folder / "added_tokens.json"
         return ids | (_read_json(added) if added.is_file() else {})

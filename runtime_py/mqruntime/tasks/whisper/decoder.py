@@ -48,7 +48,8 @@ def prompt_tokens(
     """Tokens that come before the text.
 
     English-only models: start_of_transcript, no_timestamps. Multilingual ones:
-    start_of_transcript, language, the model's task, no_timestamps. With timestamps the last is left out.
+    start_of_transcript, language, the model's task, no_timestamps.
+    With timestamps the last is left out.
 
     Args:
         settings: the model's.

@@ -127,8 +127,8 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
     settings = {"do_normalize": True, "sampling_rate": 16000, **settings}
     if settings["sampling_rate"] != 16000:  # the rate that recordings are read at
         raise ExportError(
-            f"{folder}: the feature extractor's sampling_rate is {settings['sampling_rate']!r}; only "
-            "models of 16000 Hz are read"
+            f"{folder}: the feature extractor's sampling_rate is {settings['sampling_rate']!r}; "
+            "only models of 16000 Hz are read"
         )
     return settings
 
