@@ -33,6 +33,7 @@ lengths of the parts of each file.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,9 @@ ROLES: dict[str, tuple[str, ...]] = {
 
 _FORMATS = (FORMAT, CODED_FORMAT)
 
+_TIMESTAMPS = 1501
+"""0.00 s to 30.00 s in steps of 0.02 s."""
+
 _TOKENS = 1 << 31
 """Token ids are below, so that 32 bits hold them."""
 
@@ -101,6 +105,10 @@ class WhisperSettings:
         translate: likewise, to translate to English.
         suppress: token ids never produced.
         suppress_at_begin: token ids not produced as the first token after the prompt.
+        words: tokens of text beyond `end_of_text`, which else begins those that are no text; not
+            in the file where there are none.
+        language: spoken where nobody says another; None to detect it, and then not in the file.
+        task: what is made of speech; not in the file where it is transcribe.
     """
 
     window: int
@@ -115,6 +123,19 @@ class WhisperSettings:
     languages: dict[str, int]
     suppress: list[int]
     suppress_at_begin: list[int]
+    words: list[int] = field(default_factory=list)
+    language: str | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+
+    def text(self, tokens: Iterable[int]) -> list[int]:
+        """Those of `tokens` that are text."""
+        words = frozenset(self.words)
+        return [token for token in tokens if token < self.end_of_text or token in words]
+
+    @property
+    def times(self) -> range:
+        """The timestamps."""
+        return range(self.timestamp_begin, self.timestamp_begin + _TIMESTAMPS)
 
     @property
     def tokens(self) -> list[int]:
@@ -128,7 +149,7 @@ class WhisperSettings:
             self.transcribe,
             self.translate,
         ]
-        listed = [*self.languages.values(), *self.suppress, *self.suppress_at_begin]
+        listed = [*self.languages.values(), *self.suppress, *self.suppress_at_begin, *self.words]
         return [token for token in single if token is not None] + listed
 
     @cached_property
@@ -150,6 +171,10 @@ class WhisperSettings:
             raise ValueError(f"whisper names the token {wrong[0]}")
         if self.languages and self.transcribe is None:
             raise ValueError("whisper.transcribe is null, but there are languages")
+        if self.task == "translate" and self.translate is None:
+            raise ValueError("whisper.task is translate, but there is no such token")
+        if self.language is not None and self.language not in self.languages:
+            raise ValueError(f"whisper.language is {self.language!r}, none of whisper.languages")
 
 
 @dataclass(frozen=True)
@@ -206,7 +231,12 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file's bytes; the same manifest always gives the same bytes."""
-        return canonical_json(asdict(self))
+        fields = asdict(self)
+        if self.whisper is not None:  # readers of 0.3.0 refuse what they would not follow
+            for name, absent in (("words", []), ("language", None), ("task", "transcribe")):
+                if fields["whisper"][name] == absent:
+                    del fields["whisper"][name]
+        return canonical_json(fields)
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> Self:

@@ -151,7 +151,7 @@ def _segment(word: list[Spoken], vocabulary: Vocabulary, frame: float, recorded:
     return Segment(
         round(word[0].start * frame, 3),
         round(min(word[-1].end * frame, recorded), 3),
-        vocabulary.ctc_text(tokens, None),
+        vocabulary.ctc_text(tokens, None).strip(),
         tokens,
         sum(item.probability for item in word) / len(word),
     )

@@ -3,15 +3,18 @@
 import gzip
 import json
 import re
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqtool.errors import ExportError
 
 __all__ = [
+    "UNUSED",
     "VOCABULARY",
     "_FIRST_MULTILINGUAL_SIZE",
+    "read_special",
     "read_vocabulary",
     "whisper_settings",
     "write_vocabulary",
@@ -22,15 +25,24 @@ VOCABULARY = "vocabulary.json.gz"
 _FIRST_MULTILINGUAL_SIZE = 51865
 """OpenAI's rule: Whisper vocabularies of this size or more are multilingual."""
 
+UNUSED = "<|unused_"
+"""Begins the names of rows that no token has."""
+
 _TIMESTAMPS = 1501
 """`<|0.00|>` to `<|30.00|>` in steps of 20 ms; some tokenizer files leave them out."""
 
 
-def read_vocabulary(folder: Path, size: int) -> list[str]:
+def read_vocabulary(folder: Path, size: int, *, padded: bool = False) -> list[str]:
     """Token i of a model, for i below `size`.
 
     Reads `tokenizer.json`, `vocab.json` with `added_tokens.json`, or CTranslate2's
     `vocabulary.json` or `vocabulary.txt`.
+
+    Args:
+        folder: the model's.
+        size: rows of its table.
+        padded: whether rows beyond all tokens, as `pad_to_multiple_of` makes them, get names of
+            their own (`UNUSED`).
 
     Raises:
         ExportError: none of these files, a malformed one, or tokens without a name.
@@ -41,6 +53,9 @@ def read_vocabulary(folder: Path, size: int) -> list[str]:
         first = ids["<|notimestamps|>"] + 1
         for step in range(_TIMESTAMPS):
             tokens.setdefault(first + step, f"<|{step * 0.02:.2f}|>")
+    if padded and tokens:
+        for index in range(max(tokens) + 1, size):
+            tokens[index] = f"{UNUSED}{index}|>"
     missing = [index for index in range(size) if index not in tokens]
     if missing:
         raise ExportError(
@@ -52,19 +67,26 @@ def read_vocabulary(folder: Path, size: int) -> list[str]:
 
 def _read_ids(folder: Path) -> dict[str, int]:
     if (folder / "tokenizer.json").is_file():
-        tokenizer = _read_json(folder / "tokenizer.json")
-        ids = dict(tokenizer["model"]["vocab"])
-        return ids | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        path = folder / "tokenizer.json"
+        tokenizer = _read_json(path)
+        model = tokenizer.get("model") if isinstance(tokenizer, dict) else None
+        ids = _ids(model.get("vocab") if isinstance(model, dict) else None, path)
+        return ids | {token["content"]: token["id"] for token in _added(tokenizer, path)}
     if (folder / "vocab.json").is_file():
-        ids = dict(_read_json(folder / "vocab.json"))
+        named = _read_json(folder / "vocab.json")
+        ids = named if isinstance(named, dict) else {}
         if any(isinstance(index, dict) for index in ids.values()):
             raise ExportError(
-                f"{folder / 'vocab.json'}: one vocabulary a language; keep the one you want in it"
+                f"{folder / 'vocab.json'}: one vocabulary a language ({' '.join(sorted(ids))}), "
+                "each with an adapter: load the model with `target_lang` and save it anew"
             )
-        added = folder / "added_tokens.json"
-        return ids | (_read_json(added) if added.is_file() else {})
+        ids, added = _ids(named, folder / "vocab.json"), folder / "added_tokens.json"
+        return ids | (_ids(_read_json(added), added) if added.is_file() else {})
     if (folder / "vocabulary.json").is_file():
-        return {token: index for index, token in enumerate(_read_json(folder / "vocabulary.json"))}
+        listed = _read_json(folder / "vocabulary.json")
+        if not isinstance(listed, list) or not all(isinstance(token, str) for token in listed):
+            raise ExportError(f"{folder / 'vocabulary.json'}: is not an array of strings")
+        return {token: index for index, token in enumerate(listed)}
     if (folder / "vocabulary.txt").is_file():
         text = (folder / "vocabulary.txt").read_text("utf-8")
         return {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
@@ -73,10 +95,60 @@ def _read_ids(folder: Path) -> dict[str, int]:
     )
 
 
+def read_special(folder: Path) -> frozenset[int]:
+    """Tokens that the tokenizer's files call special."""
+    found: set[int] = set()
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        added = _added(_read_json(path), path)
+        found |= {token["id"] for token in added if token.get("special")}
+    path = folder / "tokenizer_config.json"
+    if path.is_file():
+        listed = _read_json(path)
+        decoder = listed.get("added_tokens_decoder", {}) if isinstance(listed, dict) else None
+        if not isinstance(decoder, dict) or not all(
+            index.isdecimal() and isinstance(token, dict) for index, token in decoder.items()
+        ):
+            raise ExportError(f"{path}: added_tokens_decoder is no object of tokens by number")
+        found |= {int(index) for index, token in decoder.items() if token.get("special")}
+    return frozenset(found)
+
+
+def _ids(value: Any, path: Path) -> dict[str, int]:
+    """Tokens and their numbers: an object, or Unigram's list of tokens and their scores."""
+    if isinstance(value, list) and all(isinstance(pair, list) and pair for pair in value):
+        value = {pair[0]: index for index, pair in enumerate(value)}
+    if not isinstance(value, dict) or not all(
+        isinstance(token, str) and type(index) is int and index >= 0
+        for token, index in value.items()
+    ):
+        raise ExportError(
+            f"{path}: its vocabulary is no object of numbers by token; copy the file that came "
+            "with the model"
+        )
+    return value
+
+
+def _added(tokenizer: Any, path: Path) -> list[dict[str, Any]]:
+    """The list `added_tokens` of a tokenizer.json."""
+    added = tokenizer.get("added_tokens", []) if isinstance(tokenizer, dict) else None
+    if not isinstance(added, list) or not all(
+        isinstance(token, dict)
+        and isinstance(token.get("content"), str)
+        and type(token.get("id")) is int
+        for token in added
+    ):
+        raise ExportError(
+            f"{path}: added_tokens is no list of tokens with `id` and `content`; copy the file "
+            "that came with the model"
+        )
+    return added
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: not valid JSON ({error})") from None
 
 
@@ -86,8 +158,12 @@ def write_vocabulary(tokens: list[str], path: Path) -> None:
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
 
-def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
+def whisper_settings(
+    model: Any, tokens: list[str], special: frozenset[int] = frozenset()
+) -> WhisperSettings:
     """Decoding settings of a transformers Whisper model with this token table.
+
+    `special` are the tokens that the tokenizer calls so; `<|...|>` are without being called.
 
     Raises:
         ExportError: a special token is missing.
@@ -96,31 +172,78 @@ def whisper_settings(model: Any, tokens: list[str]) -> WhisperSettings:
     generation, config = model.generation_config, model.config
     multilingual = getattr(generation, "is_multilingual", None)
     if multilingual is None:
-        multilingual = len(tokens) >= _FIRST_MULTILINGUAL_SIZE
+        # Words that were added to the tokenizer come after the timestamps and do not count.
+        size = _find(ids, "<|notimestamps|>") + 1 + _TIMESTAMPS
+        known = getattr(generation, "lang_to_id", None)
+        multilingual = bool(known) or size >= _FIRST_MULTILINGUAL_SIZE
     languages = {}
     if multilingual:
-        for token in tokens[_find(ids, "<|startoftranscript|>") + 1 : _find(ids, "<|translate|>")]:
+        named = getattr(generation, "lang_to_id", None) or ids
+        for token, index in sorted(named.items(), key=itemgetter(1)):
             if match := re.fullmatch(r"<\|([a-z]{2,3})\|>", token):
-                languages[match[1]] = ids[token]
-    no_timestamps = _find(ids, "<|notimestamps|>")
+                languages[match[1]] = index
+    end, no_timestamps = _find(ids, "<|endoftext|>"), _find(ids, "<|notimestamps|>")
+    times = range(no_timestamps + 1, no_timestamps + 1 + _TIMESTAMPS)
+    unused = [index for index, token in enumerate(tokens) if token.startswith(UNUSED)]
+    language, task = _defaults(generation, tokens, languages)
     return WhisperSettings(
         window=config.max_source_positions * 320,
         max_tokens=config.max_target_positions,
         start_of_transcript=_find(ids, "<|startoftranscript|>"),
-        end_of_text=_find(ids, "<|endoftext|>"),
+        end_of_text=end,
         no_timestamps=no_timestamps,
         timestamp_begin=no_timestamps + 1,
         no_speech=ids.get("<|nospeech|>", ids.get("<|nocaptions|>")),
         transcribe=_find(ids, "<|transcribe|>") if multilingual else None,
         translate=_find(ids, "<|translate|>") if multilingual else None,
         languages=languages,
-        suppress=_token_ids(generation.suppress_tokens),
-        suppress_at_begin=_token_ids(generation.begin_suppress_tokens),
+        suppress=_token_ids([*(generation.suppress_tokens or []), *unused], len(tokens)),
+        suppress_at_begin=_token_ids(generation.begin_suppress_tokens, len(tokens)),
+        words=[
+            index
+            for index in range(end + 1, len(tokens))
+            if index not in times and index not in special and not _is_control(tokens[index])
+        ],
+        language=language,
+        task=task,
     )
 
 
-def _token_ids(ids: list[int] | None) -> list[int]:
-    return sorted({index for index in ids or [] if index >= 0})
+def _is_control(token: str) -> bool:
+    return token.startswith("<|") and token.endswith("|>")
+
+
+def _defaults(
+    generation: Any, tokens: list[str], languages: dict[str, int]
+) -> tuple[str | None, Literal["transcribe", "translate"]]:
+    """Language and task that `generate` takes where nobody asks for others."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    if not languages:
+        return None, "transcribe"
+    language, task = (getattr(generation, name, None) for name in ("language", "task"))
+    if language is None and task is None:
+        forced = dict(getattr(generation, "forced_decoder_ids", None) or [])
+        named = [tokens[forced[place]] for place in (1, 2) if forced.get(place) is not None]
+        task = "translate" if "<|translate|>" in named else None
+        language = next((name for name in named if name[2:-2] in languages), None)
+    if language is not None:
+        code = str(language).lower().removeprefix("<|").removesuffix("|>")
+        language = TO_LANGUAGE_CODE.get(code, code)
+        if language not in languages:
+            raise ExportError(
+                f"generation_config.json: language {language!r} is not one of the model's: "
+                f"{' '.join(sorted(languages))}"
+            )
+    if task not in (None, "transcribe", "translate"):
+        raise ExportError(
+            f"generation_config.json: task {task!r} is not transcribe or translate; mend it there"
+        )
+    return language, task or "transcribe"
+
+
+def _token_ids(ids: list[int] | None, size: int) -> list[int]:
+    return sorted({index for index in ids or [] if 0 <= index < size})
 
 
 def _find(ids: dict[str, int], token: str) -> int:

@@ -51,7 +51,8 @@ def prompt_tokens(
     """Tokens that come before the text.
 
     English-only models: start_of_transcript, no_timestamps. Multilingual ones:
-    start_of_transcript, language, transcribe, no_timestamps. With timestamps the last is left out.
+    start_of_transcript, language, the model's task, no_timestamps.
+    With timestamps the last is left out.
 
     Args:
         settings: the model's.
@@ -67,7 +68,9 @@ def prompt_tokens(
     check_language(settings, language)
     assert language is not None
     assert settings.transcribe is not None, "Manifest refuses languages without it"
-    task = [settings.languages[language], settings.transcribe]
+    asked = settings.translate if settings.task == "translate" else settings.transcribe
+    assert asked is not None, "Manifest refuses the task without its token"
+    task = [settings.languages[language], asked]
     return [settings.start_of_transcript, *task, *end]
 
 
@@ -168,7 +171,9 @@ def no_speech(decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.
 def spoken_language(
     decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.ndarray]
 ) -> str:
-    """The language detected; English where the model knows no other."""
+    """The model's own or the one detected; English where the model knows no other."""
+    if settings.language is not None:
+        return settings.language
     return detect_language(decoder, settings, cross) if settings.languages else "en"
 
 

@@ -41,31 +41,36 @@ def apply_timestamp_rules(
         settings: the model's.
         tokens: so far, without the prompt.
     """
-    begin, end_of_text = settings.timestamp_begin, settings.end_of_text
-    scores[end_of_text + 1 : begin] = -np.inf  # languages, tasks, no_timestamps, ...
+    begin, places = settings.timestamp_begin, np.arange(len(scores))
+    is_time = (places >= begin) & (places < settings.times.stop)
+    is_text = places < settings.end_of_text
+    is_text[settings.words] = True
+    end = scores[settings.end_of_text]
+    scores[~is_text & ~is_time] = -np.inf  # languages, tasks, no_timestamps, ...
+    scores[settings.end_of_text] = end
     if not tokens:
-        scores[:begin] = -np.inf
+        scores[~is_time] = -np.inf
         scores[begin + _LATEST_START + 1 :] = -np.inf
         return
-    stamped = [token >= begin for token in tokens[-2:]]
+    stamped = [token in settings.times for token in tokens[-2:]]
     if stamped[-1] and (len(tokens) < 2 or stamped[0]):
-        scores[begin:] = -np.inf  # a start: text follows
+        scores[is_time] = -np.inf  # a start: text follows
     elif stamped[-1]:
-        scores[:end_of_text] = -np.inf  # an end: the next start, or the end of everything
-    if times := [token for token in tokens if token >= begin]:
+        scores[is_text] = -np.inf  # an end: the next start, or the end of everything
+    if times := [token for token in tokens if token in settings.times]:
         is_end = stamped[-1] and not (len(tokens) < 2 or stamped[0])
         scores[begin : times[-1] + (0 if is_end else 1)] = -np.inf
-    _prefer_timestamps(scores, begin)
+    _prefer_timestamps(scores, is_time)
 
 
-def _prefer_timestamps(scores: np.ndarray, begin: int) -> None:
+def _prefer_timestamps(scores: np.ndarray, is_time: np.ndarray) -> None:
     """If all timestamps together are likelier than any one other token, it is a timestamp."""
-    times = scores[begin:]
+    times = scores[is_time]
     highest = times.max(initial=-np.inf)
     if np.isfinite(highest):
         together = highest + np.log(np.exp(times - highest).sum())
-        if together > scores[:begin].max():
-            scores[:begin] = -np.inf
+        if together > scores[~is_time].max():
+            scores[~is_time] = -np.inf
 
 
 def phrases(
@@ -83,21 +88,21 @@ def phrases(
         ended, or `length` if nothing is left over.
     """
     begin = settings.timestamp_begin
-    is_time = [token >= begin for token in tokens]
+    is_time = [token in settings.times for token in tokens]
     cuts = [i for i in range(1, len(tokens)) if is_time[i - 1] and is_time[i]]
     complete = is_time[-2:] == [False, True]
     if not cuts:
         end = length
-        if times := [token - begin for token in tokens[1:] if token >= begin]:
+        if times := [token - begin for token in tokens[1:] if token in settings.times]:
             end = min(times[-1], length)
         start = tokens[0] - begin if tokens and is_time[0] else 0
-        text = [token for token in tokens if token < settings.end_of_text]
+        text = settings.text(tokens)
         return [Phrase(min(start, end), end, text)], length
     if complete:
         cuts.append(len(tokens))
     found = []
     for first, last in zip([0, *cuts], cuts, strict=False):
         part = tokens[first:last]
-        text = [token for token in part if token < settings.end_of_text]
+        text = settings.text(part)
         found.append(Phrase(part[0] - begin, part[-1] - begin, text))
     return found, length if complete else min(found[-1].end, length)

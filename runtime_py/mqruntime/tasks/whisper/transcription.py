@@ -112,8 +112,7 @@ class Transcription:
         return Segment(round(start, 3), round(end, 3), text, tokens, decoded.log_probability)
 
     def _text(self, tokens: list[int]) -> str:
-        end = self._settings.end_of_text
-        return self._vocabulary.bpe_text(token for token in tokens if token < end)
+        return self._vocabulary.bpe_text(self._settings.text(tokens))
 
     def _decode(self, pcm: np.ndarray, *, timed: bool) -> Decoded | None:
         """The text of a window; None where nobody speaks."""

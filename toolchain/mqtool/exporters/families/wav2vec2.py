@@ -107,11 +107,25 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         sample_rate=settings["sampling_rate"],
         graphs={"model": GRAPH},
         vocabulary=VOCABULARY if is_ctc else None,
-        labels=[] if is_ctc else [config.id2label[index] for index in range(config.num_labels)],
+        labels=[] if is_ctc else _labels(config, source.folder),
         min_samples=min_samples(config.conv_kernel, config.conv_stride),
         ctc=ctc,
         source=source.description,
     )
+
+
+def _labels(config: Any, folder: Path) -> list[str]:
+    """Of the logits, in their order."""
+    named = config.id2label
+    wrong = [index for index in range(config.num_labels) if not isinstance(named.get(index), str)]
+    if wrong:
+        found = named.get(wrong[0])
+        problem = "is missing" if found is None else f"is {found!r}, not a string"
+        raise ExportError(
+            f"{folder / 'config.json'}: label {wrong[0]} of id2label {problem}; there are "
+            f"{config.num_labels}, from 0 on"
+        )
+    return [named[index] for index in range(config.num_labels)]
 
 
 def _feature_extractor(folder: Path) -> dict[str, Any]:
@@ -124,23 +138,42 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
             folder / "preprocessor_config.json",
             missing="whether this model wants normalized audio is not known; copy the file here",
         )
-    return {"do_normalize": True, "sampling_rate": 16000, **settings}
+    settings = {"do_normalize": True, "sampling_rate": 16000, **settings}
+    if settings["sampling_rate"] != 16000:  # the rate that recordings are read at
+        raise ExportError(
+            f"{folder}: the feature extractor's sampling_rate is {settings['sampling_rate']!r}; "
+            "only models of 16000 Hz are read"
+        )
+    return settings
 
 
 def _write_ctc_vocabulary(model: "PreTrainedModel", source: Path, folder: Path) -> CtcSettings:
     config: Any = model.config
     tokens = read_vocabulary(source, config.vocab_size)
-    delimiter = "|"
+    settings: dict[str, Any] = {}
     if (source / "tokenizer_config.json").is_file():
         settings = read_json(source / "tokenizer_config.json", missing="")
-        delimiter = settings.get("word_delimiter_token", delimiter)
+    delimiter = _content(settings.get("word_delimiter_token", "|"))
     if config.pad_token_id is None or not 0 <= config.pad_token_id < len(tokens):
         raise ExportError(f"{source}: config.json names no pad_token_id, which is CTC's blank")
-    write_vocabulary(tokens, folder / VOCABULARY)
+    write_vocabulary(_spelled(tokens, settings), folder / VOCABULARY)
     return CtcSettings(
         blank=config.pad_token_id,
         word_delimiter=tokens.index(delimiter) if delimiter in tokens else None,
     )
+
+
+def _content(token: Any) -> Any:
+    """The text of a token that may be saved as an AddedToken."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _spelled(tokens: list[str], settings: dict[str, Any]) -> list[str]:
+    """Tokens as the tokenizer's `decode` writes them: its case, phones with what parts them."""
+    if settings.get("tokenizer_class") == "Wav2Vec2PhonemeCTCTokenizer":
+        delimiter = _content(settings.get("phone_delimiter_token", " "))
+        tokens = [f"{token} " if delimiter == " " else token for token in tokens]
+    return [token.lower() for token in tokens] if settings.get("do_lower_case") else tokens
 
 
 def min_samples(kernels: list[int], strides: list[int]) -> int:
@@ -194,13 +227,14 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
-    extract = extractor(do_normalize=settings["do_normalize"])
+    rate = settings["sampling_rate"]
+    extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)
     shortest = min_samples(config.conv_kernel, config.conv_stride)
     cases = []
     for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
-            values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
+            values = extract(list(pcm), sampling_rate=rate, return_tensors="np")["input_values"]
             with torch.no_grad():
                 logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
             cases.append(Case(pcm, None, logits.numpy()))

@@ -20,6 +20,7 @@ from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import (
     VOCABULARY,
+    read_special,
     read_vocabulary,
     whisper_settings,
     write_vocabulary,
@@ -74,7 +75,10 @@ class Decoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model: Any = model.model
+        self.tied = model.proj_out.weight is model.model.decoder.embed_tokens.weight
+        if not self.tied:
+            self.proj_out = model.proj_out
 
     def forward(self, tokens: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Decode.
@@ -111,7 +115,8 @@ class Decoder(nn.Module):
             normed = layer.final_layer_norm(hidden)
             hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(normed)))
         hidden = decoder.layer_norm(hidden)
-        return functional.linear(hidden, decoder.embed_tokens.weight), *present
+        projection = decoder.embed_tokens if self.tied else self.proj_out
+        return functional.linear(hidden, projection.weight), *present
 
 
 def _key_value(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,8 +155,8 @@ def write_folder(
     Raises:
         ExportError: the tokenizer is missing or not Whisper's.
     """
-    tokens = read_vocabulary(source.folder, model.config.vocab_size)
-    settings = whisper_settings(model, tokens)
+    tokens = read_vocabulary(source.folder, model.config.vocab_size, padded=True)
+    settings = whisper_settings(model, tokens, read_special(source.folder))
     write_vocabulary(tokens, folder / VOCABULARY)
     _export_encoder(model, folder / ENCODER)
     _export_decoder(model, folder / DECODER)
@@ -200,7 +205,7 @@ def _export_decoder(model: "WhisperForConditionalGeneration", path: Path) -> Non
             dynamic[cache] = {0: "batch", 2: name}
     outputs: dict[str, Sequence[str | int]] = {"logits": ["batch", "n", config.vocab_size]}
     outputs |= {name: _cache_shape(config, "past + n") for name in _names("present", layers)}
-    save(trace(Decoder(model.model).eval(), inputs, outputs, dynamic), path)
+    save(trace(Decoder(model).eval(), inputs, outputs, dynamic), path)
 
 
 FAMILY = Family(write_folder, reference_cases)

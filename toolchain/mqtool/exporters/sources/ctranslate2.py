@@ -38,6 +38,8 @@ __all__ = ["is_ctranslate2_folder", "load_whisper", "read_variables"]
 
 _VERSIONS = range(4, 7)
 _SPEC = "WhisperSpec"
+_EMBEDDINGS = "decoder/embeddings/weight"
+_PROJECTION = "decoder/projection/weight"
 _MAX_RANK = 3  # a convolution's
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
@@ -87,6 +89,10 @@ class VariableFile:
             scale = self.raw(f"{name}_scale").astype(np.float32)
             values /= scale.reshape(-1, *[1] * (values.ndim - 1))
         return values
+
+    def has_own(self, name: str, other: str) -> bool:
+        """Whether `name` is there and no alias of `other`."""
+        return name in self and self._find(name) != self._find(other)
 
     def _find(self, name: str) -> _Variable:
         if name not in self._variables:
@@ -192,8 +198,9 @@ def load_whisper(folder: Path) -> "WhisperForConditionalGeneration":
     from transformers import WhisperForConditionalGeneration
 
     variables = read_variables(folder / "model.bin")
-    vocabulary, _ = variables.shape("decoder/embeddings/weight")
+    vocabulary, _ = variables.shape(_EMBEDDINGS)
     config = _whisper_config(variables, read_vocabulary(folder, vocabulary))
+    config.tie_word_embeddings = not variables.has_own(_PROJECTION, _EMBEDDINGS)
     state = {name: torch.from_numpy(array) for name, array in _state(variables)}
     with torch.device("meta"):
         model: Any = WhisperForConditionalGeneration(config)
@@ -263,7 +270,9 @@ def _state(variables: VariableFile) -> Iterator[tuple[str, np.ndarray]]:
     for conv in ("conv1", "conv2"):
         for kind in ("weight", "bias"):
             yield f"model.encoder.{conv}.{kind}", variables.float32(f"encoder/{conv}/{kind}")
-    yield "model.decoder.embed_tokens.weight", variables.float32("decoder/embeddings/weight")
+    yield "model.decoder.embed_tokens.weight", variables.float32(_EMBEDDINGS)
+    if variables.has_own(_PROJECTION, _EMBEDDINGS):
+        yield "proj_out.weight", variables.float32(_PROJECTION)
     for side in ("encoder", "decoder"):
         root = f"model.{side}"
         table = variables.float32(f"{side}/position_encodings/encodings")

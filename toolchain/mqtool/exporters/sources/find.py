@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family, architectures, family_of
+from mqtool.exporters.sources.checks import check_files, check_settings, mismatched_shapes
 from mqtool.exporters.sources.ctranslate2 import is_ctranslate2_folder, load_whisper
 
 if TYPE_CHECKING:
@@ -106,24 +107,46 @@ def load_model(folder: Path) -> tuple[Any, Family]:
     Raises:
         ExportError: not a model, an unsupported architecture, or damaged files.
     """
+    check_files(folder)
     if is_ctranslate2_folder(folder):
         return load_whisper(folder), family_of("WhisperForConditionalGeneration")
-    config = read_json(folder / "config.json", missing="not a model folder")
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture not in architectures():
-        raise ExportError(
-            f"{folder}: architecture {architecture or config.get('model_type')!r} is not "
-            f"supported; supported are {', '.join(architectures())}"
-        )
+    path = folder / "config.json"
+    config = read_json(path, missing="not a model folder")
+    architecture = _architecture(config, path)
+    check_settings(config, path)
     family = family_of(architecture)
     load = family.load or partial(_load_transformers, architecture)
     return load(folder), family
 
 
+def _architecture(config: dict[str, Any], path: Path) -> str:
+    """The one that is named, or the only one of a model type."""
+    named = config.get("architectures")
+    if named is None:
+        import transformers
+
+        classes = {name: getattr(transformers, name, None) for name in architectures()}
+        known = [
+            name
+            for name, found in classes.items()
+            if found is not None and found.config_class.model_type == config.get("model_type")
+        ]
+        if len(known) == 1:
+            return known[0]
+        choice = " or ".join(known or architectures())
+        raise ExportError(f"{path}: names no architectures; add the list, of one of {choice}")
+    if isinstance(named, list) and named and named[0] in architectures():
+        return str(named[0])
+    shown = named[0] if isinstance(named, list) and named else named
+    raise ExportError(
+        f"{path.parent}: architecture {shown!r} is not supported; supported are "
+        f"{', '.join(architectures())}"
+    )
+
+
 def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     model_class = getattr(transformers, architecture)
     try:
@@ -141,17 +164,36 @@ def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
             f"{folder}: its PyTorch checkpoint is damaged or holds more than tensors, which could "
             "run code; save the weights as safetensors"
         ) from None
-    except (OSError, ValueError, RuntimeError, SafetensorError, EOFError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ExportError(f"{folder}: the weights cannot be loaded ({reason})") from None
+    except Exception as error:  # whatever it is, it comes from what is in the folder
+        reason = _mismatch(model_class, folder) or " ".join(str(error).split())[:300]
+        reason = reason or type(error).__name__
+        raise ExportError(
+            f"{folder}: transformers cannot load it ({reason}); copy the files again, or save the "
+            "model anew"
+        ) from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise ExportError(
             f"{folder}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is "
             "incomplete or of another model"
         )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ExportError(f"{folder}: {name} holds NaN or infinity; save the weights anew")
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def _mismatch(model_class: Any, folder: Path) -> str:
+    """What of the weights is not as config.json says; "" if that is not the trouble."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = model_class(model_class.config_class.from_pretrained(folder))
+        return mismatched_shapes(folder, model)
+    except Exception:  # config.json itself is
+        return ""
 
 
 @contextmanager
@@ -181,7 +223,7 @@ def read_json(path: Path, *, missing: str) -> Any:
         raise ExportError(f"{path.parent}: {missing} (no {path.name})")
     try:
         fields = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ExportError(f"{path}: not a JSON object")

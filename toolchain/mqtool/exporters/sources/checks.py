@@ -1,0 +1,90 @@
+"""What is wrong with a transformers folder, said before transformers stumbles over it."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mqtool.errors import ExportError
+
+__all__ = ["check_files", "check_settings", "mismatched_shapes"]
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_MOST_LAYERS = 1024
+_MOST_HEADER = 1 << 27  # bytes, safetensors' own limit is 100 MB
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder whose files are not what their names say.
+
+    Raises:
+        ExportError: one is a Git LFS pointer, or the folder is an adapter's.
+    """
+    for path in sorted(folder.iterdir()):
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise ExportError(
+                    f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` there"
+                )
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        raise ExportError(
+            f"{adapter}: an adapter beside or instead of the weights; merge first: "
+            "`PeftModel.from_pretrained(base, folder).merge_and_unload()`, `save_pretrained`"
+        )
+
+
+def check_settings(config: dict[str, Any], path: Path) -> None:
+    """Refuse settings that no model is made of, or only in other numbers than float.
+
+    Raises:
+        ExportError: naming the field and its value.
+    """
+    if config.get("quantization_config"):
+        settings = config["quantization_config"]
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings
+        raise ExportError(
+            f"{path}: quantization_config says that the weights are quantized ({method}); give the "
+            "model before it was quantized"
+        )
+    for name, value in config.items():
+        counts = name.endswith(("_layers", "_heads", "_size", "_dim", "d_model"))
+        if counts and type(value) is int and value < 1:
+            raise ExportError(f"{path}: {name} is {value}; copy the file again")
+        if name.endswith("_layers") and type(value) is int and value > _MOST_LAYERS:
+            raise ExportError(f"{path}: {name} is {value}, more than {_MOST_LAYERS}")
+
+
+def mismatched_shapes(folder: Path, model: Any) -> str:
+    """The first tensor of a safetensors file that is not of a model's shape; "" if all are.
+
+    Args:
+        folder: holds model.safetensors, or parts of it.
+        model: as config.json describes it, on any device.
+    """
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, shape in _stored_shapes(folder):
+        prefixed = f"{getattr(model, 'base_model_prefix', '')}.{name}"
+        found = wanted.get(name, wanted.get(prefixed))
+        if found is not None and found != shape:
+            return f"{name} is {shape} in the file, {found} by config.json"
+    return ""
+
+
+def _stored_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Names and shapes in safetensors files (https://github.com/huggingface/safetensors#format)."""
+    for path in sorted(folder.glob("model*.safetensors")):
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+            if length > _MOST_HEADER:
+                return
+            try:
+                header = json.loads(file.read(length))
+            except ValueError:
+                return
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield name, list(entry["shape"])
