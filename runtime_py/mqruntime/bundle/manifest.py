@@ -129,8 +129,11 @@ class WhisperSettings:
 
     def text(self, tokens: Iterable[int]) -> list[int]:
         """Those of `tokens` that are text."""
-        words = frozenset(self.words)
-        return [token for token in tokens if token < self.end_of_text or token in words]
+        return [token for token in tokens if token < self.end_of_text or token in self._words]
+
+    @cached_property
+    def _words(self) -> frozenset[int]:
+        return frozenset(self.words)
 
     @property
     def times(self) -> range:

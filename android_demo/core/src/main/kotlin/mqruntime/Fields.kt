@@ -103,6 +103,9 @@ class Fields(value: Any?, private val name: String = "") {
 
     fun has(key: String): Boolean = values.containsKey(key).also { if (!it) missed.add(key) }
 
+    /** Whether there is a field that may be left out. */
+    fun holds(key: String): Boolean = values.containsKey(key)
+
     fun string(key: String): String = text(take(key), path(key))
 
     fun optionalString(key: String): String? = take(key)?.let { text(it, path(key)) }

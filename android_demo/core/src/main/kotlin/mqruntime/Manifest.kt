@@ -11,6 +11,9 @@ import java.io.File
  * @property transcribe task token, null for English-only models.
  * @property suppress token ids never produced.
  * @property suppressAtBegin token ids not produced as the first token after the prompt.
+ * @property words tokens of text beyond `endOfText`, which else begins those that are no text.
+ * @property language spoken where nobody says another; null to detect it.
+ * @property task what is made of speech: `transcribe` or `translate`.
  */
 data class WhisperSettings(
     val window: Int,
@@ -25,12 +28,23 @@ data class WhisperSettings(
     val languages: Map<String, Int>,
     val suppress: List<Int>,
     val suppressAtBegin: List<Int>,
+    val words: List<Int> = emptyList(),
+    val language: String? = null,
+    val task: String = TRANSCRIBE,
 ) {
+    private val known: Set<Int> = words.toHashSet()
+
+    /** The timestamps. */
+    val times: IntRange get() = timestampBegin until timestampBegin + TIMESTAMPS
+
+    /** Whether a token is text. */
+    fun isText(token: Int): Boolean = token < endOfText || token in known
+
     /** Every token id that is named here. */
     val tokens: List<Int>
         get() = listOfNotNull(
             startOfTranscript, endOfText, noTimestamps, timestampBegin, noSpeech, transcribe, translate,
-        ) + languages.values + suppress + suppressAtBegin
+        ) + languages.values + suppress + suppressAtBegin + words
 
     /** Of [tokens]; there are models without timestamps, whose first would be behind all. */
     val highestToken: Int by lazy { tokens.filter { it != timestampBegin }.max() }
@@ -43,9 +57,17 @@ data class WhisperSettings(
         require(maxTokens in 1..(1 shl 16)) { "whisper.max_tokens is $maxTokens, not 1 to ${1 shl 16}" }
         require(tokens.min() >= 0) { "whisper names the token ${tokens.min()}" }
         require(languages.isEmpty() || transcribe != null) { "whisper.transcribe is null, but there are languages" }
+        require(task == TRANSCRIBE || translate != null) { "whisper.task is translate, but there is no such token" }
+        require(language == null || language in languages) {
+            "whisper.language is '$language', none of whisper.languages"
+        }
     }
 
     companion object {
+        private const val TRANSCRIBE = "transcribe"
+        private const val TRANSLATE = "translate"
+        private const val TIMESTAMPS = 1501 // 0.00 s to 30.00 s in steps of 0.02 s
+
         internal fun of(fields: Fields) = WhisperSettings(
             fields.int("window"),
             fields.int("max_tokens"),
@@ -59,6 +81,10 @@ data class WhisperSettings(
             fields.intMap("languages"),
             fields.ints("suppress"),
             fields.ints("suppress_at_begin"),
+            // These are there only where they say something.
+            if (fields.holds("words")) fields.ints("words") else emptyList(),
+            if (fields.holds("language")) fields.string("language") else null,
+            if (fields.holds("task")) fields.choice("task", listOf(TRANSLATE)) else TRANSCRIBE,
         ).also { fields.done() }
     }
 }

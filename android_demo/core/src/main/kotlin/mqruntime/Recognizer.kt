@@ -173,7 +173,7 @@ class Recognizer(
         return Segment(
             milliseconds(spoken.first().start * frame),
             milliseconds(minOf(spoken.last().end * frame, seconds)),
-            vocabulary!!.ctcText(tokens, null),
+            vocabulary!!.ctcText(tokens, null).trim(),
             tokens,
             spoken.sumOf { it.probability } / spoken.size,
         )

@@ -28,34 +28,36 @@ object Timestamps {
      * @param tokens so far, without the prompt.
      */
     fun applyTimestampRules(scores: FloatArray, settings: WhisperSettings, tokens: List<Int>) {
-        val begin = settings.timestampBegin
-        val endOfText = settings.endOfText
-        forbid(scores, endOfText + 1, begin) // languages, tasks, noTimestamps, ...
+        val times = settings.times
+        // Languages, tasks, noTimestamps, ...
+        forbid(scores) { it !in times && it != settings.endOfText && !settings.isText(it) }
         if (tokens.isEmpty()) {
-            forbid(scores, 0, begin)
-            forbid(scores, begin + LATEST_START + 1, scores.size)
+            forbid(scores) { it !in times || it > times.first + LATEST_START }
             return
         }
-        val isTime = tokens.last() >= begin
-        val isStart = isTime && (tokens.size < 2 || tokens[tokens.size - 2] >= begin)
+        val isTime = tokens.last() in times
+        val isStart = isTime && (tokens.size < 2 || tokens[tokens.size - 2] in times)
         if (isStart) {
-            forbid(scores, begin, scores.size) // text follows
+            forbid(scores) { it in times } // text follows
         } else if (isTime) {
-            forbid(scores, 0, endOfText) // an end: the next start, or the end of everything
+            forbid(scores, settings::isText) // an end: the next start, or the end of everything
         }
-        val latest = tokens.lastOrNull { it >= begin }
-        if (latest != null) forbid(scores, begin, latest + if (isTime && !isStart) 0 else 1)
-        preferTimestamps(scores, begin)
+        val latest = tokens.lastOrNull { it in times }
+        if (latest != null) {
+            val next = latest + if (isTime && !isStart) 0 else 1
+            forbid(scores) { it >= times.first && it < next }
+        }
+        preferTimestamps(scores, times)
     }
 
     /** If all timestamps together are likelier than any one other token, it is a timestamp. */
-    private fun preferTimestamps(scores: FloatArray, begin: Int) {
-        val highest = highest(scores, begin, scores.size)
+    private fun preferTimestamps(scores: FloatArray, times: IntRange) {
+        val highest = highest(scores) { it in times }
         if (!highest.isFinite()) return
         var sum = 0.0
-        for (i in begin until scores.size) sum += exp((scores[i] - highest).toDouble())
+        for (i in scores.indices) if (i in times) sum += exp((scores[i] - highest).toDouble())
         val together = highest + ln(sum).toFloat() // in the logits' own precision, as in Python
-        if (together > highest(scores, 0, begin)) forbid(scores, 0, begin)
+        if (together > highest(scores) { it !in times }) forbid(scores) { it !in times }
     }
 
     /**
@@ -68,11 +70,11 @@ object Timestamps {
      */
     fun phrases(settings: WhisperSettings, tokens: List<Int>, length: Int): Pair<List<Phrase>, Int> {
         val begin = settings.timestampBegin
-        val isTime = tokens.map { it >= begin }
+        val isTime = tokens.map { it in settings.times }
         val cuts = (1 until tokens.size).filter { isTime[it - 1] && isTime[it] }
         val complete = isTime.takeLast(2) == listOf(false, true)
         if (cuts.isEmpty()) {
-            val last = tokens.drop(1).lastOrNull { it >= begin }
+            val last = tokens.drop(1).lastOrNull { it in settings.times }
             val end = if (last == null) length else min(last - begin, length)
             val start = if (tokens.isNotEmpty() && isTime[0]) tokens[0] - begin else 0
             return listOf(Phrase(min(start, end), end, text(settings, tokens))) to length
@@ -85,15 +87,15 @@ object Timestamps {
         return found to if (complete) length else min(found.last().end, length)
     }
 
-    private fun text(settings: WhisperSettings, tokens: List<Int>) = tokens.filter { it < settings.endOfText }
+    private fun text(settings: WhisperSettings, tokens: List<Int>) = tokens.filter(settings::isText)
 
-    private fun forbid(scores: FloatArray, from: Int, to: Int) {
-        for (i in from until min(to, scores.size)) scores[i] = Float.NEGATIVE_INFINITY
+    private inline fun forbid(scores: FloatArray, which: (Int) -> Boolean) {
+        for (i in scores.indices) if (which(i)) scores[i] = Float.NEGATIVE_INFINITY
     }
 
-    private fun highest(scores: FloatArray, from: Int, to: Int): Float {
+    private inline fun highest(scores: FloatArray, which: (Int) -> Boolean): Float {
         var highest = Float.NEGATIVE_INFINITY
-        for (i in from until min(to, scores.size)) highest = maxOf(highest, scores[i])
+        for (i in scores.indices) if (which(i)) highest = maxOf(highest, scores[i])
         return highest
     }
 }

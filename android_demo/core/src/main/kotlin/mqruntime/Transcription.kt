@@ -88,7 +88,7 @@ class Transcription(
         return Segment(milliseconds(start), milliseconds(end), text, tokens, decoded.logProbability)
     }
 
-    private fun text(tokens: List<Int>): String = vocabulary.bpeText(tokens.filter { it < settings.endOfText })
+    private fun text(tokens: List<Int>): String = vocabulary.bpeText(tokens.filter(settings::isText))
 
     /** The text of a window; null where nobody speaks. */
     private fun decode(pcm: FloatArray, timed: Boolean): Decoded? {

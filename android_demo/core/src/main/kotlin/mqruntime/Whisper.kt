@@ -17,7 +17,7 @@ object Whisper {
      * Tokens that come before the text.
      *
      * English-only models: startOfTranscript, noTimestamps. Multilingual ones: startOfTranscript,
-     * language, transcribe, noTimestamps. With timestamps the last is left out.
+     * language, the model's task, noTimestamps. With timestamps the last is left out.
      *
      * @param language ISO code; ignored by English-only models ([Recognizer] checks it before).
      * @param timestamps whether the text is to have them.
@@ -31,7 +31,8 @@ object Whisper {
             val known = settings.languages.keys.sorted().joinToString(" ")
             throw ModelError("language '$language' is not one of the model's: $known")
         }
-        return listOf(settings.startOfTranscript, token, settings.transcribe) + end
+        val task = if (settings.task == "translate") settings.translate!! else settings.transcribe
+        return listOf(settings.startOfTranscript, token, task) + end
     }
 
     /** The least context, in samples, that holds so many samples (see [encode]). */
@@ -145,9 +146,9 @@ object Whisper {
         return Keywords.probabilities(logits[0])[token]
     }
 
-    /** The language detected; English where the model knows no other. */
+    /** The model's own or the one detected; English where the model knows no other. */
     fun spokenLanguage(decoder: Graph, settings: WhisperSettings, cross: Map<String, OnnxTensor>): String =
-        if (settings.languages.isEmpty()) "en" else detectLanguage(decoder, settings, cross)
+        settings.language ?: if (settings.languages.isEmpty()) "en" else detectLanguage(decoder, settings, cross)
 
     /**
      * A copy of logits [vocabulary] in which tokens that never come are at minus infinity.

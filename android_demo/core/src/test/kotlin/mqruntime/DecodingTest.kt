@@ -80,4 +80,31 @@ class DecodingTest {
         GZIPOutputStream(bytes).use { it.write(text.toByteArray()) }
         return bytes.toByteArray()
     }
+
+    /** As tests/exporters/test_whisper_defaults.py. */
+    @Test
+    fun addedWordsAreTextAndNoTimes() {
+        val word = Told.VOCABULARY
+        val settings = Told.settings.copy(words = listOf(word))
+        assertEquals(listOf(3, word), listOf(3, Told.NO_SPEECH, word, settings.times.first + 7, word + 1).filter(settings::isText))
+        val begin = settings.timestampBegin
+        val (found, _) = Timestamps.phrases(settings, listOf(begin, 3, word, begin + 9), 50)
+        assertEquals(listOf(listOf(3, word)), found.map { it.tokens })
+        val scores = FloatArray(Told.VOCABULARY + 2)
+        scores[word] = 30f
+        Timestamps.applyTimestampRules(scores, settings, listOf(begin))
+        assertEquals(word, scores.indices.maxBy { scores[it] })
+        assertEquals(Float.NEGATIVE_INFINITY, scores[word + 1])
+    }
+
+    @Test
+    fun languageAndTaskAreTheModelsOwn() {
+        val settings = Told.settings.copy(
+            languages = mapOf("en" to 3, "fr" to 4), transcribe = 5, translate = 2, language = "fr", task = "translate",
+        )
+        settings.check()
+        assertEquals(listOf(Told.START, 4, 2, Told.NO_TIMESTAMPS), Whisper.promptTokens(settings, "fr"))
+        assertThrows(IllegalArgumentException::class.java) { settings.copy(language = "de").check() }
+        assertThrows(IllegalArgumentException::class.java) { settings.copy(translate = null).check() }
+    }
 }
