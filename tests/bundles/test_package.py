@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fake_ctc import loudness_folder, reader_folder, spell
+from fake_whisper import whisper_folder
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.selftest import selftest
 from mqruntime.errors import BundleError, ModelError, SignatureError
@@ -167,3 +168,13 @@ def test_external_data_travels_inside(tmp_path):
         Recognizer.open(tmp_path / "app.mqz") as recognizer,
     ):
         assert recognizer.transcribe(pcm).tokens == expected.transcribe(pcm).tokens
+
+
+def test_a_whisper_without_words_of_its_own_is_spelled_as_before(tmp_path):
+    """Runtimes that do not know the newer fields read it; those that do read it as any other."""
+    folder = whisper_folder(tmp_path / "model")
+    write_package(folder, tmp_path / "app.mqz", golden=False)
+    bundle = Bundle.open(tmp_path / "app.mqz")
+    stored = json.loads(bytes(bundle.read("manifest.json")))["model"]["whisper"]
+    assert not {"words", "language", "task"} & set(stored)
+    assert json.loads(bytes(bundle.read("model.json")))["whisper"] == stored

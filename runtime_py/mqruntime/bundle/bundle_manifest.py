@@ -114,7 +114,7 @@ class BundleManifest:
 
     def to_bytes(self) -> bytes:
         """The entry's bytes; the same manifest always gives the same bytes."""
-        value = asdict(self)
+        value = {**asdict(self), "model": self.model.to_json()}
         if self.format == BUNDLE_FORMAT:
             for file in value["files"]:
                 del file["stored"]

@@ -232,14 +232,18 @@ class Manifest:
     packed: dict[str, Any] | None = None
     format: int = FORMAT
 
-    def to_bytes(self) -> bytes:
-        """The file's bytes; the same manifest always gives the same bytes."""
-        fields = asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        """The file's JSON value."""
+        value = asdict(self)
         if self.whisper is not None:  # readers of 0.3.0 refuse what they would not follow
             for name, absent in (("words", []), ("language", None), ("task", "transcribe")):
-                if fields["whisper"][name] == absent:
-                    del fields["whisper"][name]
-        return canonical_json(fields)
+                if value["whisper"][name] == absent:
+                    del value["whisper"][name]
+        return value
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes; the same manifest always gives the same bytes."""
+        return canonical_json(self.to_json())
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> Self:
