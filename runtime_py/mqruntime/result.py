@@ -48,7 +48,7 @@ class Result:
         text: the transcript, or the keyword.
         tokens: token ids of the text, without prompt, end and timestamps; of a keyword model the
             label's index.
-        language: ISO code, None where the model does not say.
+        language: ISO code, None where the model does not say or nobody speaks.
         seconds: length of the recording.
         timings: seconds of work by stage: `encoder` and `decoder`, or `model`.
         score: keyword models: probability of the label.
@@ -81,7 +81,7 @@ class StreamResult:
             change.
         start: seconds from the beginning of the stream.
         end: likewise.
-        language: ISO code, None where the model does not say.
+        language: ISO code, None where the model does not say or nobody speaks.
         score: keyword models: probability of the label.
     """
 
