@@ -123,25 +123,31 @@ def _architecture(config: dict[str, Any], path: Path) -> str:
     """The one that is named, or the only one of a model type."""
     named = config.get("architectures")
     if named is None:
-        import transformers
-
-        classes = {name: getattr(transformers, name, None) for name in architectures()}
-        known = [
-            name
-            for name, found in classes.items()
-            if found is not None and found.config_class.model_type == config.get("model_type")
-        ]
+        known = _architectures_of(config.get("model_type"))
         if len(known) == 1:
             return known[0]
-        choice = " or ".join(known or architectures())
-        raise ExportError(f"{path}: names no architectures; add the list, of one of {choice}")
-    if isinstance(named, list) and named and named[0] in architectures():
-        return str(named[0])
+        if known:
+            choice = " or ".join(known)
+            raise ExportError(f"{path}: names no architectures; add the list, of one of {choice}")
+        named = config.get("model_type")
     shown = named[0] if isinstance(named, list) and named else named
-    raise ExportError(
-        f"{path.parent}: architecture {shown!r} is not supported; supported are "
-        f"{', '.join(architectures())}"
-    )
+    if shown not in architectures():
+        raise ExportError(
+            f"{path.parent}: architecture {shown!r} is not supported; supported are "
+            f"{', '.join(architectures())}"
+        )
+    return str(shown)
+
+
+def _architectures_of(model_type: object) -> list[str]:
+    import transformers
+
+    classes = {name: getattr(transformers, name, None) for name in architectures()}
+    return [
+        name
+        for name, found in classes.items()
+        if found is not None and found.config_class.model_type == model_type
+    ]
 
 
 def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
