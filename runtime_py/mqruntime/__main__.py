@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mqruntime import __version__
+from mqruntime.engine.operators import OPERATORS
 from mqruntime.errors import AudioError, MqError
 from mqruntime.printing import print_anything, printable
 
@@ -85,7 +86,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: onnxruntime's choice")
     parser.add_argument(
         "--any-operator",
-        action="store_true",
+        dest="operators",
+        action="store_const",
+        const=None,
+        default=OPERATORS,
         help="run a model with operators that mqtool does not write",
     )
     parser.add_argument(
@@ -95,7 +99,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _transcribe(arguments: argparse.Namespace) -> int:
     from mqruntime.audio import load
-    from mqruntime.engine.operators import OPERATORS
     from mqruntime.options import DecodingOptions
     from mqruntime.recognition import Recognizer
 
@@ -109,7 +112,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         threads=threads,
         public_key=key,
         cache=cache,
-        operators=None if arguments.any_operator else OPERATORS,
+        operators=arguments.operators,
     ) as recognizer:
         if cache is not None:
             print(f"{cache}: {recognizer.cache_bytes:,} bytes of this model", file=sys.stderr)
@@ -137,14 +140,12 @@ def _transcribe(arguments: argparse.Namespace) -> int:
 def _selftest(arguments: argparse.Namespace) -> int:
     from mqruntime.bundle.file import Bundle
     from mqruntime.bundle.selftest import selftest
-    from mqruntime.engine.operators import OPERATORS
     from mqruntime.recognition import Recognizer
 
     bundle = Bundle.open(arguments.model, arguments.verify)
     failed = 0
-    operators = None if arguments.any_operator else OPERATORS
     with Recognizer.open_bundle(
-        bundle, threads=arguments.threads, operators=operators
+        bundle, threads=arguments.threads, operators=arguments.operators
     ) as recognizer:
         for check in selftest(bundle, recognizer):
             failed += not check.passed

@@ -26,6 +26,7 @@ __all__ = [
     "forced_logits",
     "generate",
     "no_speech",
+    "no_speech_probability",
     "padded_length",
     "prompt_tokens",
     "spoken_language",
@@ -165,7 +166,14 @@ def no_speech(decoder: Graph, settings: WhisperSettings, cross: Mapping[str, np.
     if settings.no_speech is None:
         return 0.0
     logits, _ = decode(decoder, settings, [settings.start_of_transcript], cross, empty_cache(cross))
-    return float(np.exp(log_softmax(logits[0])[settings.no_speech]))
+    return no_speech_probability(settings, logits[0])
+
+
+def no_speech_probability(settings: WhisperSettings, logits: np.ndarray) -> float:
+    """`no_speech` by the logits [vocabulary] after start_of_transcript."""
+    if settings.no_speech is None:
+        return 0.0
+    return float(np.exp(log_softmax(logits)[settings.no_speech]))
 
 
 def spoken_language(

@@ -60,9 +60,7 @@ class DecodingContext:
         check_cancelled(self.cancel)
         empty = whisper.empty_cache(self.cross)
         logits, cache = whisper.decode(self.decoder, self.settings, self.prompt, self.cross, empty)
-        no_speech = 0.0
-        if self.settings.no_speech is not None:
-            no_speech = float(np.exp(log_softmax(logits[0])[self.settings.no_speech]))
+        no_speech = whisper.no_speech_probability(self.settings, logits[0])
         return self._allowed(logits[-1], []), cache, no_speech
 
     def step(self, tokens: list[int], cache: Values) -> tuple[np.ndarray, Values]:

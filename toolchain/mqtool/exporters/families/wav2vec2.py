@@ -227,14 +227,13 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
-    rate = settings["sampling_rate"]
-    extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)
+    extract = extractor(do_normalize=settings["do_normalize"])
     shortest = min_samples(config.conv_kernel, config.conv_stride)
     cases = []
     for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
-            values = extract(list(pcm), sampling_rate=rate, return_tensors="np")["input_values"]
+            values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
             with torch.no_grad():
                 logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
             cases.append(Case(pcm, None, logits.numpy()))
