@@ -30,6 +30,24 @@ for _ in range(3):
 """
 
 
+PEAK = """
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) << 10)
+"""
+
+
+def peak_of(script: str, *arguments: object) -> tuple[int, list[str], str]:
+    """Peak bytes of a process that runs a script, the lines that it printed, and its stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", script + PEAK, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, peak = done.stdout.splitlines()
+    return int(peak), lines, done.stderr
+
+
 def running_peaks(path: Path, shape: str) -> list[int]:
     """Bytes by which the peak is above that of opening a graph, after each of three runs.
 

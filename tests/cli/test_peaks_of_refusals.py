@@ -3,10 +3,8 @@
 import gzip
 import io
 import json
-import os
 import shutil
 import struct
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +15,7 @@ import soundfile
 
 import mqtool
 from fake_ctc import coded_reader_folder, reader_folder, spell
+from peaks import peak_of
 from tiny_graph import toy_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -29,22 +28,14 @@ try:
     runpy.run_module(sys.argv.pop(1), run_name="__main__")
 except SystemExit as end:
     code = end.code
-peak = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
-print(code or 0, int(peak) << 10)
+print(code or 0)
 """
 
 
 def run(*arguments: object) -> tuple[int, int, str]:
     """Exit code, peak bytes and stderr of `python -m ARGUMENTS`."""
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": ""},
-    )
-    assert done.stdout, done.stderr
-    code, peak = done.stdout.splitlines()[-1].split()
-    return int(code), int(peak), done.stderr
+    peak, lines, error = peak_of(RUN, *arguments)
+    return int(lines[-1]), peak, error
 
 
 def wav(path: Path, rate: int, samples: bytes, says: int | None = None) -> Path:
