@@ -257,6 +257,26 @@ def test_control_c_that_became_another_error_is_still_an_interruption(capsys, mo
     assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_control_c_that_is_lost_comes_again(tmp_path):
+    """Python cannot raise it out of `__del__`, nor cffi out of what a C library calls back."""
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal, time\n"
+        "from mqtool.cli.main import cli, main\n"
+        "class Lost:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def work(*arguments, **options):\n"
+        "    Lost()\n"
+        "    time.sleep(20)\n"
+        "cli.main = work\n"
+        "main(['plan'])\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "Interrupted\n")
+
+
 def test_control_c_while_a_dataclass_is_made_is_an_exit_code_too(tmp_path):
     """Python notes where Ctrl-C ends code run from a string, and would end by the signal."""
     (tmp_path / "interrupted.py").write_text(

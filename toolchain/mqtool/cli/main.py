@@ -1,5 +1,6 @@
 """The `mqtool` command: finds subcommands by name, turns errors into one line."""
 
+import _thread
 import errno
 import importlib
 import os
@@ -115,13 +116,24 @@ _ENDING = [
 def _noting(interrupts: list[int]) -> Iterator[None]:
     """Note these signals: an extension module that is being loaded may make another error of them.
 
-    One that is ignored, as nohup ignores SIGHUP, stays so.
+    One that is ignored, as nohup ignores SIGHUP, stays so. One whose interrupt is lost, as in what
+    a C library calls back, comes again.
     """
 
     def note(number: int, frame: object) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type is KeyboardInterrupt and interrupts:
+            # From another thread: here it would be lost once more.
+            timer = threading.Timer(0.01, _thread.interrupt_main, interrupts[:1])
+            timer.daemon = True
+            timer.start()
+        else:
+            hook(lost)
+
+    hook, sys.unraisablehook = sys.unraisablehook, again
     before = {}
     if threading.current_thread() is threading.main_thread():
         defaults = (signal.SIG_DFL, signal.default_int_handler)
@@ -133,6 +145,7 @@ def _noting(interrupts: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def _interrupted(interrupts: list[int]) -> int:

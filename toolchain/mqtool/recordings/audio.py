@@ -11,6 +11,7 @@ same samples.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -75,9 +76,9 @@ def audio_seconds(path: Path, file: BinaryIO | None = None) -> float:
 
     with _opened(Path(path), file) as source:
         try:
-            info = soundfile.info(source)
-            if 0 < info.frames < _ENDLESS:
-                return float(info.duration)
+            with soundfile.SoundFile(_source(source), closefd=False) as opened:
+                if 0 < opened.frames < _ENDLESS:
+                    return float(opened.frames / opened.samplerate)
         except (soundfile.LibsndfileError, TypeError):
             pass
         source.seek(0)
@@ -116,7 +117,7 @@ def _blocks(path: Path, file: BinaryIO) -> Iterator[tuple[Float, int]]:
 
     file.seek(0)
     try:
-        opened = soundfile.SoundFile(file)
+        opened = soundfile.SoundFile(_source(file), closefd=False)
     except (soundfile.LibsndfileError, TypeError):  # TypeError by its name alone (.raw)
         opened = None
     if opened is not None and not 0 < opened.frames < _ENDLESS:
@@ -146,14 +147,19 @@ def _blocks(path: Path, file: BinaryIO) -> Iterator[tuple[Float, int]]:
             )
 
 
+def _source(file: BinaryIO | FileIO) -> BinaryIO | int:
+    """What libsndfile reads: a descriptor where it can, as Ctrl-C in a callback reads as damage."""
+    return file.fileno() if isinstance(file, FileIO) and os.name == "posix" else file
+
+
 @contextmanager
-def _opened(path: Path, file: BinaryIO | None) -> Iterator[BinaryIO]:
+def _opened(path: Path, file: BinaryIO | None) -> Iterator[BinaryIO | FileIO]:
     """The recording at its start, open; of what a zip holds, `file` itself."""
     if file is None:
         if not path.is_file():
             raise AudioError(f"{path}: no such file")
         try:
-            with path.open("rb") as opened, _opened(path, opened) as source:
+            with path.open("rb", buffering=0) as opened, _opened(path, opened) as source:
                 yield source
         except OSError as error:
             raise AudioError(f"{path}: cannot be read ({error.strerror or error})") from None
