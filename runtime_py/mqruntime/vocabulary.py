@@ -61,9 +61,19 @@ class Vocabulary:
         units = "".join(self._token(token) for token in tokens)
         return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
 
-    def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None) -> str:
-        """Text of CTC tokens; the word delimiter becomes a space."""
-        return "".join(" " if token == word_delimiter else self._token(token) for token in tokens)
+    def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None, clean_up: bool) -> str:
+        """Text of CTC tokens, as transformers' tokenizers decode them.
+
+        Args:
+            tokens: without blanks and repeats.
+            word_delimiter: token that stands for a space; None if none does.
+            clean_up: whether spaces before punctuation and English contractions go.
+        """
+        text = "".join(" " if token == word_delimiter else self._token(token) for token in tokens)
+        text = text.strip()
+        for spaced in _SPACED if clean_up else ():
+            text = text.replace(spaced, spaced.strip())
+        return text
 
     def _token(self, token: int) -> str:
         if token >= len(self.tokens):
@@ -72,6 +82,10 @@ class Vocabulary:
                 "export the model again"
             )
         return self.tokens[token]
+
+
+_SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+"""What loses its spaces, in this order: transformers' `clean_up_tokenization`."""
 
 
 def _byte_units() -> dict[str, int]:

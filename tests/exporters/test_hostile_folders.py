@@ -155,7 +155,7 @@ def test_rows_beyond_the_tokens_are_named_and_never_said(whisper):
     known = 58 + 1501  # with the timestamps
     with pytest.raises(ExportError, match=f"names {known} of the model's {known + 5} tokens"):
         read_vocabulary(whisper, known + 5)
-    tokens = read_vocabulary(whisper, known + 5, padded=True)
+    tokens = read_vocabulary(whisper, known + 5, multiple=None)
     assert tokens[-6:] == ["<|30.00|>", *(f"<|unused_{known + i}|>" for i in range(5))]
     model, _ = load_model(whisper)
     settings = whisper_settings(model, tokens)

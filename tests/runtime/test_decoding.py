@@ -67,8 +67,15 @@ def test_bpe_text_of_known_units():
 
 def test_ctc_text_puts_spaces_at_the_delimiter():
     vocabulary = Vocabulary(["<pad>", "|", "A", "B"])
-    assert vocabulary.ctc_text([2, 3, 1, 2], 1) == "AB A"
-    assert vocabulary.ctc_text([2, 1], None) == "A|"
+    assert vocabulary.ctc_text([1, 2, 3, 1, 1, 2, 1], 1, False) == "AB  A"
+    assert vocabulary.ctc_text([2, 1], None, False) == "A|"
+
+
+def test_ctc_text_is_cleaned_up_where_the_tokenizer_does():
+    vocabulary = Vocabulary(["<pad>", " ", *".?'aimnst"])
+    tokens = [vocabulary.tokens.index(token) for token in " is it 's . ain 't  .. a ' m ? "]
+    assert vocabulary.ctc_text(tokens, 1, False) == "is it 's . ain 't  .. a ' m ?"
+    assert vocabulary.ctc_text(tokens, 1, True) == "is it's. ain 't .. a'm?"
 
 
 def test_vocabulary_file(tmp_path):

@@ -193,10 +193,18 @@ class _Weights:
 
 @dataclass(frozen=True)
 class CtcSettings:
-    """Blank token id and the token that stands for a space between words (None: no words)."""
+    """How CTC's tokens become text.
+
+    Attributes:
+        blank: token that is no text.
+        word_delimiter: token that stands for a space between words; None: no words.
+        clean_up: whether spaces before `.`, `?`, `!`, `,` and English contractions go, as in
+            transformers' `clean_up_tokenization`; not in the file where they stay.
+    """
 
     blank: int
     word_delimiter: int | None
+    clean_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,8 @@ class Manifest:
             for name, absent in (("words", []), ("language", None), ("task", "transcribe")):
                 if value["whisper"][name] == absent:
                     del value["whisper"][name]
+        if self.ctc is not None and not self.ctc.clean_up:
+            del value["ctc"]["clean_up"]
         return value
 
     def to_bytes(self) -> bytes:

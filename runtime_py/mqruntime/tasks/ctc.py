@@ -7,7 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.manifest import CtcSettings, Manifest
 from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
 from mqruntime.probabilities import softmax
@@ -137,21 +137,31 @@ class CtcTask(SingleGraph):
         found = spoken(logits, self._settings.blank)
         frame = len(pcm) / self._rate / len(logits)
         segments = [
-            _segment(word, vocabulary, frame, seconds)
+            _segment(word, vocabulary, self._settings, frame, seconds)
             for word in words(found, self._settings.word_delimiter)
         ]
         tokens = [item.token for item in found]
-        text = " ".join(vocabulary.ctc_text(tokens, self._settings.word_delimiter).split())
+        text = _text(vocabulary, tokens, self._settings)
         return Result(text, tokens, None, seconds, timings, segments=segments)
 
 
-def _segment(word: list[Spoken], vocabulary: Vocabulary, frame: float, recorded: float) -> Segment:
+def _segment(
+    word: list[Spoken],
+    vocabulary: Vocabulary,
+    settings: CtcSettings,
+    frame: float,
+    recorded: float,
+) -> Segment:
     """A word's; `frame` is the length of one in seconds."""
     tokens = [item.token for item in word]
     return Segment(
         round(word[0].start * frame, 3),
         round(min(word[-1].end * frame, recorded), 3),
-        vocabulary.ctc_text(tokens, None).strip(),
+        _text(vocabulary, tokens, settings),
         tokens,
         sum(item.probability for item in word) / len(word),
     )
+
+
+def _text(vocabulary: Vocabulary, tokens: list[int], settings: CtcSettings) -> str:
+    return vocabulary.ctc_text(tokens, settings.word_delimiter, settings.clean_up)

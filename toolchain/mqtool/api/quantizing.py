@@ -33,7 +33,11 @@ __all__ = ["export", "pack", "plan", "quantize", "sizes"]
 
 
 def export(
-    source: PathLike, *, output: PathLike, progress: Progress = no_progress
+    source: PathLike,
+    *,
+    output: PathLike,
+    language: str | None = None,
+    progress: Progress = no_progress,
 ) -> "ExportedModel":
     """Turn a model into a folder of float ONNX graphs and check them against PyTorch.
 
@@ -45,11 +49,14 @@ def export(
     Args:
         source: hub id, Hugging Face folder, or CTranslate2 (faster-whisper) Whisper folder.
         output: folder to make; nothing is left there if the export fails.
+        language: ISO code of what is spoken where nobody says another; of a model with a
+            vocabulary and an adapter a language (MMS), which to take.
         progress: told of every step.
 
     Raises:
         MissingPackageError: a package that this needs is not installed.
         ExportError: the source cannot be used.
+        OptionError: the model does not know `language`, or has to be told one.
         ParityError: the graphs compute something else than PyTorch.
     """
     inputs = [Path(source)] if Path(source).exists() else []  # else it is a hub id
@@ -57,7 +64,7 @@ def export(
     require_extra("export", "export")
     from mqtool.exporters.pipeline import export_model
 
-    return export_model(os.fspath(source), Path(output), progress)
+    return export_model(os.fspath(source), Path(output), progress, language=language)
 
 
 def sizes(

@@ -20,8 +20,13 @@ __all__ = ["export"]
     type=click.Path(path_type=Path),
     help="Model folder to make.",
 )
+@click.option(
+    "--language",
+    metavar="CODE",
+    help="Spoken where nobody says another; of MMS, the vocabulary and adapter to take.",
+)
 @json_option
-def export(source: str, output: Path, json_path: Path | None) -> None:
+def export(source: str, output: Path, language: str | None, json_path: Path | None) -> None:
     """Turn SOURCE into a folder of float ONNX graphs and check them against PyTorch.
 
     SOURCE is a hub id, a Hugging Face folder, or a CTranslate2 (faster-whisper) Whisper folder.
@@ -40,7 +45,7 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
             status.update(f"{description} ...")
             return lambda: None
 
-        model = mqtool.export(source, output=output, progress=progress)
+        model = mqtool.export(source, output=output, language=language, progress=progress)
     click.echo(
         f"{output}: {model.family}, {model.parameters:,} parameters, {model.bytes:,} bytes; "
         f"logits within {model.parity.difference:.1e} of PyTorch's range in "

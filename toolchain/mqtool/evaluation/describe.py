@@ -81,8 +81,8 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
     """Every field of its manifest, so that people see all that a bundle tells."""
     bundle = Bundle.open(path, public_key)
     fields = asdict(bundle.manifest)
-    graphs, model = (fields.pop(name) for name in ("graphs", "model"))
-    del fields["files"]
+    graphs, model = fields.pop("graphs"), bundle.manifest.model.to_json()
+    del fields["model"], fields["files"]
     signature = "of the given key" if public_key is not None else "not checked"
     fields["signature"] = signature if SIGNATURE_NAME in bundle.names else "none"
     fields["bytes"] = path.stat().st_size
@@ -116,7 +116,7 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
 
 def _describe_folder(folder: Path) -> Description:
     manifest = Manifest.read(folder)
-    fields = {name: value for name, value in asdict(manifest).items() if value not in (None, [])}
+    fields = {name: value for name, value in manifest.to_json().items() if value not in (None, [])}
     whisper = fields.get("whisper")
     if whisper:
         for name in ("suppress", "suppress_at_begin", "languages"):

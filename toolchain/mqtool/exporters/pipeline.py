@@ -40,23 +40,27 @@ class ExportedModel:
         return {**asdict(self), "path": str(self.path)}
 
 
-def export_model(source: str, output: Path, progress: Progress = no_progress) -> ExportedModel:
+def export_model(
+    source: str, output: Path, progress: Progress = no_progress, *, language: str | None = None
+) -> ExportedModel:
     """Export a model to a float model folder and check it against PyTorch.
 
     Args:
         source: hub id, transformers folder or CTranslate2 Whisper folder.
         output: folder to make; nothing is left there if the export fails.
         progress: told of each step as it begins.
+        language: to be spoken; see `find_source`.
 
     Raises:
         ExportError: the source cannot be used.
+        OptionError: the model does not know the language.
         ParityError: the graphs compute something else than PyTorch.
     """
     progress("Finding the model", 0)
-    found = find_source(source)
+    found = find_source(source, language)
     with new_folder(output) as folder:
         progress("Loading the weights", 0)
-        model, family = load_model(found.folder)
+        model, family = load_model(found.folder, found.language)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         progress("Running PyTorch for reference", 0)
         cases = family.reference_cases(model, found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mqruntime.bundle.manifest import WhisperSettings
-from mqtool.errors import ExportError
+from mqtool.errors import ExportError, OptionError
 
 __all__ = [
     "UNUSED",
@@ -32,7 +32,9 @@ _TIMESTAMPS = 1501
 """`<|0.00|>` to `<|30.00|>` in steps of 20 ms; some tokenizer files leave them out."""
 
 
-def read_vocabulary(folder: Path, size: int, *, padded: bool = False) -> list[str]:
+def read_vocabulary(
+    folder: Path, size: int, *, language: str | None = None, multiple: int | None = 1
+) -> list[str]:
     """Token i of a model, for i below `size`.
 
     Reads `tokenizer.json`, `vocab.json` with `added_tokens.json`, or CTranslate2's
@@ -41,19 +43,20 @@ def read_vocabulary(folder: Path, size: int, *, padded: bool = False) -> list[st
     Args:
         folder: the model's.
         size: rows of its table.
-        padded: whether rows beyond all tokens, as `pad_to_multiple_of` makes them, get names of
-            their own (`UNUSED`).
+        language: of the vocabulary, where vocab.json has one a language.
+        multiple: rows beyond all tokens, up to the next multiple of it, as `pad_to_multiple_of`
+            makes them, get names of their own (`UNUSED`); None for however many there are.
 
     Raises:
         ExportError: none of these files, a malformed one, or tokens without a name.
     """
-    ids = _read_ids(folder)
+    ids = _read_ids(folder, language)
     tokens = {index: token for token, index in ids.items()}
     if "<|notimestamps|>" in ids:
         first = ids["<|notimestamps|>"] + 1
         for step in range(_TIMESTAMPS):
             tokens.setdefault(first + step, f"<|{step * 0.02:.2f}|>")
-    if padded and tokens:
+    if tokens and (multiple is None or (size - max(tokens) <= multiple and size % multiple == 0)):
         for index in range(max(tokens) + 1, size):
             tokens[index] = f"{UNUSED}{index}|>"
     missing = [index for index in range(size) if index not in tokens]
@@ -65,7 +68,7 @@ def read_vocabulary(folder: Path, size: int, *, padded: bool = False) -> list[st
     return [tokens[index] for index in range(size)]
 
 
-def _read_ids(folder: Path) -> dict[str, int]:
+def _read_ids(folder: Path, language: str | None) -> dict[str, int]:
     if (folder / "tokenizer.json").is_file():
         path = folder / "tokenizer.json"
         tokenizer = _read_json(path)
@@ -74,12 +77,8 @@ def _read_ids(folder: Path) -> dict[str, int]:
         return ids | {token["content"]: token["id"] for token in _added(tokenizer, path)}
     if (folder / "vocab.json").is_file():
         named = _read_json(folder / "vocab.json")
-        ids = named if isinstance(named, dict) else {}
-        if any(isinstance(index, dict) for index in ids.values()):
-            raise ExportError(
-                f"{folder / 'vocab.json'}: one vocabulary a language ({' '.join(sorted(ids))}), "
-                "each with an adapter: load the model with `target_lang` and save it anew"
-            )
+        if language is not None and isinstance(named, dict):
+            named = named.get(language, named)
         ids, added = _ids(named, folder / "vocab.json"), folder / "added_tokens.json"
         return ids | (_ids(_read_json(added), added) if added.is_file() else {})
     if (folder / "vocabulary.json").is_file():
@@ -159,14 +158,22 @@ def write_vocabulary(tokens: list[str], path: Path) -> None:
 
 
 def whisper_settings(
-    model: Any, tokens: list[str], special: frozenset[int] = frozenset()
+    model: Any,
+    tokens: list[str],
+    special: frozenset[int] = frozenset(),
+    asked: str | None = None,
 ) -> WhisperSettings:
     """Decoding settings of a transformers Whisper model with this token table.
 
-    `special` are the tokens that the tokenizer calls so; `<|...|>` are without being called.
+    Args:
+        model: of transformers.
+        tokens: its table.
+        special: tokens that the tokenizer calls so; `<|...|>` are without being called.
+        asked: language that is spoken where nobody says another; None for the source's.
 
     Raises:
         ExportError: a special token is missing.
+        OptionError: the model does not know the language that is asked for.
     """
     ids = {token: index for index, token in enumerate(tokens)}
     generation, config = model.generation_config, model.config
@@ -186,6 +193,11 @@ def whisper_settings(
     times = range(no_timestamps + 1, no_timestamps + 1 + _TIMESTAMPS)
     unused = [index for index, token in enumerate(tokens) if token.startswith(UNUSED)]
     language, task = _defaults(generation, tokens, languages)
+    if asked is not None:
+        if asked not in (languages or ["en"]):
+            known = " ".join(sorted(languages)) or "en"
+            raise OptionError(f"language {asked!r} is not one of the model's: {known}")
+        language = asked if languages else None
     return WhisperSettings(
         window=config.max_source_positions * 320,
         max_tokens=config.max_target_positions,

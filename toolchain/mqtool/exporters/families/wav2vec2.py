@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mqruntime.bundle.manifest import CtcSettings, Manifest
-from mqtool.errors import ExportError
+from mqruntime.bundle.manifest import Manifest
+from mqtool.errors import ExportError, OptionError
+from mqtool.exporters.ctc_tokenizer import read_ctc_tokens
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import exportable
 from mqtool.exporters.sources.find import Source, read_json
-from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabulary
+from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,7 +98,14 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     is_ctc = hasattr(model, "lm_head")
-    ctc = _write_ctc_vocabulary(model, source.folder, folder) if is_ctc else None
+    ctc = None
+    if is_ctc:
+        tokens, ctc = read_ctc_tokens(
+            source.folder, config.vocab_size, config.pad_token_id, source.language
+        )
+        write_vocabulary(tokens, folder / VOCABULARY)
+    elif source.language is not None:
+        raise OptionError(f"language {source.language!r}: a model of labels has none; leave it out")
     _fold_weight_norms(model)
     _fold_batch_norms(model)
     _export(model, folder / GRAPH, normalize=settings["do_normalize"])
@@ -145,35 +153,6 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
             "only models of 16000 Hz are read"
         )
     return settings
-
-
-def _write_ctc_vocabulary(model: "PreTrainedModel", source: Path, folder: Path) -> CtcSettings:
-    config: Any = model.config
-    tokens = read_vocabulary(source, config.vocab_size)
-    settings: dict[str, Any] = {}
-    if (source / "tokenizer_config.json").is_file():
-        settings = read_json(source / "tokenizer_config.json", missing="")
-    delimiter = _content(settings.get("word_delimiter_token", "|"))
-    if config.pad_token_id is None or not 0 <= config.pad_token_id < len(tokens):
-        raise ExportError(f"{source}: config.json names no pad_token_id, which is CTC's blank")
-    write_vocabulary(_spelled(tokens, settings), folder / VOCABULARY)
-    return CtcSettings(
-        blank=config.pad_token_id,
-        word_delimiter=tokens.index(delimiter) if delimiter in tokens else None,
-    )
-
-
-def _content(token: Any) -> Any:
-    """The text of a token that may be saved as an AddedToken."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _spelled(tokens: list[str], settings: dict[str, Any]) -> list[str]:
-    """Tokens as the tokenizer's `decode` writes them: its case, phones with what parts them."""
-    if settings.get("tokenizer_class") == "Wav2Vec2PhonemeCTCTokenizer":
-        delimiter = _content(settings.get("phone_delimiter_token", " "))
-        tokens = [f"{token} " if delimiter == " " else token for token in tokens]
-    return [token.lower() for token in tokens] if settings.get("do_lower_case") else tokens
 
 
 def min_samples(kernels: list[int], strides: list[int]) -> int:

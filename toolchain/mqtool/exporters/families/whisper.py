@@ -155,8 +155,8 @@ def write_folder(
     Raises:
         ExportError: the tokenizer is missing or not Whisper's.
     """
-    tokens = read_vocabulary(source.folder, model.config.vocab_size, padded=True)
-    settings = whisper_settings(model, tokens, read_special(source.folder))
+    tokens = read_vocabulary(source.folder, model.config.vocab_size, multiple=None)
+    settings = whisper_settings(model, tokens, read_special(source.folder), source.language)
     write_vocabulary(tokens, folder / VOCABULARY)
     _export_encoder(model, folder / ENCODER)
     _export_decoder(model, folder / DECODER)

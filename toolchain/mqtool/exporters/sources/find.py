@@ -14,6 +14,11 @@ from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family, architectures, family_of
 from mqtool.exporters.sources.checks import check_files, check_settings, mismatched_shapes
 from mqtool.exporters.sources.ctranslate2 import is_ctranslate2_folder, load_whisper
+from mqtool.exporters.sources.languages import (
+    adapter_language,
+    target_language,
+    vocabulary_languages,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,30 +43,47 @@ class Source:
     Attributes:
         folder: where its files are.
         description: name, licence and revision as far as they are known, for the manifest.
+        language: to be spoken, as the caller says; of a vocabulary a language, the one it is of.
     """
 
     folder: Path
     description: dict[str, str]
+    language: str | None = None
 
 
-def find_source(source: str) -> Source:
+def find_source(source: str, language: str | None = None) -> Source:
     """Resolve what the user gave to a folder, downloading it from the hub if it is an id.
+
+    Args:
+        source: as the user gave it.
+        language: to be spoken; picks a vocabulary and an adapter where there is one a language.
 
     Raises:
         ExportError: neither a folder nor a hub id, or the hub cannot be reached.
+        OptionError: a vocabulary a language, and none for `language`.
     """
     folder = Path(source)
     if folder.is_dir():
-        return Source(folder, {"name": folder.resolve().name, **_licence(folder)})
+        return _described(folder, {"name": folder.resolve().name}, language)
     if folder.exists():
         raise ExportError(f"{source}: is a file; give the folder of a model, or a hub id")
     if not _HUB_ID.fullmatch(source):
         raise ExportError(f"{source}: no such folder, and not a hub id (owner/name)")
-    folder = _download(source)
-    return Source(folder, {"name": source, "revision": folder.name, **_licence(folder)})
+    folder = _download(source, _HUB_FILES)
+    if vocabulary_languages(folder):
+        adapter = f"adapter.{target_language(folder, language)}.*"
+        folder = _download(source, [*_HUB_FILES, adapter])
+    return _described(folder, {"name": source, "revision": folder.name}, language)
 
 
-def _download(source: str) -> Path:
+def _described(folder: Path, description: dict[str, str], language: str | None) -> Source:
+    language = target_language(folder, language)
+    if language is not None and vocabulary_languages(folder):
+        description = {**description, "language": language}
+    return Source(folder, {**description, **_licence(folder)}, language)
+
+
+def _download(source: str, wanted: list[str]) -> Path:
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -72,7 +94,7 @@ def _download(source: str) -> Path:
     )
 
     try:
-        patterns = list(_HUB_FILES)
+        patterns = list(wanted)
         if any(name.endswith(".safetensors") for name in list_repo_files(source)):
             patterns = [name for name in patterns if not name.endswith(".bin")]
         return Path(snapshot_download(source, allow_patterns=patterns))
@@ -101,11 +123,16 @@ def _licence(folder: Path) -> dict[str, str]:
     return {"license": match[1]} if match else {}
 
 
-def load_model(folder: Path) -> tuple[Any, Family]:
+def load_model(folder: Path, language: str | None = None) -> tuple[Any, Family]:
     """Load a model folder in float32, ready for inference; and the family it is of.
+
+    Args:
+        folder: of transformers or CTranslate2.
+        language: picks the adapter where there is one a language.
 
     Raises:
         ExportError: not a model, an unsupported architecture, or damaged files.
+        OptionError: no adapter for `language`.
     """
     check_files(folder)
     if is_ctranslate2_folder(folder):
@@ -115,7 +142,8 @@ def load_model(folder: Path) -> tuple[Any, Family]:
     architecture = _architecture(config, path)
     check_settings(config, path)
     family = family_of(architecture)
-    load = family.load or partial(_load_transformers, architecture)
+    adapter = adapter_language(folder, language)
+    load = family.load or partial(_load_transformers, architecture, adapter)
     return load(folder), family
 
 
@@ -150,11 +178,13 @@ def _architectures_of(model_type: object) -> list[str]:
     ]
 
 
-def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
+def _load_transformers(architecture: str, adapter: str | None, folder: Path) -> "PreTrainedModel":
     import torch
     import transformers
 
     model_class = getattr(transformers, architecture)
+    # The adapter comes with a head of its own size.
+    options = {"target_lang": adapter, "ignore_mismatched_sizes": True} if adapter else {}
     try:
         with _quiet():
             model, report = model_class.from_pretrained(
@@ -164,6 +194,7 @@ def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
                 local_files_only=True,
                 output_loading_info=True,
                 weights_only=True,
+                **options,
             )
     except pickle.UnpicklingError:
         raise ExportError(
@@ -183,6 +214,9 @@ def _load_transformers(architecture: str, folder: Path) -> "PreTrainedModel":
             f"{folder}: {len(missing)} tensors are missing ({missing[0]}, ...); the file is "
             "incomplete or of another model"
         )
+    for name, *_ in report["mismatched_keys"]:
+        if not name.startswith("lm_head."):
+            raise ExportError(f"{folder}: {name} is not of the shape that config.json says")
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ExportError(f"{folder}: {name} holds NaN or infinity; save the weights anew")

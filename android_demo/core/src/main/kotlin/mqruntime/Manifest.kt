@@ -89,11 +89,20 @@ data class WhisperSettings(
     }
 }
 
-/** Blank token id and the token that stands for a space between words (null: no words). */
-data class CtcSettings(val blank: Int, val wordDelimiter: Int?) {
+/**
+ * How CTC's tokens become text.
+ *
+ * @property blank token that is no text.
+ * @property wordDelimiter token that stands for a space between words; null: no words.
+ * @property cleanUp whether spaces before punctuation and English contractions go.
+ */
+data class CtcSettings(val blank: Int, val wordDelimiter: Int?, val cleanUp: Boolean = false) {
     companion object {
-        internal fun of(fields: Fields) =
-            CtcSettings(fields.int("blank"), fields.optionalInt("word_delimiter")).also { fields.done() }
+        internal fun of(fields: Fields) = CtcSettings(
+            fields.int("blank"),
+            fields.optionalInt("word_delimiter"),
+            fields.holds("clean_up") && fields.boolean("clean_up"),
+        ).also { fields.done() }
     }
 }
 

@@ -162,18 +162,17 @@ class Recognizer(
         }
         val found = Ctc.spoken(logits, settings.blank)
         val frame = pcm.size.toDouble() / rate / logits.size
-        val segments = Ctc.words(found, settings.wordDelimiter).map { word(it, frame, seconds) }
+        val segments = Ctc.words(found, settings.wordDelimiter).map { word(it, settings, frame, seconds) }
         val tokens = found.map { it.token }
-        val text = words(vocabulary.ctcText(tokens, settings.wordDelimiter))
-        return Result(text, tokens, null, seconds, timings, segments = segments)
+        return Result(vocabulary.ctcText(tokens, settings), tokens, null, seconds, timings, segments = segments)
     }
 
-    private fun word(spoken: List<Ctc.Spoken>, frame: Double, seconds: Double): Segment {
+    private fun word(spoken: List<Ctc.Spoken>, settings: CtcSettings, frame: Double, seconds: Double): Segment {
         val tokens = spoken.map { it.token }
         return Segment(
             milliseconds(spoken.first().start * frame),
             milliseconds(minOf(spoken.last().end * frame, seconds)),
-            vocabulary!!.ctcText(tokens, null).trim(),
+            vocabulary!!.ctcText(tokens, settings),
             tokens,
             spoken.sumOf { it.probability } / spoken.size,
         )
@@ -291,7 +290,5 @@ class Recognizer(
             if (pcm.isEmpty()) throw AudioError("PCM holds no samples; give a recording that is not empty")
             Wav.checkRange("PCM", pcm)
         }
-
-        private fun words(text: String) = text.split(' ').filter(String::isNotEmpty).joinToString(" ")
     }
 }

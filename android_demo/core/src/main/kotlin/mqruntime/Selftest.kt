@@ -35,10 +35,16 @@ object Selftest {
      * @property worst the output figure that is farthest off, in tolerances: above 1 is too far.
      */
     data class Checked(val expected: GoldenClip, val heard: GoldenClip, val worst: Double) {
-        /** Whether tokens and text are equal and all figures within the tolerance. */
+        /**
+         * Whether tokens and words are equal and all figures within the tolerance.
+         *
+         * Words, as bundles of 0.3.0 hold the texts of CTC models with single spaces.
+         */
         val passed: Boolean
-            get() = expected.tokens == heard.tokens && expected.text == heard.text &&
+            get() = expected.tokens == heard.tokens && words(expected.text) == words(heard.text) &&
                 expected.language == heard.language && worst <= 1
+
+        private fun words(text: String) = text.split(' ').filter(String::isNotEmpty)
     }
 
     /**

@@ -19,9 +19,11 @@ class Vocabulary(val tokens: List<String>) {
         return String(bytes.toByteArray(), Charsets.UTF_8)
     }
 
-    /** Text of CTC tokens; the word delimiter becomes a space. */
-    fun ctcText(tokens: Iterable<Int>, wordDelimiter: Int?): String =
-        tokens.joinToString("") { if (it == wordDelimiter) " " else token(it) }
+    /** Text of CTC tokens, as transformers' tokenizers decode them. */
+    fun ctcText(tokens: Iterable<Int>, settings: CtcSettings): String {
+        val text = tokens.joinToString("") { if (it == settings.wordDelimiter) " " else token(it) }.trim()
+        return if (settings.cleanUp) SPACED.fold(text) { found, spaced -> found.replace(spaced, spaced.trim()) } else text
+    }
 
     private fun token(token: Int): String = tokens.getOrNull(token) ?: throw ModelError(
         "the model gives token $token, the vocabulary has ${tokens.size}; export the model again",
@@ -72,6 +74,9 @@ class Vocabulary(val tokens: List<String>) {
                 }
             }
         }
+
+        /** What loses its spaces, in this order: transformers' `clean_up_tokenization`. */
+        private val SPACED = listOf(" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
         private val BYTES = byteUnits()
 

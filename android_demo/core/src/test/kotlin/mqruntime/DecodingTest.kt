@@ -32,8 +32,17 @@ class DecodingTest {
 
     @Test
     fun wordDelimiterIsASpace() {
-        assertEquals("a b", Vocabulary(listOf("a", "|", "b")).ctcText(listOf(0, 1, 2), 1))
-        assertEquals("a|b", Vocabulary(listOf("a", "|", "b")).ctcText(listOf(0, 1, 2), null))
+        val vocabulary = Vocabulary(listOf("a", "|", "b"))
+        assertEquals("a  b", vocabulary.ctcText(listOf(1, 0, 1, 1, 2), CtcSettings(9, 1)))
+        assertEquals("a|b", vocabulary.ctcText(listOf(0, 1, 2), CtcSettings(9, null)))
+    }
+
+    @Test
+    fun textIsCleanedUpWhereTheTokenizerDoes() {
+        val vocabulary = Vocabulary(listOf("<pad>", " ") + ".?'aimnst".map { it.toString() })
+        val tokens = " is it 's . ain 't  .. a ' m ? ".map { vocabulary.tokens.indexOf(it.toString()) }
+        assertEquals("is it 's . ain 't  .. a ' m ?", vocabulary.ctcText(tokens, CtcSettings(0, 1)))
+        assertEquals("is it's. ain 't .. a'm?", vocabulary.ctcText(tokens, CtcSettings(0, 1, cleanUp = true)))
     }
 
     @Test
