@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
@@ -12,6 +13,8 @@ import transformers
 from random_sources import CTC_TOKENS, ctranslate2_folder, wav2vec2_folder, whisper_folder
 from safetensors.torch import save_file
 
+import mqtool
+from mqruntime.__main__ import main as mqruntime_main
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.tasks.ctc import collapse
 from mqruntime.vocabulary import Vocabulary
@@ -202,11 +205,38 @@ def test_whispers_language_is_asked_for(tmp_path):
         export_model(str(source), tmp_path / "m", language="de")
 
 
-def test_another_rate_is_refused(tmp_path):
+def test_the_feature_extractors_rate_is_followed(tmp_path, capsys):
+    """A tone is at another pitch at another rate; both tools hear it at the model's."""
     source = wav2vec2_folder(tmp_path / "s", "Wav2Vec2ForCTC", pad_token_id=0)
     settings = {"do_normalize": True, "sampling_rate": 8000}
     (source / "preprocessor_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ExportError, match="sampling_rate is 8000"):
+    exported = export_model(str(source), tmp_path / "m")
+    random = np.random.default_rng(0)
+    recorded = soundfile_of(tmp_path / "a.wav", 8000, 0.1 * random.standard_normal(9000))
+    processor = transformers.AutoFeatureExtractor.from_pretrained(source)
+    values = processor(recorded, sampling_rate=8000, return_tensors="pt").input_values
+    model, _ = load_model(source)
+    with torch.no_grad():
+        path = model(values).logits.argmax(-1)[0]
+    expected = transformers.AutoTokenizer.from_pretrained(source).decode(path)
+    assert len(expected) > 10
+    (result,) = mqtool.transcribe(exported, [tmp_path / "a.wav"])
+    assert result.text == expected
+    assert mqruntime_main([str(tmp_path / "m"), str(tmp_path / "a.wav")]) == 0
+    assert capsys.readouterr().out.rstrip("\n").endswith(expected)
+    assert mqtool.inspect(exported).fields["sample_rate"] == 8000
+
+
+def soundfile_of(path, rate, samples):
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    return soundfile.read(path, dtype="float32")[0]
+
+
+@pytest.mark.parametrize("rate", [4000, 96000, 16000.5, "16000", None])
+def test_another_rate_is_refused(tmp_path, rate):
+    source = wav2vec2_folder(tmp_path / "s", "Wav2Vec2ForCTC", pad_token_id=0)
+    (source / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": rate}))
+    with pytest.raises(ExportError, match=f"sampling_rate is {rate!r}, not 8000 to 48000"):
         export_model(str(source), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

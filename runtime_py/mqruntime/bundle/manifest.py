@@ -47,6 +47,7 @@ __all__ = [
     "CODED_FORMAT",
     "FORMAT",
     "MANIFEST_NAME",
+    "RATES",
     "ROLES",
     "CtcSettings",
     "Manifest",
@@ -67,6 +68,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "keywords": ("model",),
 }
 """Roles of a task's graphs, in the order in which values pass through them."""
+
+RATES = range(8000, 48001)
+"""Hz, that a model may take."""
 
 _FORMATS = (FORMAT, CODED_FORMAT)
 
@@ -345,7 +349,7 @@ class Manifest:
         roles = set(ROLES[self.task])
         if set(self.graphs) != roles:
             raise ValueError(f"task {self.task!r} has graphs {sorted(self.graphs)}, not {roles}")
-        if not 8000 <= self.sample_rate <= 48000:
+        if self.sample_rate not in RATES:
             raise ValueError(f"sample_rate is {self.sample_rate}, not 8000 to 48000")
         if not 1 <= self.min_samples <= 60 * self.sample_rate:
             raise ValueError(f"min_samples is {self.min_samples}, not 1 to a minute's")

@@ -207,7 +207,9 @@ def transcribe(
             # A manifest's language is not for a model that cannot be told; a caller's is an error.
             told = clip.language if recognizer.task.languages else language
             try:
-                result = recognizer.transcribe(clip.pcm(), told, options=options)
+                result = recognizer.transcribe(
+                    clip.pcm(recognizer.manifest.sample_rate), told, options=options
+                )
             except AudioError as error:
                 if on_refused is None:
                     raise

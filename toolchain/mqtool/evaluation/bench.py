@@ -111,12 +111,13 @@ def bench_model(
     Raises:
         ModelError: the model cannot be opened or run.
     """
-    Recognizer.open(model).close()  # a broken model is refused here, with its reason
+    with Recognizer.open(model) as recognizer:  # a broken model is refused here, with its reason
+        rate = recognizer.manifest.sample_rate
     with scratch_folder() as folder:
         paths = []
         for number, clip in enumerate(clips):
             paths.append(folder / f"{number}.npy")
-            np.save(paths[-1], clip.pcm())
+            np.save(paths[-1], clip.pcm(rate))
         command = [sys.executable, "-m", "mqtool.evaluation.measure", str(model), str(threads)]
         done = subprocess.run(
             [*command, str(runs), *map(str, paths)], capture_output=True, text=True, check=False

@@ -143,7 +143,7 @@ def score_clip(
     """`evaluate_model` for an opened model and one clip."""
     task = recognizer.task
     forced = clip.language if task.languages and not detect_language else None
-    result = recognizer.transcribe(clip.pcm(), forced)
+    result = recognizer.transcribe(clip.pcm(recognizer.manifest.sample_rate), forced)
     normalize = text_normalizer(
         clip.language or result.language, remove_diacritics=remove_diacritics
     )

@@ -281,13 +281,21 @@ def _transcribed(
     texts = []
     with Recognizer.open(reference, threads=context.threads) as recognizer:
         for clip in clips:
-            texts.append(recognizer.transcribe(clip.pcm(), _told(recognizer, clip)).text)
+            texts.append(
+                recognizer.transcribe(
+                    clip.pcm(recognizer.manifest.sample_rate), _told(recognizer, clip)
+                ).text
+            )
             advance()
     advance = context.progress("Running the packed model", len(clips))
     results = []
     with Recognizer.open(packed, threads=context.threads) as recognizer:
         for clip in clips:
-            results.append(recognizer.transcribe(clip.pcm(), _told(recognizer, clip)))
+            results.append(
+                recognizer.transcribe(
+                    clip.pcm(recognizer.manifest.sample_rate), _told(recognizer, clip)
+                )
+            )
             advance()
     return [
         ValidatedClip(clip.path, clip.language or result.language, text, result.text)
@@ -305,7 +313,7 @@ def _transcribed_without_optimizer(
         Recognizer.open(packed, threads=context.threads, optimize=False) as plain,
     ):
         for clip, found in zip(clips, before, strict=True):
-            pcm = clip.pcm()
+            pcm = clip.pcm(plain.manifest.sample_rate)
             result = plain.transcribe(pcm, _told(plain, clip))
             logits = _logits(optimized, pcm, result)
             difference = float(np.abs(_logits(plain, pcm, result) - logits).mean())

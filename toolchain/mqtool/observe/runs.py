@@ -89,7 +89,7 @@ def utterances(
     """
     manifest = folder.manifest
     for clip in clips:
-        pcm = clip.pcm()[:longest]
+        pcm = clip.pcm(manifest.sample_rate)[:longest]
         if len(pcm) < manifest.min_samples:
             pcm = np.pad(pcm, (0, manifest.min_samples - len(pcm)))
         yield from folder.task.utterances(graphs, pcm, clip.language)

@@ -1,4 +1,4 @@
-"""Decoding: any recording, a file or what is in a zip, to 16 kHz mono float32.
+"""Decoding: any recording, a file or what is in a zip, to mono float32 at a model's rate.
 
 libsndfile decodes what it knows (WAV, FLAC, Ogg, MP3, ...) and knows the length of, FFmpeg the
 rest, both a block at a time: the only whole copy of a recording in memory is the one returned.
@@ -11,6 +11,7 @@ same samples.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import FileIO
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from mqtool.recordings import pyav
 __all__ = ["ENDINGS", "SAMPLE_RATE", "audio_seconds", "read_pcm"]
 
 SAMPLE_RATE = 16000
+"""Hz, of most models."""
 
 ENDINGS = frozenset(
     {
@@ -45,8 +47,13 @@ _ENDLESS = 1 << 62  # frames; libsndfile says so where it does not know
 Float = NDArray[np.float32]
 
 
-def read_pcm(path: Path, file: BinaryIO | None = None, longest: float | None = None) -> Float:
-    """Read any recording that libsndfile or FFmpeg decodes: float32 [samples], mono, 16 kHz.
+def read_pcm(
+    path: Path,
+    file: BinaryIO | None = None,
+    longest: float | None = None,
+    rate: int = SAMPLE_RATE,
+) -> Float:
+    """Read any recording that libsndfile or FFmpeg decodes: float32 [samples], mono.
 
     Channels are mixed as `mqruntime.mono` describes. Of a video the first audio stream is read.
 
@@ -54,6 +61,7 @@ def read_pcm(path: Path, file: BinaryIO | None = None, longest: float | None = N
         path: the recording.
         file: seekable, if it is not a file of its own; `path` then only names it in errors.
         longest: seconds, at most and without it `LONGEST`.
+        rate: of the samples, in Hz.
 
     Raises:
         AudioError: missing, not audio, encrypted, damaged, cut short, empty, too long, or with
@@ -61,7 +69,10 @@ def read_pcm(path: Path, file: BinaryIO | None = None, longest: float | None = N
     """
     with _opened(Path(path), file) as source:
         pcm: Float = read_mono(
-            str(path), lambda: _blocks(path, source), _resampled, min(longest or LONGEST, LONGEST)
+            str(path),
+            lambda: _blocks(path, source),
+            partial(_resampled, wanted=rate),
+            min(longest or LONGEST, LONGEST),
         )
     return pcm
 
@@ -85,26 +96,26 @@ def audio_seconds(path: Path, file: BinaryIO | None = None) -> float:
         return pyav.duration(str(path), source)
 
 
-def _resampled(blocks: Iterator[tuple[Float, int]]) -> Iterator[Float]:
-    """Mono blocks of any one rate at `SAMPLE_RATE`."""
+def _resampled(blocks: Iterator[tuple[Float, int]], wanted: int) -> Iterator[Float]:
+    """Mono blocks of any one rate at another, in Hz."""
     first = next(blocks, None)
     if first is None:
         return
     rate = first[1]
     mono = (block for block, _ in chain([first], blocks))
-    if rate == SAMPLE_RATE:
+    if rate == wanted:
         yield from mono
-    elif phase_count(rate, SAMPLE_RATE) > MOST_PHASES:
-        yield from resampled(mono, rate, SAMPLE_RATE)
+    elif phase_count(rate, wanted) > MOST_PHASES:
+        yield from resampled(mono, rate, wanted)
     else:
-        yield from _by_soxr(mono, rate)
+        yield from _by_soxr(mono, rate, wanted)
 
 
-def _by_soxr(blocks: Iterator[Float], rate: int) -> Iterator[Float]:
+def _by_soxr(blocks: Iterator[Float], rate: int, wanted: int) -> Iterator[Float]:
     import soxr
 
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    size = max(1, _BLOCK * rate // max(rate, SAMPLE_RATE))
+    resampler = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    size = max(1, _BLOCK * rate // max(rate, wanted))
     for block in blocks:
         for start in range(0, len(block), size):
             yield resampler.resample_chunk(block[start : start + size])

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mqtool.errors import AudioError, ClipsError
-from mqtool.recordings.audio import ENDINGS, audio_seconds, read_pcm
+from mqtool.recordings.audio import ENDINGS, SAMPLE_RATE, audio_seconds, read_pcm
 from mqtool.recordings.clips_zip import entry_names, opened_entry
 from mqtool.recordings.manifests import ENDINGS as MANIFEST_ENDINGS
 from mqtool.recordings.manifests import read_rows, select_rows
@@ -58,14 +58,14 @@ class Clip:
     entry: str = ""
     longest: float | None = None
 
-    def pcm(self) -> np.ndarray:
-        """Read the recording: float32 [samples], mono, 16 kHz.
+    def pcm(self, rate: int = SAMPLE_RATE) -> np.ndarray:
+        """Read the recording: float32 [samples], mono, at a rate in Hz.
 
         Raises:
             AudioError: see `read_pcm`.
         """
         with self._opened() as file:
-            return read_pcm(self.path, file, self.longest)
+            return read_pcm(self.path, file, self.longest, rate)
 
     def seconds(self) -> float:
         """Length of the recording.

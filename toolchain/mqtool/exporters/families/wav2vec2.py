@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.manifest import RATES, Manifest
 from mqtool.errors import ExportError, OptionError
 from mqtool.exporters.ctc_tokenizer import read_ctc_tokens
 from mqtool.exporters.families.family import Family
@@ -147,10 +147,11 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
             missing="whether this model wants normalized audio is not known; copy the file here",
         )
     settings = {"do_normalize": True, "sampling_rate": 16000, **settings}
-    if settings["sampling_rate"] != 16000:  # the rate that recordings are read at
+    rate = settings["sampling_rate"]
+    if type(rate) is not int or rate not in RATES:
         raise ExportError(
-            f"{folder}: the feature extractor's sampling_rate is {settings['sampling_rate']!r}; "
-            "only models of 16000 Hz are read"
+            f"{folder}: the feature extractor's sampling_rate is {rate!r}, not {RATES.start} to "
+            f"{RATES.stop - 1}"
         )
     return settings
 
@@ -206,13 +207,14 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
-    extract = extractor(do_normalize=settings["do_normalize"])
+    rate = settings["sampling_rate"]
+    extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)
     shortest = min_samples(config.conv_kernel, config.conv_stride)
     cases = []
     for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
-            values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
+            values = extract(list(pcm), sampling_rate=rate, return_tensors="np")["input_values"]
             with torch.no_grad():
                 logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
             cases.append(Case(pcm, None, logits.numpy()))
