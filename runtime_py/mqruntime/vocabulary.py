@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mqruntime.errors import ModelError
 
-__all__ = ["MAX_BYTES", "Vocabulary"]
+__all__ = ["MAX_BYTES", "Vocabulary", "byte_units"]
 
 MAX_BYTES = 1 << 22
 """Of the unpacked JSON: five times Whisper's, and little enough to unpack anything."""
@@ -101,3 +101,9 @@ def _byte_units() -> dict[str, int]:
 
 
 _BYTES = _byte_units()
+
+
+def byte_units(text: str) -> str:
+    """Text as byte-level BPE spells it: one visible character a byte of UTF-8."""
+    spelled = {byte: unit for unit, byte in _BYTES.items()}
+    return "".join(spelled[byte] for byte in text.encode())

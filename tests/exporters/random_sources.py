@@ -110,8 +110,22 @@ def whisper_folder(folder: Path, **options: Any) -> Path:
 def write_tokenizer(folder: Path) -> None:
     """Write a tokenizer.json that, like some real ones, leaves the timestamps out."""
     ids = {token: index for index, token in enumerate(WHISPER_TOKENS[:51])}
-    added = [{"id": i, "content": WHISPER_TOKENS[i]} for i in range(50, len(WHISPER_TOKENS))]
-    tokenizer = {"model": {"vocab": ids}, "added_tokens": added}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    added = [
+        {"id": i, "content": WHISPER_TOKENS[i], "special": True, **flags}
+        for i in range(50, len(WHISPER_TOKENS))
+    ]
+    tokenizer = {
+        "version": "1.0",
+        "model": {"type": "BPE", "vocab": ids, "merges": []},
+        "added_tokens": added,
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": False,
+            "use_regex": False,
+        },
+    }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 

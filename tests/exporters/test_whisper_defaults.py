@@ -14,7 +14,7 @@ from mqruntime.tasks.whisper.decoder import prompt_tokens
 from mqruntime.tasks.whisper.timestamps import apply_timestamp_rules, phrases
 from mqtool.errors import ExportError
 from mqtool.exporters.sources.find import load_model
-from mqtool.exporters.tokenizer import read_special, read_vocabulary, whisper_settings
+from mqtool.exporters.tokenizer import read_added, read_vocabulary, whisper_settings
 
 TIMED = [*WHISPER_TOKENS, *(f"<|{i * 0.02:.2f}|>" for i in range(1501))]
 
@@ -107,7 +107,8 @@ def test_special_is_read_from_either_file(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
     decoder = {"9": {"content": "c", "special": True}, "10": {"content": "d", "special": False}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
-    assert read_special(tmp_path) == {7, 9}
+    added = read_added(tmp_path)
+    assert {index for index, token in added.items() if token.get("special")} == {7, 9}
 
 
 def test_the_table_without_words_is_as_it_was(folder):

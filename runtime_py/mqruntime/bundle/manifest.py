@@ -98,7 +98,7 @@ class WhisperSettings:
 
     Attributes:
         window: samples the encoder sees at once (480000, 30 s).
-        max_tokens: length of the decoder's position table, prompt included (448).
+        max_tokens: the prompt and a text have at most: positions of the decoder (448), or fewer.
         start_of_transcript: token that begins every prompt.
         end_of_text: token that ends every text.
         no_timestamps: token that asks for a text without timestamps.

@@ -1,7 +1,7 @@
 """Greedy CTC decoding: Graves et al., "Connectionist Temporal Classification" (2006), 3.2."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -118,9 +118,7 @@ class CtcTask(SingleGraph):
         options: DecodingOptions,
         cancel: threading.Event | None,
     ) -> Result:
-        vocabulary = self._vocabulary
-        if vocabulary is None:
-            raise ManifestError("a ctc model needs a vocabulary; export again")
+        vocabulary = self._known_vocabulary()
         timings: dict[str, float] = {}
 
         def run(part: np.ndarray) -> np.ndarray:
@@ -143,6 +141,15 @@ class CtcTask(SingleGraph):
         tokens = [item.token for item in found]
         text = _text(vocabulary, tokens, self._settings)
         return Result(text, tokens, None, seconds, timings, segments=segments)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        left = collapse(tokens, self._settings.blank)
+        return _text(self._known_vocabulary(), left, self._settings)
+
+    def _known_vocabulary(self) -> Vocabulary:
+        if self._vocabulary is None:
+            raise ManifestError("a ctc model needs a vocabulary; export again")
+        return self._vocabulary
 
 
 def _segment(

@@ -1,7 +1,7 @@
 """One label for a whole recording, or labels wherever they are said in one."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,9 @@ class KeywordsTask(SingleGraph):
         label = self._labels[index]
         segments = [Segment(0.0, seconds, label, [index], score)]
         return Result(label, [index], None, seconds, timings, score, segments)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return " ".join(self._labels[token] for token in tokens)
 
     def detect(
         self,

@@ -85,6 +85,14 @@ class Task(Protocol):
         """Recognize PCM [samples] of `seconds`; see `mqruntime.Recognizer.transcribe`."""
         ...
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say, as the model gives them: of CTC one a frame, repeats and blanks too.
+
+        Raises:
+            ManifestError: the model has no vocabulary.
+        """
+        ...
+
     def utterances(
         self, graphs: Graphs, pcm: np.ndarray, language: str | None
     ) -> Iterator[Utterance]:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mqtool.api.recordings import PathLike
-from mqtool.bundles.golden import CLIPS
 from mqtool.bundles.keys import make_keys, public_path
 from mqtool.bundles.package import PackageReport, write_package
 from mqtool.bundles.unpackage import model_folder, stored_bytes
 from mqtool.context import Progress, no_progress
 from mqtool.outputs import BUNDLE, MODEL_FOLDER, check_output
 from mqtool.packing.expand import expand_folder
+from mqtool.recordings.spoken import CLIPS
 
 __all__ = ["ExpandedModel", "KeyPair", "expand", "keygen", "package"]
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,12 @@ from mqruntime.bundle import selftest
 from mqruntime.bundle.file import GOLDEN_FOLDER
 from mqruntime.bundle.manifest import canonical_json
 from mqruntime.recognition import Recognizer
+from mqtool.recordings.spoken import CLIPS, spoken
 
-__all__ = ["CLIPS", "write_golden"]
+__all__ = ["write_golden"]
 
-CLIPS = ("1.flac", "2.flac")
-"""flite's voice slt: "I would like a cup of tea.", "The dog is in the garden." Even small models
-are sure of these; a text that hangs on the last bits of a sum would differ between processors.
-Silence after them makes two seconds."""
 _SECONDS = 2
+"""Silence after the sentence makes them."""
 
 
 def write_golden(
@@ -47,11 +44,9 @@ def write_golden(
     with Recognizer.open(folder, threads=1) as recognizer:
         rate = recognizer.manifest.sample_rate
         for number, clip in enumerate(CLIPS, 1):
-            with (files("mqtool.bundles") / "clips" / clip).open("rb") as file:
-                pcm, source_rate = soundfile.read(file, dtype="float32")
             name = f"{GOLDEN_FOLDER}{number}.wav"
             listed[name] = target / name
-            short = np.clip(audio.resample(pcm, source_rate, rate)[: _SECONDS * rate], -1, 1)
+            short = np.clip(spoken(clip, rate)[: _SECONDS * rate], -1, 1)
             soundfile.write(listed[name], short, rate, subtype="PCM_16")
             expected.append(selftest.recognized(recognizer, audio.load(listed[name], rate), name))
             advance()

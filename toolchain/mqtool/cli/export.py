@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import mqtool
 from mqtool.cli.common import json_option, write_json
+
+if TYPE_CHECKING:
+    from mqtool.exporters.text_parity import TextParity
 
 __all__ = ["export"]
 
@@ -51,4 +55,18 @@ def export(source: str, output: Path, language: str | None, json_path: Path | No
         f"logits within {model.parity.difference:.1e} of PyTorch's range in "
         f"{model.parity.cases} cases, {model.parity.choices} greedy choices equal"
     )
+    click.echo(_texts(model.texts))
     write_json(json_path, model.to_json())
+
+
+def _texts(texts: "TextParity | None") -> str:
+    """What was compared on the way from recordings to texts."""
+    if texts is None:
+        return "texts were not compared"
+    recordings = "1 recording" if texts.recordings == 1 else f"{texts.recordings} recordings"
+    said = [f"{recordings} as transformers hears them, {texts.tokens} tokens"]
+    if texts.spelled:
+        said.append(f"{texts.spelled:,} tokens spelled as by its tokenizer")
+    if texts.missing:
+        said.append(f"not compared: {', '.join(texts.missing)}")
+    return "; ".join(said)

@@ -1,7 +1,7 @@
 """The steps of `mqtool export`: find, load, trace, write, check against the reference."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from mqruntime.bundle.manifest import MANIFEST_NAME
 from mqtool.context import Progress, no_progress
 from mqtool.exporters.parity import Parity, check_parity
 from mqtool.exporters.sources.find import find_source, load_model
+from mqtool.exporters.text_parity import TextParity, check_texts
 from mqtool.outputs import new_folder
 
 __all__ = ["ExportedModel", "export_model"]
@@ -24,6 +25,8 @@ class ExportedModel:
         parameters: number of weights, tied ones counted once.
         bytes: size of all files in the folder.
         parity: agreement with PyTorch.
+        texts: agreement with what transformers makes of recordings; None if the family does not
+            say what that is.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class ExportedModel:
     parameters: int
     bytes: int
     parity: Parity
+    texts: TextParity | None
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -54,7 +58,7 @@ def export_model(
     Raises:
         ExportError: the source cannot be used.
         OptionError: the model does not know the language.
-        ParityError: the graphs compute something else than PyTorch.
+        ParityError: the graphs compute something else than PyTorch, or the texts are others.
     """
     progress("Finding the model", 0)
     found = find_source(source, language)
@@ -64,11 +68,16 @@ def export_model(
         parameters = sum(parameter.numel() for parameter in model.parameters())
         progress("Running PyTorch for reference", 0)
         cases = family.reference_cases(model, found)
+        texts = None if family.reference_texts is None else family.reference_texts(model, found)
         progress("Writing the graphs", 0)
         manifest = family.write_folder(model, found, folder)
+        if texts is not None and texts.missing:
+            missing = {"not_compared": "; ".join(texts.missing)}
+            manifest = replace(manifest, source={**manifest.source, **missing})
         (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         del model  # before onnxruntime loads the same weights again
         progress("Comparing with onnxruntime", 0)
         parity = check_parity(folder, cases)
+        said = None if texts is None else check_texts(folder, texts)
         size = sum(path.stat().st_size for path in folder.iterdir())
-    return ExportedModel(Path(output), manifest.family, parameters, size, parity)
+    return ExportedModel(Path(output), manifest.family, parameters, size, parity, said)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mqruntime.bundle.manifest import WhisperSettings
+from mqruntime.vocabulary import byte_units
 from mqtool.errors import ExportError, OptionError
 
 __all__ = [
     "UNUSED",
     "VOCABULARY",
-    "_FIRST_MULTILINGUAL_SIZE",
-    "read_special",
+    "is_control",
+    "read_added",
     "read_vocabulary",
+    "read_whisper",
     "whisper_settings",
     "write_vocabulary",
 ]
@@ -94,23 +96,49 @@ def _read_ids(folder: Path, language: str | None) -> dict[str, int]:
     )
 
 
-def read_special(folder: Path) -> frozenset[int]:
-    """Tokens that the tokenizer's files call special."""
-    found: set[int] = set()
+def read_whisper(
+    model: Any, folder: Path, language: str | None
+) -> tuple[list[str], WhisperSettings]:
+    """The token table of a Whisper folder, and how its model is decoded.
+
+    Args:
+        model: of transformers.
+        folder: where its tokenizer is.
+        language: as `asked` of `whisper_settings`.
+
+    Raises:
+        ExportError: the tokenizer is missing, malformed or not Whisper's.
+        OptionError: see `whisper_settings`.
+    """
+    tokens = read_vocabulary(folder, model.config.vocab_size, multiple=None)
+    added = read_added(folder)
+    special = frozenset(index for index, token in added.items() if token.get("special"))
+    settings = whisper_settings(model, tokens, special, language)
+    for index in added.keys() & settings.words:  # text as it is, not as byte-level units
+        tokens[index] = byte_units(added[index]["content"])
+    return tokens, settings
+
+
+def read_added(folder: Path) -> dict[int, dict[str, Any]]:
+    """Tokens that the tokenizer's files add to its vocabulary: `content`, `special`."""
+    found: dict[int, dict[str, Any]] = {}
     path = folder / "tokenizer.json"
     if path.is_file():
-        added = _added(_read_json(path), path)
-        found |= {token["id"] for token in added if token.get("special")}
+        found |= {token["id"]: token for token in _added(_read_json(path), path)}
+    elif (path := folder / "added_tokens.json").is_file():
+        ids = _ids(_read_json(path), path)
+        found |= {index: {"content": token} for token, index in ids.items()}
     path = folder / "tokenizer_config.json"
     if path.is_file():
         listed = _read_json(path)
         decoder = listed.get("added_tokens_decoder", {}) if isinstance(listed, dict) else None
         if not isinstance(decoder, dict) or not all(
-            index.isdecimal() and isinstance(token, dict) for index, token in decoder.items()
+            index.isdecimal() and isinstance(token, dict) and isinstance(token.get("content"), str)
+            for index, token in decoder.items()
         ):
             raise ExportError(f"{path}: added_tokens_decoder is no object of tokens by number")
-        found |= {int(index) for index, token in decoder.items() if token.get("special")}
-    return frozenset(found)
+        found |= {int(index): token for index, token in decoder.items()}
+    return found
 
 
 def _ids(value: Any, path: Path) -> dict[str, int]:
@@ -200,7 +228,7 @@ def whisper_settings(
         language = asked if languages else None
     return WhisperSettings(
         window=config.max_source_positions * 320,
-        max_tokens=config.max_target_positions,
+        max_tokens=_most_tokens(generation, config, prompt=4 if multilingual else 2),
         start_of_transcript=_find(ids, "<|startoftranscript|>"),
         end_of_text=end,
         no_timestamps=no_timestamps,
@@ -214,14 +242,15 @@ def whisper_settings(
         words=[
             index
             for index in range(end + 1, len(tokens))
-            if index not in times and index not in special and not _is_control(tokens[index])
+            if index not in times and index not in special and not is_control(tokens[index])
         ],
         language=language,
         task=task,
     )
 
 
-def _is_control(token: str) -> bool:
+def is_control(token: str) -> bool:
+    """Whether a token of Whisper's steers it and is no text."""
     return token.startswith("<|") and token.endswith("|>")
 
 
@@ -252,6 +281,16 @@ def _defaults(
             f"generation_config.json: task {task!r} is not transcribe or translate; mend it there"
         )
     return language, task or "transcribe"
+
+
+def _most_tokens(generation: Any, config: Any, prompt: int) -> int:
+    """Positions that `generate` fills: all there are, unless the source says fewer."""
+    stated = [getattr(generation, name, None) for name in ("max_length", "max_new_tokens")]
+    limits: list[int] = [config.max_target_positions]
+    for limit, extra in zip(stated, (0, prompt), strict=True):
+        if type(limit) is int and limit + extra > prompt:
+            limits.append(limit + extra)
+    return min(limits)
 
 
 def _token_ids(ids: list[int] | None, size: int) -> list[int]:

@@ -55,16 +55,23 @@ class WhisperTask:
         options: DecodingOptions,
         cancel: threading.Event | None,
     ) -> Result:
-        if self._vocabulary is None:
-            raise ManifestError("a transcribe model needs a vocabulary; export again")
+        vocabulary = self._known_vocabulary()
         self.check_language(language)
         work = Transcription(
-            graphs, self._settings, self._vocabulary, self._rate, language, options, cancel
+            graphs, self._settings, vocabulary, self._rate, language, options, cancel
         )
         segments = list(work.segments(pcm))
         text = " ".join(segment.text for segment in segments if segment.text)
         tokens = [token for segment in segments for token in segment.tokens]
         return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return self._known_vocabulary().bpe_text(self._settings.text(tokens))
+
+    def _known_vocabulary(self) -> Vocabulary:
+        if self._vocabulary is None:
+            raise ManifestError("a transcribe model needs a vocabulary; export again")
+        return self._vocabulary
 
     def utterances(
         self, graphs: Graphs, pcm: np.ndarray, language: str | None

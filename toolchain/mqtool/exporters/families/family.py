@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mqruntime.bundle.manifest import Manifest
 from mqtool.choices import FAMILIES, chosen
 from mqtool.exporters.parity import Case
+from mqtool.exporters.text_parity import ReferenceTexts
 
 if TYPE_CHECKING:
     from mqtool.exporters.sources.find import Source
@@ -25,11 +26,14 @@ class Family:
         reference_cases: inputs, and what the model itself answers to them.
         load: loads a folder's model, ready for inference; None for transformers' class of the
             architecture's name.
+        reference_texts: recordings, and what the model, its processor and its tokenizer make of
+            them; None if texts are not compared.
     """
 
     write_folder: Callable[[Any, "Source", Path], Manifest]
     reference_cases: Callable[[Any, "Source"], list[Case]]
     load: Callable[[Path], Any] | None = None
+    reference_texts: Callable[[Any, "Source"], ReferenceTexts] | None = None
 
 
 def architectures() -> list[str]:

@@ -13,6 +13,7 @@ from mqruntime.bundle.manifest import RATES, Manifest
 from mqtool.errors import ExportError, OptionError
 from mqtool.exporters.ctc_tokenizer import read_ctc_tokens
 from mqtool.exporters.families.family import Family
+from mqtool.exporters.families.wav2vec2_reference import reference_texts
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import exportable
@@ -221,4 +222,4 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     return cases
 
 
-FAMILY = Family(write_folder, reference_cases)
+FAMILY = Family(write_folder, reference_cases, reference_texts=reference_texts)

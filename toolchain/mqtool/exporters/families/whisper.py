@@ -15,16 +15,11 @@ from torch.nn import functional
 from mqruntime.bundle.manifest import Manifest
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.whisper_reference import reference_cases
+from mqtool.exporters.families.whisper_texts import reference_texts
 from mqtool.exporters.frontend import SAMPLES_PER_FRAME, mel_filters, prepend_log_mel
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.sources.find import Source
-from mqtool.exporters.tokenizer import (
-    VOCABULARY,
-    read_special,
-    read_vocabulary,
-    whisper_settings,
-    write_vocabulary,
-)
+from mqtool.exporters.tokenizer import VOCABULARY, read_whisper, write_vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -155,8 +150,7 @@ def write_folder(
     Raises:
         ExportError: the tokenizer is missing or not Whisper's.
     """
-    tokens = read_vocabulary(source.folder, model.config.vocab_size, multiple=None)
-    settings = whisper_settings(model, tokens, read_special(source.folder), source.language)
+    tokens, settings = read_whisper(model, source.folder, source.language)
     write_vocabulary(tokens, folder / VOCABULARY)
     _export_encoder(model, folder / ENCODER)
     _export_decoder(model, folder / DECODER)
@@ -208,4 +202,4 @@ def _export_decoder(model: "WhisperForConditionalGeneration", path: Path) -> Non
     save(trace(Decoder(model).eval(), inputs, outputs, dynamic), path)
 
 
-FAMILY = Family(write_folder, reference_cases)
+FAMILY = Family(write_folder, reference_cases, reference_texts=reference_texts)

@@ -23,7 +23,7 @@ from mqtool.exporters.sources.languages import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Source", "find_source", "load_model"]
+__all__ = ["Source", "find_source", "load_model", "quiet", "read_json"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-][\w.-]*")
 _HUB_FILES = [
@@ -186,7 +186,7 @@ def _load_transformers(architecture: str, adapter: str | None, folder: Path) -> 
     # The adapter comes with a head of its own size.
     options = {"target_lang": adapter, "ignore_mismatched_sizes": True} if adapter else {}
     try:
-        with _quiet():
+        with quiet():
             model, report = model_class.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -237,7 +237,7 @@ def _mismatch(model_class: Any, folder: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing its own progress bars and reporting what is checked here."""
     from transformers.utils import logging as transformers_logging
 

@@ -1,0 +1,73 @@
+"""What transformers makes of recordings with models that take PCM: texts and labels."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mqtool.exporters.ctc_tokenizer import load_tokenizer
+from mqtool.exporters.text_parity import Heard, ReferenceTexts
+from mqtool.recordings.spoken import CLIPS, spoken
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mqtool.exporters.sources.find import Source
+
+__all__ = ["reference_texts"]
+
+_CHUNK = 64  # tokens that are spelled together
+
+
+def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceTexts:
+    """Two sentences by the folder's own feature extractor and tokenizer, and every token's text.
+
+    Raises:
+        ExportError: transformers cannot load the tokenizer.
+    """
+    missing: list[str] = []
+    extract = _feature_extractor(source)
+    if extract is None:
+        missing.append("front end (transformers loads no feature extractor)")
+    is_ctc = hasattr(model, "lm_head")
+    tokenizer = None
+    if is_ctc:
+        tokenizer = load_tokenizer(source.folder, source.language, model.config.pad_token_id)
+    heard = []
+    for clip in CLIPS if extract is not None else ():
+        pcm = spoken(clip, extract.sampling_rate)
+        logits = _logits(model, extract, pcm)
+        tokens: list[int] = logits.argmax(-1).tolist()
+        labels: Any = model.config.id2label
+        text = labels[tokens[0]] if tokenizer is None else tokenizer.decode(tokens)
+        heard.append(Heard(pcm, text, tokens, logits))
+    return ReferenceTexts(heard, [] if tokenizer is None else _spelled(model, tokenizer), missing)
+
+
+def _feature_extractor(source: "Source") -> Any:
+    from transformers import AutoFeatureExtractor
+
+    try:
+        extractors: Any = AutoFeatureExtractor
+        return extractors.from_pretrained(source.folder, local_files_only=True)
+    except Exception:  # whatever it is, it comes from what is in the folder
+        return None
+
+
+def _logits(model: Any, extract: Any, pcm: np.ndarray) -> np.ndarray:
+    """[frames, vocabulary] or [1, labels]."""
+    inputs = extract(pcm, sampling_rate=extract.sampling_rate, return_tensors="pt")
+    with torch.no_grad():
+        logits: np.ndarray = model(**inputs).logits.numpy()
+    return logits.reshape(-1, logits.shape[-1])
+
+
+def _spelled(model: Any, tokenizer: Any) -> list[tuple[list[int], str]]:
+    """Chunks of the vocabulary, a blank after each token, so that repeats are not merged."""
+    blank = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
+    spelled = []
+    for first in range(0, model.config.vocab_size, _CHUNK):
+        ids = range(first, min(first + _CHUNK, model.config.vocab_size))
+        tokens = [token for index in ids for token in (index, blank)]
+        spelled.append((tokens, tokenizer.decode(tokens)))
+    return spelled

@@ -1,0 +1,140 @@
+"""What transformers makes of a recording with Whisper: its processor, `generate` and tokenizer."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mqruntime.bundle.manifest import WhisperSettings
+from mqtool.errors import ExportError
+from mqtool.exporters.families.whisper_reference import reference_features
+from mqtool.exporters.sources.find import Source, quiet, read_json
+from mqtool.exporters.text_parity import Heard, ReferenceTexts
+from mqtool.exporters.tokenizer import is_control, read_whisper
+from mqtool.recordings.audio import SAMPLE_RATE
+from mqtool.recordings.spoken import CLIPS, spoken
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+__all__ = ["reference_texts"]
+
+_PROCESSOR = "preprocessor_config.json"
+_CHUNK = 64  # tokens that are spelled together
+
+
+def reference_texts(model: "WhisperForConditionalGeneration", source: Source) -> ReferenceTexts:
+    """A sentence by `generate`, in the language and task of the source, and every token's text.
+
+    Raises:
+        ExportError: the tokenizer is missing or not Whisper's, or the front end is another.
+    """
+    _, settings = read_whisper(model, source.folder, source.language)
+    missing = []
+    pcm = spoken(CLIPS[0], SAMPLE_RATE)[: settings.window]
+    if (source.folder / _PROCESSOR).is_file():
+        features = _extracted(source, model.config.num_mel_bins, settings, pcm)
+    else:
+        missing.append(f"front end (no {_PROCESSOR})")
+        padded = np.pad(pcm, (0, settings.window - len(pcm)))[np.newaxis]
+        features = reference_features(padded, model.config.num_mel_bins)
+    tokens, logits = _generated(model, settings, torch.from_numpy(features))
+    tokenizer = _tokenizer(source)
+    text = None
+    if tokenizer is None:
+        missing.append("text (no tokenizer that transformers loads)")
+    else:
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+    heard = Heard(pcm, text, tokens, logits, settings.end_of_text)
+    spelled = [] if tokenizer is None else _spelled(tokenizer, model.config.vocab_size)
+    return ReferenceTexts([heard], spelled, missing)
+
+
+def _extracted(source: Source, mels: int, settings: WhisperSettings, pcm: np.ndarray) -> np.ndarray:
+    """The folder's feature extractor on a recording, [1, mels, window / 160]."""
+    from transformers import WhisperFeatureExtractor
+
+    path = source.folder / _PROCESSOR
+    own: dict[str, Any] = {
+        "sampling_rate": SAMPLE_RATE,
+        "hop_length": 160,
+        "n_fft": 400,
+        "feature_size": mels,
+        "chunk_length": settings.window / SAMPLE_RATE,
+        "do_normalize": False,
+        "dither": 0.0,
+    }
+    for name, value in read_json(path, missing="").items():
+        if name in own and value != own[name]:
+            raise ExportError(
+                f"{path}: {name} is {value!r}, not {own[name]!r} as of this Whisper; another front "
+                "end is not exported"
+            )
+    extractor: Any = WhisperFeatureExtractor.from_pretrained(source.folder)
+    features: np.ndarray = extractor(pcm, sampling_rate=SAMPLE_RATE, return_tensors="np")[
+        "input_features"
+    ]
+    return features
+
+
+def _generated(
+    model: Any, settings: WhisperSettings, features: torch.Tensor
+) -> tuple[list[int], np.ndarray]:
+    """Greedy tokens after the prompt, and the logits [tokens, vocabulary] that chose them."""
+    config = copy.deepcopy(model.generation_config)
+    chosen: dict[str, Any] = {
+        "max_length": settings.max_tokens,
+        "max_new_tokens": None,
+        "decoder_start_token_id": settings.start_of_transcript,
+        "eos_token_id": settings.end_of_text,
+        "pad_token_id": settings.end_of_text,
+        "suppress_tokens": settings.suppress,
+        "begin_suppress_tokens": settings.suppress_at_begin,
+        "no_timestamps_token_id": settings.no_timestamps,
+        "forced_decoder_ids": None,
+        "is_multilingual": bool(settings.languages),
+        "return_timestamps": False,
+        "num_beams": 1,
+        "do_sample": False,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
+    if settings.languages:  # some sources come without them
+        chosen["lang_to_id"] = {f"<|{code}|>": token for code, token in settings.languages.items()}
+        chosen["task_to_id"] = {name: getattr(settings, name) for name in _TASKS}
+    for name, value in chosen.items():
+        setattr(config, name, value)
+    told = {"language": settings.language, "task": settings.task} if settings.languages else {}
+    with quiet(), torch.no_grad():
+        made = model.generate(features, generation_config=config, **told)
+    tokens = made.sequences[0, -len(made.logits) :].tolist()
+    return tokens, torch.cat(made.logits).float().numpy()
+
+
+_TASKS = ("transcribe", "translate")
+
+
+def _tokenizer(source: Source) -> Any:
+    from transformers import WhisperTokenizer
+
+    try:
+        return WhisperTokenizer.from_pretrained(source.folder, local_files_only=True)
+    except Exception:  # whatever it is, it comes from what is in the folder
+        return None
+
+
+def _spelled(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
+    """Chunks of the vocabulary as the tokenizer spells them, in an order that mixes scripts.
+
+    Words that were added are what they say: the tokenizer takes letters of theirs for bytes.
+    """
+    added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if i < size}
+    spelled = [([index], text) for index, text in added.items() if not is_control(text)]
+    order = np.random.default_rng(0).permutation(min(size, len(tokenizer))).tolist()
+    order = [index for index in order if index not in added]
+    chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
+    decoded = [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in chunks]
+    return [*spelled, *decoded]
