@@ -20,7 +20,7 @@ def text_language(manifest: Manifest, spoken: str | None) -> str | None:
 
 
 def asked_to(manifest: Manifest, task: SpeechTask | None, name: object = None) -> Manifest:
-    """The manifest of the same model with another `speech_task`; as it is for None.
+    """The manifest of the same model with another `speech_task`; itself for None and its own.
 
     Args:
         manifest: the model's.
@@ -30,7 +30,7 @@ def asked_to(manifest: Manifest, task: SpeechTask | None, name: object = None) -
     Raises:
         ModelError: it has no such task.
     """
-    if task is None:
+    if task in (None, speech_task(manifest)):
         return manifest
     check_speech_task(task)
     settings = manifest.whisper

@@ -341,7 +341,10 @@ def _open(
 ) -> Recognizer:
     """A model that does `task`, whatever its default."""
     opened = Recognizer.open(folder, threads=context.threads, optimize=optimize)
-    return Recognizer(asked_to(opened.manifest, task, folder), opened.graphs, opened.vocabulary)
+    manifest = asked_to(opened.manifest, task, folder)
+    if manifest is opened.manifest:
+        return opened
+    return Recognizer(manifest, opened.graphs, opened.vocabulary)
 
 
 def _told(recognizer: Recognizer, clip: Clip) -> str | None:

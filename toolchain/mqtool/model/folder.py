@@ -61,13 +61,13 @@ class ModelFolder:
         return folder
 
     def asked_to(self, task: SpeechTask | None) -> "ModelFolder":
-        """The same model with another task by default; itself for None.
+        """The same model with another task by default; itself for None and its own.
 
         Raises:
             ModelError: it has no such task.
         """
         manifest = asked_to(self.manifest, task, self.path)
-        if manifest == self.manifest:
+        if manifest is self.manifest:
             return self
         return replace(self, manifest=manifest, speech_task=task)
 
