@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import mqtool
-from fake_whisper import GUESSING, LIKELY, RATE, multilingual_folder, pcm, whisper_folder
+from fake_whisper import LIKELY, RATE, REPEATING, multilingual_folder, pcm, whisper_folder
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.options import DecodingOptions
 from mqruntime.tasks.whisper import decoder
@@ -57,7 +57,7 @@ def clips(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     rows = []
     for number, seconds in enumerate(SECONDS):
-        samples = pcm([(seconds, GUESSING if number else LIKELY)])
+        samples = pcm([(seconds, REPEATING if number else LIKELY)])
         samples += np.linspace(0, 1e-4, len(samples), dtype=np.float32)
         soundfile.write(folder / f"{number}.wav", samples, RATE, subtype="FLOAT")
         rows.append([f"{number}.wav", "fr"])
@@ -96,6 +96,7 @@ def test_transcribe(capsys, models, clips, tmp_path):
             assert all(text in out for text in said[default, task])
     for task in TASKS:
         assert said["transcribe", task] == said["translate", task] == said[task, None]
+    assert all(said["transcribe", None] + said["translate", None])
     assert said["transcribe", None] != said["translate", None]
     options = DecodingOptions(task="translate", beam_size=2)
     beams = [
