@@ -315,10 +315,9 @@ def test_models_without_the_task_are_named(capsys, without, clips, tmp_path, kin
         if allowed:
             assert (code, error, report.exists()) == (0, "", True), command
             continue
-        named = packed if command == "validate" else model
         reason = "this model knows English only" if kind == "english" else f"a {kind} model knows"
         assert code == 1, command
-        assert error.startswith(f"Error: {named}: task '{task}': {reason}"), command
+        assert error.startswith(f"Error: {model}: task '{task}': {reason}"), command
         assert error.endswith("; leave it out or take a multilingual Whisper\n")
         assert error.count("\n") == 1
         assert not report.exists()

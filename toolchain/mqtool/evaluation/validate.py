@@ -156,7 +156,7 @@ def validate_folder(
         ClipsError: the float model finds no words in the clips.
         AudioError: a clip cannot be read.
     """
-    manifest = asked_to(_check_related(packed, reference), task, packed)
+    manifest = asked_to(_check_related(packed, reference), task, reference)
     task = speech_task(manifest)
     folder = ModelFolder.open(reference)
     folder.task.check_language(language)
