@@ -164,3 +164,9 @@ def exported_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-tiny.en; not to be changed."""
     return _exported(whisper_tiny_en, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported_base(whisper_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float model folder of whisper-base (multilingual); not to be changed."""
+    return _exported(whisper_base, tmp_path_factory)

@@ -8,7 +8,9 @@ change that a little, so that beams differ and a text ends.
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,6 +118,19 @@ def whisper_folder(folder: Path) -> Path:
     (folder / "model.json").write_bytes(manifest.to_bytes())
     tokens = [*_words(), *(f"<|{number}|>" for number in range(_TEXT, _VOCABULARY))]
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(json.dumps(tokens).encode()))
+    return folder
+
+
+def multilingual_folder(folder: Path, **settings: Any) -> Path:
+    """Write the model with languages and tasks, and other settings as given."""
+    whisper_folder(folder)
+    manifest = Manifest.read(folder)
+    assert manifest.whisper is not None
+    last = _VOCABULARY - 1
+    known = {"languages": {"en": last, "fr": last - 1, "it": last - 2}}
+    tasks = {"transcribe": last - 3, "translate": last - 4}
+    whisper = replace(manifest.whisper, **(known | tasks | settings))
+    (folder / "model.json").write_bytes(replace(manifest, whisper=whisper).to_bytes())
     return folder
 
 

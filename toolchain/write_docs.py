@@ -59,6 +59,9 @@ def schemas() -> dict[str, str]:
 OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 """Fields that files of format 1 lack."""
 
+OF_SOME_MODELS = {"WhisperSettings": {"language", "task", "words"}, "Plan": {"task"}}
+"""Fields that are written only where they say something."""
+
 
 def _schema(kind: type) -> str:
     schema = TypeAdapter(kind).json_schema()
@@ -66,7 +69,8 @@ def _schema(kind: type) -> str:
         if "description" in part:
             part["description"] = _without_code(part["description"])
         if "properties" in part:  # files hold every field and no other
-            required = sorted(part["properties"].keys() - OF_FORMAT_2)
+            optional = OF_FORMAT_2 | OF_SOME_MODELS.get(part["title"], set())
+            required = sorted(part["properties"].keys() - optional)
             part |= {"required": required, "additionalProperties": False}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"

@@ -1,6 +1,6 @@
 """Recognize WAV files, or test a bundle, with nothing but numpy and onnxruntime.
 
-    python -m mqruntime app.mqz clip.wav [clip.wav ...] [--timestamps] [--language de]
+    python -m mqruntime app.mqz clip.wav [clip.wav ...] [--timestamps] [--language de] [--task TASK]
     python -m mqruntime selftest app.mqz [--verify key.pem.pub]
 
 Exit code 0: done; 1: failed, with one line on stderr that says why; 2: wrong usage.
@@ -57,6 +57,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help=".mqz file or model folder")
     parser.add_argument("clips", type=Path, nargs="+", metavar="clip.wav")
     parser.add_argument("--language", help="spoken language (ISO code); default: detected")
+    parser.add_argument(
+        "--task", choices=["transcribe", "translate"], help="default: the model's own"
+    )
     parser.add_argument("--timestamps", action="store_true", help="print when things are said")
     parser.add_argument(
         "--beam-size", "--beams", type=int, default=1, help="hypotheses to follow (Whisper)"
@@ -103,7 +106,9 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     from mqruntime.recognition import Recognizer
 
     options = DecodingOptions(
-        timestamps=arguments.timestamps or None, beam_size=arguments.beam_size
+        timestamps=arguments.timestamps or None,
+        beam_size=arguments.beam_size,
+        task=arguments.task,
     )
     threads, key = arguments.threads, arguments.verify
     cache = arguments.cache

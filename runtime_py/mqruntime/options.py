@@ -2,12 +2,22 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mqruntime.errors import ModelError
 
-__all__ = ["FALLBACK_TEMPERATURES", "DecodingOptions"]
+__all__ = ["FALLBACK_TEMPERATURES", "DecodingOptions", "SpeechTask", "check_speech_task"]
 
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+SpeechTask = Literal["transcribe", "translate"]
+"""What a multilingual Whisper makes of speech: text in its language, or in English."""
+
+
+def check_speech_task(task: str) -> None:
+    """Raise ModelError for what is no `SpeechTask`."""
+    if task not in get_args(SpeechTask):
+        raise ModelError(f"task is {task!r}; transcribe and translate are possible")
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,11 @@ class DecodingOptions:
         no_speech_threshold: a window whose probability of no speech is higher, and whose text is
             too unlikely, holds none, nor does one in which nothing stands out from the background
             and this probability is over half of it; None: all do.
+        task: translate speech to English, or transcribe it; None for what the model does where
+            nobody asks (`whisper.task` of its manifest).
 
     Raises:
-        ModelError: `beam_size` or `temperature` is out of range.
+        ModelError: `beam_size`, `temperature` or `task` is out of range.
     """
 
     timestamps: bool | None = None
@@ -46,6 +58,7 @@ class DecodingOptions:
     compression_ratio_threshold: float | None = 2.4
     logprob_threshold: float | None = -1.0
     no_speech_threshold: float | None = 0.6
+    task: SpeechTask | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= 16:
@@ -53,6 +66,8 @@ class DecodingOptions:
         tried = self.temperatures(timestamps=False)
         if not tried or not all(0 <= temperature <= 2 for temperature in tried):
             raise ModelError(f"temperature is {self.temperature}; give one or some from 0 to 2")
+        if self.task is not None:
+            check_speech_task(self.task)
 
     def temperatures(self, *, timestamps: bool) -> tuple[float, ...]:
         """Those to try in turn, for text with or without timestamps."""

@@ -14,6 +14,7 @@ import numpy as np
 from mqruntime.audio import checked_pcm
 from mqruntime.bundle.file import Bundle
 from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.speech_task import asked_to
 from mqruntime.engine.coded_data import CodedStream
 from mqruntime.engine.coded_graph import CodedGraph
 from mqruntime.engine.graph_cache import GraphCache
@@ -201,20 +202,24 @@ class Recognizer:
         Raises:
             AudioError: `pcm` is empty, not one-dimensional float, or holds samples that are NaN,
                 infinite or on the scale of integers.
-            ModelError: the model does not know `language`, or a graph failed.
+            ModelError: the model does not know `language` or the task of `options`, or a graph
+                failed.
             CancelledError: `cancel` was set.
         """
+        options, task = options or DecodingOptions(), self.task
+        if options.task is not None:
+            task = task_of(asked_to(self.manifest, options.task), self.vocabulary)
         pcm = checked_pcm(pcm)
         seconds = len(pcm) / self.manifest.sample_rate
         if len(pcm) < self.manifest.min_samples:
             pcm = np.pad(pcm, (0, self.manifest.min_samples - len(pcm)))
         with RunLimit(cancel, self._run_seconds) as limit:
-            return self.task.transcribe(
+            return task.transcribe(
                 limit.graphs(self.graphs),
                 pcm,
                 seconds=seconds,
                 language=language,
-                options=options or DecodingOptions(),
+                options=options,
                 cancel=cancel,
             )
 

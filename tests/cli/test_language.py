@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 import soundfile
 
 from fake_ctc import reader_folder, spell
-from fake_whisper import GUESSING, LIKELY, pcm, whisper_folder
-from mqruntime.bundle.manifest import Manifest
+from fake_whisper import GUESSING, LIKELY, multilingual_folder, pcm, whisper_folder
 from mqruntime.recognition import Recognizer
 from mqtool.cli.main import main
 from mqtool.recordings.clips import find_clips, pcm_sha256
@@ -64,17 +62,7 @@ def toy(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def multilingual(tmp_path_factory) -> Path:
     """A Whisper model that knows three languages."""
-    folder = whisper_folder(tmp_path_factory.mktemp("whisper") / "model")
-    settings = Manifest.read(folder)
-    assert settings.whisper is not None
-    last = max(settings.whisper.tokens) + 100
-    known = replace(
-        settings.whisper,
-        languages={"en": last, "fr": last - 1, "it": last - 2},
-        transcribe=last - 3,
-    )
-    (folder / "model.json").write_bytes(replace(settings, whisper=known).to_bytes())
-    return folder
+    return multilingual_folder(tmp_path_factory.mktemp("whisper") / "model")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["MAX_JSON", "parse_json", "read_fields", "read_json"]
 
@@ -82,7 +82,7 @@ def _convert(kind: Any, value: object, name: str) -> Any:
             choices = ", ".join(map(str, arguments))
             raise ValueError(f"{name} is {_short(value)}, not one of: {choices}")
         return value
-    if origin is UnionType:
+    if origin in (UnionType, Union):  # the latter of a Literal and None
         return _union(arguments, value, name)
     if origin is list:
         if not isinstance(value, list):

@@ -1,11 +1,12 @@
 """What a model says and how well: validate, evaluate, transcribe, bench, inspect."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mqruntime.options import DecodingOptions
+from mqruntime.bundle.speech_task import asked_to
+from mqruntime.options import DecodingOptions, SpeechTask
 from mqruntime.recognition import Recognizer
 from mqruntime.result import Result
 from mqtool.api.recordings import PathLike, Recordings, paths_of, test_clips
@@ -71,6 +72,7 @@ def validate(
     split: str | None = None,
     group: str | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     plan: Plan | PathLike | None = None,
     max_word_difference: float = 30.0,
     threads: int = 0,
@@ -90,6 +92,7 @@ def validate(
         split: as of `mqtool.plan`.
         group: likewise.
         language: likewise.
+        task: what both are asked to do; None for what the packed one does by default.
         plan: that it was packed by; None leaves out its checks.
         max_word_difference: percent of words (keyword models: of recordings) that may differ.
         threads: inside an operator of onnxruntime; 0 lets it choose.
@@ -107,6 +110,7 @@ def validate(
             Path(reference),
             clips,
             language=language,
+            task=task,
             plan=plan if plan is None or isinstance(plan, Plan) else Plan.read(Path(plan)),
             max_word_difference=max_word_difference,
             context=RunContext(threads, progress),
@@ -120,6 +124,7 @@ def evaluate(
     split: str | None = None,
     group: str | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     by: str = "group",
     detect_language: bool = False,
     remove_diacritics: bool = False,
@@ -140,6 +145,8 @@ def evaluate(
         split: as of `mqtool.plan`.
         group: likewise.
         language: likewise.
+        task: what the model is asked to do, as of `mqtool.transcribe`; transcripts of translations
+            are English.
         by: column to make groups of.
         detect_language: let the model find the language although it is known.
         remove_diacritics: compare letters without accents.
@@ -150,7 +157,7 @@ def evaluate(
 
     Raises:
         ClipsError, AudioError: a recording has no transcript or cannot be used.
-        ModelError: the model cannot be opened or run.
+        ModelError: the model cannot be opened or run, or does not know the language or the task.
     """
     clips = test_clips(manifest, split=split, group=group, language=language)
     return evaluate_model(
@@ -158,6 +165,7 @@ def evaluate(
         clips,
         by=by,
         language=language,
+        task=task,
         detect_language=detect_language,
         remove_diacritics=remove_diacritics,
         on_refused=on_refused,
@@ -172,6 +180,7 @@ def transcribe(
     split: str | None = None,
     group: str | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     options: DecodingOptions | None = None,
     on_refused: Callable[[AudioError], None] | None = None,
     threads: int = 0,
@@ -191,16 +200,22 @@ def transcribe(
         group: likewise.
         language: spoken language, ISO code, of recordings that name none; None lets a
             multilingual Whisper detect it.
+        task: transcribe, or translate to English; None for what `options` say, else what the model
+            does by default.
         options: Whisper's decoding choices.
         on_refused: as of `mqtool.evaluate`.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 
     Raises:
-        ModelError: the model cannot be opened or run, or does not know the language.
+        ModelError: the model cannot be opened or run, or does not know the language or the task.
         ClipsError, AudioError: a recording cannot be used.
     """
+    options = options or DecodingOptions()
+    if task is not None:
+        options = replace(options, task=task)
     with Recognizer.open(Path(model), threads=threads) as recognizer:
+        asked_to(recognizer.manifest, options.task, model)
         clips = test_clips(recordings, split=split, group=group, language=language)
         advance = progress("Transcribing", len(clips))
         for clip in clips:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mqruntime.options import SpeechTask
 from mqtool.api.measuring import validate
 from mqtool.api.options import (
     changed_options,
@@ -77,6 +78,7 @@ def sizes(
     twin_ranges: bool | None = None,
     opset: int = 25,
     storage: str = "auto",
+    task: SpeechTask | None = None,
 ) -> Sizes:
     """How large a model's packed forms can be, without any recordings.
 
@@ -94,12 +96,13 @@ def sizes(
         twin_ranges: two ranges for static activations that follow a GELU or softmax.
         opset: of the packed graphs.
         storage: of weights, as of `plan`.
+        task: as of `plan`.
 
     Raises:
-        ModelError: the folder cannot be used.
+        ModelError: the folder cannot be used, or the model has no such task.
         OptionError, PlanError: options that are unknown or do not go together.
     """
-    folder = ModelFolder.open(Path(model))
+    folder = ModelFolder.open(Path(model)).asked_to(task)
     recipe = recipe_of(
         method=method,
         rounding=rounding,
@@ -142,6 +145,7 @@ def plan(
     split: str | None = None,
     group: str | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     method: str = "measured",
     sensitivity: str | None = None,
     seed: int = 0,
@@ -174,6 +178,8 @@ def plan(
         group: likewise of the column `group`.
         language: spoken language, ISO code; rows of a manifest that name another are left out,
             recordings that name none are taken as this one.
+        task: transcribe, or translate to English: what the packed model is to do by default, and
+            what recordings are observed for; None for what the float model does.
         method: how bits are shared out (`mqtool.choices.METHODS`).
         sensitivity: what methods that rank layers rank them by; None for the median.
         seed: of `shuffled`.
@@ -193,12 +199,12 @@ def plan(
     Raises:
         BudgetError: the budget is not feasible; raised before any recording is read.
         ClipsError, AudioError: recordings are needed and there are none, or one cannot be used.
-        ModelError: the model cannot be used.
+        ModelError: the model cannot be used, or has no such task.
         OptionError, PlanError: options that are unknown or do not go together.
     """
     if output is not None:
         check_output(Path(output), PLAN, [Path(model), *paths_of(recordings)])
-    folder = ModelFolder.open(Path(model))
+    folder = ModelFolder.open(Path(model)).asked_to(task)
     recipe = recipe_of(
         method=method,
         sensitivity=sensitivity,
@@ -231,6 +237,7 @@ def pack(
     split: str | None = None,
     group: str | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     activations: str | None = None,
     act_bits: int | None = None,
     twin_ranges: bool | None = None,
@@ -255,6 +262,7 @@ def pack(
         split: as of `plan`.
         group: likewise.
         language: likewise.
+        task: another than the plan's, with another plan as for activations; None for the plan's.
         activations: others than the plan's: a few rows then change their width so that the
             budget holds, and the result's `plan` is another one. None for the plan's, or for
             static where an option is given that only static activations have.
@@ -270,6 +278,7 @@ def pack(
         ClipsError, AudioError: recordings are needed and there are none, they are others than the
             plan was made from, or one cannot be used.
         OptionError: options that are unknown or do not go together.
+        ModelError: the model cannot be used, or has no such task.
         PackError: what was written is not what was planned.
     """
     inputs = [Path(model), *paths_of(recordings)]
@@ -279,6 +288,7 @@ def pack(
     folder = ModelFolder.open(Path(model))
     layers = with_packing_layout(folder, asked.rounding, steps=asked.has_steps).layers
     asked.check_model(Path(name), layers, folder.sha256)
+    folder = folder.asked_to(task or asked.task)
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
@@ -299,6 +309,7 @@ def quantize(
     output: PathLike,
     validation_recordings: Recordings | None = None,
     language: str | None = None,
+    task: SpeechTask | None = None,
     method: str = "measured",
     rounding: str | None = None,
     activations: str | None = None,
@@ -334,6 +345,7 @@ def quantize(
         output: folder to write.
         validation_recordings: others to validate on, which say more; None for `recordings`.
         language: spoken language, as of `plan`.
+        task: as of `plan`.
         method: as of `plan`.
         rounding: as of `plan`.
         activations: as of `plan`; a calibration implies static ones.
@@ -353,7 +365,7 @@ def quantize(
     heard = recordings if validation_recordings is None else validation_recordings
     inputs = [Path(model), *paths_of(recordings), *paths_of(heard)]
     check_output(Path(output), MODEL_FOLDER, inputs)
-    folder = ModelFolder.open(Path(model))
+    folder = ModelFolder.open(Path(model)).asked_to(task)
     recipe = recipe_of(
         method=method,
         rounding=rounding,

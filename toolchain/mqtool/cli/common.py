@@ -26,6 +26,7 @@ __all__ = [
     "print_table",
     "rounding_option",
     "rows_options",
+    "task_option",
     "threads_option",
     "write_json",
 ]
@@ -44,6 +45,12 @@ threads_option: Decorator = click.option(
     type=click.IntRange(min=0),
     default=0,
     help="Threads inside an operator; 0: onnxruntime's choice.",
+)
+task_option: Decorator = click.option(
+    "--task",
+    type=click.Choice(["transcribe", "translate"]),
+    help="What a multilingual Whisper makes of speech: its text, or English. Default: the plan's "
+    "(pack), else what the model does where nobody asks.",
 )
 rounding_option: Decorator = click.option(
     "--rounding",

@@ -13,6 +13,7 @@ from mqtool.cli.common import (
     model_argument,
     print_table,
     rows_options,
+    task_option,
     threads_option,
     write_json,
 )
@@ -33,6 +34,7 @@ __all__ = ["evaluate"]
     help="CSV with the columns path and transcript.",
 )
 @rows_options
+@task_option
 @click.option("--by", default="group", show_default=True, help="Column to make groups of.")
 @click.option("--detect-language", is_flag=True, help="Do not tell the model the language.")
 @click.option("--remove-diacritics", is_flag=True, help="Compare letters without accents.")

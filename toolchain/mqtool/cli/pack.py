@@ -11,6 +11,7 @@ from mqtool.cli.common import (
     calibration_option,
     json_option,
     rows_options,
+    task_option,
     threads_option,
     write_json,
 )
@@ -34,6 +35,7 @@ __all__ = ["pack"]
     help="One person's recordings: folder, zip, files or manifest. Repeatable.",
 )
 @rows_options
+@task_option
 @activation_options
 @calibration_option(None)
 @click.option(

@@ -12,6 +12,7 @@ from mqtool.cli.common import (
     json_option,
     rounding_option,
     rows_options,
+    task_option,
     threads_option,
     write_json,
 )
@@ -51,6 +52,7 @@ class _Kilobytes(click.ParamType[float]):
     help="One person's recordings: folder, zip, files or manifest. Repeatable.",
 )
 @rows_options
+@task_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")
 @click.option(
     "--method",
@@ -120,6 +122,7 @@ def plan(
     act_bits: int | None,
     twin_ranges: bool | None,
     storage: str,
+    task: str | None,
     **options: Any,
 ) -> None:
     """Choose bits for every layer of MODEL so that it fills a budget to within 1 KB.
@@ -137,6 +140,7 @@ def plan(
         "twin_ranges": twin_ranges,
         "opset": int(opset_floor),
         "storage": storage,
+        "task": task,
     }
     if dry_run:
         sizes = mqtool.sizes(model, **options_of_size)

@@ -14,6 +14,7 @@ from mqtool.cli.common import (
     json_option,
     model_argument,
     rows_options,
+    task_option,
     threads_option,
     write_json,
 )
@@ -26,6 +27,7 @@ __all__ = ["transcribe"]
 @model_argument
 @clips_argument
 @rows_options
+@task_option
 @threads_option
 @json_option
 def transcribe(

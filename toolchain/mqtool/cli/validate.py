@@ -10,6 +10,7 @@ from mqtool.cli.common import (
     json_option,
     print_table,
     rows_options,
+    task_option,
     threads_option,
     write_json,
 )
@@ -39,6 +40,7 @@ __all__ = ["validate"]
     help="Recordings, best ones the plan has not seen: folder, files or CSV. Repeatable.",
 )
 @rows_options
+@task_option
 @click.option("--plan", type=click.Path(path_type=Path), help="The plan it was packed with.")
 @click.option(
     "--max-word-difference",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mqruntime.bundle.speech_task import asked_to, text_language
+from mqruntime.options import DecodingOptions, SpeechTask
 from mqruntime.recognition import Recognizer
 from mqtool.bundles.unpackage import stored_bytes
 from mqtool.context import QUIET, RunContext
@@ -82,6 +84,7 @@ def evaluate_model(
     *,
     by: str = "group",
     language: str | None = None,
+    task: SpeechTask | None = None,
     detect_language: bool = False,
     remove_diacritics: bool = False,
     on_refused: Callable[[AudioError], None] | None = None,
@@ -95,6 +98,7 @@ def evaluate_model(
         by: column of the manifest that tells groups apart.
         language: what the caller says is spoken; a clip's own is not for a model that cannot be
             told.
+        task: what the model is asked to do; None for what it does by default.
         detect_language: let the model find the language although it is known.
         remove_diacritics: see `text_normalizer`.
         on_refused: told what is wrong with a clip that cannot be read, and is left out; None
@@ -103,7 +107,7 @@ def evaluate_model(
 
     Raises:
         ClipsError: a clip has no transcript, or none could be read.
-        ModelError: the model cannot be opened or run, or does not know `language`.
+        ModelError: the model cannot be opened or run, or does not know `language` or `task`.
         AudioError: a clip cannot be read.
     """
     _check_transcripts(clips)
@@ -112,11 +116,13 @@ def evaluate_model(
     reason = ""
     with Recognizer.open(model, threads=context.threads) as recognizer:
         recognizer.task.check_language(language)
+        asked_to(recognizer.manifest, task, model)
         for clip in clips:
             try:
                 item = score_clip(
                     recognizer,
                     clip,
+                    task=task,
                     detect_language=detect_language,
                     remove_diacritics=remove_diacritics,
                 )
@@ -137,22 +143,24 @@ def score_clip(
     recognizer: Recognizer,
     clip: Clip,
     *,
+    task: SpeechTask | None = None,
     detect_language: bool = False,
     remove_diacritics: bool = False,
 ) -> Scored:
     """`evaluate_model` for an opened model and one clip."""
-    task = recognizer.task
-    forced = clip.language if task.languages and not detect_language else None
-    result = recognizer.transcribe(clip.pcm(recognizer.manifest.sample_rate), forced)
-    normalize = text_normalizer(
-        clip.language or result.language, remove_diacritics=remove_diacritics
+    kind = recognizer.task
+    forced = clip.language if kind.languages and not detect_language else None
+    result = recognizer.transcribe(
+        clip.pcm(recognizer.manifest.sample_rate), forced, options=DecodingOptions(task=task)
     )
+    written = text_language(asked_to(recognizer.manifest, task), clip.language or result.language)
+    normalize = text_normalizer(written, remove_diacritics=remove_diacritics)
     reference, text = normalize(clip.transcript or ""), normalize(result.text)
     return Scored(
         clip,
         result.text,
         count_errors(reference, text),
-        reference == text if task.classifies else None,
+        reference == text if kind.classifies else None,
         result.seconds,
         sum(result.timings.values()),
     )

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from mqruntime.bundle.manifest import FORMAT, Manifest
+from mqruntime.bundle.speech_task import asked_to, speech_task, text_language
 from mqruntime.engine.saturation import products_saturate
+from mqruntime.options import SpeechTask
 from mqruntime.recognition import Recognizer, Result
 from mqruntime.tasks.registry import task_of
 from mqtool.bundles.unpackage import stored_bytes
@@ -129,6 +131,7 @@ def validate_folder(
     clips: Sequence[Clip],
     *,
     language: str | None = None,
+    task: SpeechTask | None = None,
     plan: Plan | None = None,
     max_word_difference: float = 30.0,
     context: RunContext = QUIET,
@@ -140,6 +143,7 @@ def validate_folder(
         reference: folder made by `mqtool export`.
         clips: recordings; transcripts are not needed.
         language: what the caller says is spoken.
+        task: what both are asked to do; None for what the packed model does by default.
         plan: that it was packed by.
         max_word_difference: percent of words in which packed and float may differ (keywords: of
             clips).
@@ -147,12 +151,13 @@ def validate_folder(
 
     Raises:
         ModelError: the folders are swapped or unrelated, one cannot be opened, or the model does
-            not know `language`.
+            not know `language` or `task`.
         PlanError: the plan is malformed or for another model.
         ClipsError: the float model finds no words in the clips.
         AudioError: a clip cannot be read.
     """
-    manifest = _check_related(packed, reference)
+    manifest = asked_to(_check_related(packed, reference), task, reference)
+    task = speech_task(manifest)
     folder = ModelFolder.open(reference)
     folder.task.check_language(language)
     assert manifest.packed is not None
@@ -161,20 +166,20 @@ def validate_folder(
     checks.append(_layers_check(packed, manifest, folder))
     if plan is not None:
         checks += _plan_checks(packed, manifest, folder, plan)
-    transcribed = _transcribed(packed, reference, clips, context)
+    transcribed = _transcribed(packed, reference, clips, task, context)
     keywords = task_of(manifest).classifies
     unit = "keywords" if keywords else "words"
     asked = f"at most {max_word_difference:g} % of {unit} unlike the float model's"
-    wer = _error_rate(transcribed, [clip.packed_text for clip in transcribed], keywords)
+    wer = _error_rate(transcribed, [clip.packed_text for clip in transcribed], manifest)
     checks.append(
         Check("transcripts", wer <= max_word_difference, f"{wer:.1f} % of {unit} unlike", asked)
     )
     if wer > max_word_difference:
         # A model that is lost repeats itself without end: nothing to learn from it.
         return Validation(checks, transcribed, size, budget, wer, None, None)
-    transcribed = _transcribed_without_optimizer(packed, clips, transcribed, context)
+    transcribed = _transcribed_without_optimizer(packed, clips, transcribed, task, context)
     plain_wer = _error_rate(
-        transcribed, [clip.unoptimized_text or "" for clip in transcribed], keywords
+        transcribed, [clip.unoptimized_text or "" for clip in transcribed], manifest
     )
     equal = sum(clip.packed_text == clip.unoptimized_text for clip in transcribed)
     found = f"{plain_wer:.1f} % of {unit} unlike; {equal} of {len(transcribed)} as with it"
@@ -206,7 +211,7 @@ def _check_related(packed: Path, reference: Path) -> Manifest:
         raise ModelError(f"{packed}: was not made by mqtool pack; give a packed folder")
     if theirs.packed is not None:
         raise ModelError(f"{reference}: is packed; give the float model as --reference")
-    if replace(ours, packed=None, source={}, format=FORMAT) != replace(theirs, source={}) or (
+    if _unpacked(ours) != _unpacked(theirs) or (
         ours.vocabulary is not None
         and (packed / ours.vocabulary).read_bytes() != (reference / ours.vocabulary).read_bytes()
     ):
@@ -215,6 +220,12 @@ def _check_related(packed: Path, reference: Path) -> Manifest:
             f"({_title(theirs)}); give the float model it was made from as --reference"
         )
     return ours
+
+
+def _unpacked(manifest: Manifest) -> Manifest:
+    """Without what packing may change, and where it is from."""
+    whisper = manifest.whisper and replace(manifest.whisper, task="transcribe")
+    return replace(manifest, packed=None, source={}, format=FORMAT, whisper=whisper)
 
 
 def _title(manifest: Manifest) -> str:
@@ -275,11 +286,15 @@ def _plan_checks(packed: Path, manifest: Manifest, folder: ModelFolder, plan: Pl
 
 
 def _transcribed(
-    packed: Path, reference: Path, clips: Sequence[Clip], context: RunContext
+    packed: Path,
+    reference: Path,
+    clips: Sequence[Clip],
+    task: SpeechTask | None,
+    context: RunContext,
 ) -> list[ValidatedClip]:
     advance = context.progress("Running the float model", len(clips))
     texts = []
-    with Recognizer.open(reference, threads=context.threads) as recognizer:
+    with _open(reference, task, context) as recognizer:
         for clip in clips:
             texts.append(
                 recognizer.transcribe(
@@ -289,7 +304,7 @@ def _transcribed(
             advance()
     advance = context.progress("Running the packed model", len(clips))
     results = []
-    with Recognizer.open(packed, threads=context.threads) as recognizer:
+    with _open(packed, task, context) as recognizer:
         for clip in clips:
             results.append(
                 recognizer.transcribe(
@@ -304,13 +319,17 @@ def _transcribed(
 
 
 def _transcribed_without_optimizer(
-    packed: Path, clips: Sequence[Clip], before: Sequence[ValidatedClip], context: RunContext
+    packed: Path,
+    clips: Sequence[Clip],
+    before: Sequence[ValidatedClip],
+    task: SpeechTask | None,
+    context: RunContext,
 ) -> list[ValidatedClip]:
     advance = context.progress("Running it without optimizer", len(clips))
     completed = []
     with (
-        Recognizer.open(packed, threads=context.threads) as optimized,
-        Recognizer.open(packed, threads=context.threads, optimize=False) as plain,
+        _open(packed, task, context) as optimized,
+        _open(packed, task, context, optimize=False) as plain,
     ):
         for clip, found in zip(clips, before, strict=True):
             pcm = clip.pcm(plain.manifest.sample_rate)
@@ -323,6 +342,17 @@ def _transcribed_without_optimizer(
             )
             advance()
     return completed
+
+
+def _open(
+    folder: Path, task: SpeechTask | None, context: RunContext, *, optimize: bool = True
+) -> Recognizer:
+    """A model that does `task`, whatever its default."""
+    opened = Recognizer.open(folder, threads=context.threads, optimize=optimize)
+    manifest = asked_to(opened.manifest, task, folder)
+    if manifest is opened.manifest:
+        return opened
+    return Recognizer(manifest, opened.graphs, opened.vocabulary)
 
 
 def _told(recognizer: Recognizer, clip: Clip) -> str | None:
@@ -338,15 +368,15 @@ def _logits(recognizer: Recognizer, pcm: np.ndarray, result: Result) -> np.ndarr
 
 
 def _error_rate(
-    transcribed: Sequence[ValidatedClip], texts: Sequence[str], keywords: bool
+    transcribed: Sequence[ValidatedClip], texts: Sequence[str], manifest: Manifest
 ) -> float:
     """Percent of words (of keywords, as a whole) that are not the float model's."""
-    if keywords:
+    if task_of(manifest).classifies:
         wrong = sum(clip.float_text != text for clip, text in zip(transcribed, texts, strict=True))
         return 100 * wrong / len(transcribed)
     counted = []
     for clip, text in zip(transcribed, texts, strict=True):
-        normalize = text_normalizer(clip.language)
+        normalize = text_normalizer(text_language(manifest, clip.language))
         counted.append(count_errors(normalize(clip.float_text), normalize(text)))
     words = sum(errors.words for errors in counted)
     if not words:

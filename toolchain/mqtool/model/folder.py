@@ -9,6 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mqruntime.bundle.manifest import MANIFEST_NAME, Manifest
+from mqruntime.bundle.speech_task import asked_to
+from mqruntime.options import SpeechTask
 from mqruntime.tasks.registry import task_of
 from mqruntime.tasks.task import Task
 from mqtool.errors import ModelError
@@ -31,12 +33,15 @@ class ModelFolder:
             (`mqtool.model.equalize`); the model computes the same with or without.
         formulas: whether positions that are sinusoids are computed and no layer
             (`mqtool.model.sinusoids`); likewise, but for the rounding of a checkpoint.
+        speech_task: what it is asked to make of speech, and not what model.json says; None for
+            that.
     """
 
     path: Path
     manifest: Manifest
     factors: Factors | None = None
     formulas: bool = False
+    speech_task: SpeechTask | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -54,6 +59,17 @@ class ModelFolder:
         if not folder.layers:
             raise ModelError(f"{path}: its graphs hold no Linear, Conv or embedding; export again")
         return folder
+
+    def asked_to(self, task: SpeechTask | None) -> "ModelFolder":
+        """The same model with another task by default; itself for None and its own.
+
+        Raises:
+            ModelError: it has no such task.
+        """
+        manifest = asked_to(self.manifest, task, self.path)
+        if manifest is self.manifest:
+            return self
+        return replace(self, manifest=manifest, speech_task=task)
 
     @cached_property
     def task(self) -> Task:

@@ -17,6 +17,8 @@ UTF-8 JSON with sorted keys. Fields:
     model_sha256     the float model this plan is for
     calib_sha256     the recordings it was made from; null when none were used
     calib_clips      how many these are
+    task             transcribe or translate: what the model is to do by default; only there where
+                     it is not what the float model does
     tool_version
     average_bits     bits of weights / number of weights
     weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
@@ -46,6 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqruntime.bundle.fields import read_fields, read_json
+from mqruntime.options import SpeechTask
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
 from mqtool.outputs import OutputKind
@@ -136,6 +139,7 @@ class Plan:
     twin_ranges: bool = False
     storage: Storage = "planes"
     zlib: str | None = None
+    task: SpeechTask | None = None
     format: int = PLAN_FORMAT
 
     @property
@@ -151,6 +155,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         value = asdict(self)
+        if self.task is None:
+            del value["task"]
         if self.format == 1:
             del value["storage"], value["zlib"]
             for layer in value["layers"]:

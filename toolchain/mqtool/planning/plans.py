@@ -80,12 +80,12 @@ def plan_of(
     if recipe.storage == "coded":
         _check_int8(sizes.folder, layers)
     return _plan(
+        sizes.folder,
         recipe,
         layers,
         sensitivity=allocation.ranked_by,
         budget_bytes=budget_bytes,
         planned_bytes=sizes.exact(widths, budget_bytes),
-        model_sha256=sizes.folder.sha256,
         calib_sha256=calib_sha256,
         calib_clips=calib_clips,
     )
@@ -126,12 +126,12 @@ def plan_of_steps(
         for layer in folder.layers
     ]
     return _plan(
+        folder,
         recipe,
         layers,
         sensitivity="kl",
         budget_bytes=budget_bytes,
         planned_bytes=sum(map(len, files.values())),
-        model_sha256=folder.sha256,
         calib_sha256=calib_sha256,
         calib_clips=calib_clips,
     )
@@ -152,10 +152,12 @@ def _check_int8(folder: ModelFolder, planned: list[PlannedLayer]) -> None:
             )
 
 
-def _plan(recipe: Recipe, layers: list[PlannedLayer], **fields: Any) -> Plan:
+def _plan(folder: ModelFolder, recipe: Recipe, layers: list[PlannedLayer], **fields: Any) -> Plan:
     options, is_coded = recipe.options, recipe.storage == "coded"
     return Plan(
         **fields,
+        model_sha256=folder.sha256,
+        task=folder.speech_task,
         method=recipe.method,
         activations=options.activations,
         act_bits=options.input_bits,

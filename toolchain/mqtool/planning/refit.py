@@ -1,4 +1,4 @@
-"""A plan for other pack options, at the same budget.
+"""A plan for other pack options or another task, at the same budget.
 
 Inputs quantized in stored ranges take a few bytes for every layer. When a plan is packed in
 other options than it was made for, the way down that its method takes is followed from its own
@@ -27,17 +27,25 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
     Steps stay: packing fills the budget with their codes (`mqtool.packing.fill`).
 
     Args:
-        folder: the float model that `plan` was made for.
+        folder: the float model that `plan` was made for, asked to do what it is packed to do.
         plan: any plan.
         options: of the packed graphs.
 
     Raises:
         BudgetError: the budget is not feasible with these options.
     """
-    if options == PackOptions.of_plan(plan):
+    if options == PackOptions.of_plan(plan) and folder.speech_task == plan.task:
         return plan
+    plan = replace(
+        plan,
+        task=folder.speech_task,
+        activations=options.activations,
+        act_bits=options.input_bits,
+        twin_ranges=options.twin_ranges,
+        opset=options.packed_opset,
+    )
     if plan.has_steps:
-        return _with_options(plan, options)
+        return plan
     sizes = size_model(folder, options, plan.rounding)
     check_budget(sizes, plan.budget_bytes)
     widths = fit_budget(sizes, _steps_through(sizes.folder.layers, plan), plan.budget_bytes)
@@ -52,21 +60,11 @@ def refit_plan(folder: ModelFolder, plan: Plan, options: PackOptions) -> Plan:
         for entry in plan.layers
     ]
     return replace(
-        _with_options(plan, options),
+        plan,
         planned_bytes=sizes.exact(widths, plan.budget_bytes),
         average_bits=average_bits(layers),
         weight_bits_as_bytes=weight_bits_as_bytes(layers),
         layers=layers,
-    )
-
-
-def _with_options(plan: Plan, options: PackOptions) -> Plan:
-    return replace(
-        plan,
-        activations=options.activations,
-        act_bits=options.input_bits,
-        twin_ranges=options.twin_ranges,
-        opset=options.packed_opset,
     )
 
 

@@ -16,7 +16,9 @@ package mqruntime
  * @property noSpeechThreshold a window whose probability of no speech is higher, and whose text is too
  *     unlikely, holds none, nor does one in which nothing stands out from the background and this
  *     probability is over half of it; infinity: all do.
- * @throws ModelError `beamSize` or `temperature` is out of range.
+ * @property task `transcribe`, or `translate` to English; null for what the model does where nobody asks
+ *     ([WhisperSettings.task]).
+ * @throws ModelError `beamSize`, `temperature` or `task` is out of range.
  */
 data class DecodingOptions(
     val timestamps: Boolean? = null,
@@ -25,11 +27,15 @@ data class DecodingOptions(
     val compressionRatioThreshold: Double = 2.4,
     val logprobThreshold: Double = -1.0,
     val noSpeechThreshold: Double = 0.6,
+    val task: String? = null,
 ) {
     init {
         if (beamSize !in 1..16) throw ModelError("beamSize is $beamSize; 1 to 16 are possible")
         if (temperature != null && (temperature.isEmpty() || temperature.any { it !in 0.0..2.0 })) {
             throw ModelError("temperature is $temperature; give some from 0 to 2")
+        }
+        if (task != null && task !in WhisperSettings.TASKS) {
+            throw ModelError("task is '$task'; ${WhisperSettings.TASKS.joinToString(" and ")} are possible")
         }
     }
 

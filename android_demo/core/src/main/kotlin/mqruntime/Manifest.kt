@@ -65,7 +65,8 @@ data class WhisperSettings(
 
     companion object {
         private const val TRANSCRIBE = "transcribe"
-        private const val TRANSLATE = "translate"
+        internal const val TRANSLATE = "translate"
+        internal val TASKS = listOf(TRANSCRIBE, TRANSLATE)
         private const val TIMESTAMPS = 1501 // 0.00 s to 30.00 s in steps of 0.02 s
 
         internal fun of(fields: Fields) = WhisperSettings(
@@ -137,6 +138,24 @@ data class Manifest(
 ) {
     /** Files that the manifest names; external data of graphs comes on top. */
     val files: List<String> get() = graphs.values + listOfNotNull(vocabulary)
+
+    /**
+     * The manifest of the same model with another task of [WhisperSettings]; itself for null.
+     *
+     * @throws ModelError it has no such task.
+     */
+    fun askedTo(speechTask: String?): Manifest {
+        if (speechTask == null || speechTask == whisper?.task) return this
+        val translates = speechTask == WhisperSettings.TRANSLATE
+        val reason = when {
+            whisper == null -> "a $task model knows no tasks"
+            translates && whisper.languages.isEmpty() -> "this model knows English only"
+            translates && whisper.translate == null -> "this model has no token for it"
+            else -> return copy(whisper = whisper.copy(task = speechTask))
+        }
+        val called = source["name"] ?: family
+        throw ModelError("$called: task '$speechTask': $reason; leave it out or take a multilingual Whisper")
+    }
 
     /** Check what the types do not say; throws IllegalArgumentException. */
     fun check() {

@@ -46,7 +46,7 @@ class Recognizer(
      *     of a Whisper model at the end; may throw to stop. What was drawn at random or followed by a
      *     beam may be taken back again. CTC models have no text before the end.
      * @throws AudioError `pcm` is empty, or holds samples that are NaN, infinite or on the scale of integers.
-     * @throws ModelError the model does not know `language`, or a graph failed.
+     * @throws ModelError the model does not know `language` or the task of `options`, or a graph failed.
      * @throws CancelledError `cancel` was set.
      */
     fun transcribe(
@@ -56,12 +56,13 @@ class Recognizer(
         cancel: AtomicBoolean? = null,
         onText: (String) -> Unit = {},
     ): Result {
+        val asked = manifest.askedTo(options.task)
         check(pcm)
         val seconds = pcm.size.toDouble() / manifest.sampleRate
         val padded = if (pcm.size < manifest.minSamples) pcm.copyOf(manifest.minSamples) else pcm
         return limited(cancel) { graphs ->
             when (manifest.task) {
-                "transcribe" -> whisper(graphs, padded, language, seconds, options, onText)
+                "transcribe" -> whisper(graphs, asked, padded, language, seconds, options, onText)
                 "ctc" -> ctc(graphs, padded, seconds, onText)
                 else -> keyword(graphs, padded, seconds)
             }
@@ -130,13 +131,14 @@ class Recognizer(
 
     private fun whisper(
         graphs: Map<String, Graph>,
+        asked: Manifest,
         pcm: FloatArray,
         language: String?,
         seconds: Double,
         options: DecodingOptions,
         onText: (String) -> Unit,
     ): Result {
-        val settings = manifest.whisper ?: throw ManifestError("a transcribe model needs `whisper`")
+        val settings = asked.whisper ?: throw ManifestError("a transcribe model needs `whisper`")
         if (settings.languages.isEmpty() && language != null && language != "en") {
             throw ModelError("language '$language': this model knows English only; leave it out")
         }

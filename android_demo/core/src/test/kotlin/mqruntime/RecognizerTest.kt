@@ -112,6 +112,14 @@ class RecognizerTest {
             val unknown = assertThrows(ModelError::class.java) { recognizer.transcribe(FloatArray(100), "xx") }
             assertEquals("language 'xx' is not one of the model's: en fr", unknown.message)
         }
+        Recognizer.open(TestData.bundle("toy-ctc")).use { recognizer ->
+            for (task in listOf("transcribe", "translate")) {
+                val refused = assertThrows(ModelError::class.java) {
+                    recognizer.transcribe(FloatArray(320), options = DecodingOptions(task = task))
+                }
+                assertTrue("task '$task': a ctc model knows no tasks; leave it out" in refused.message)
+            }
+        }
     }
 
     @Test

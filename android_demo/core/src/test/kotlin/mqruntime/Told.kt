@@ -41,9 +41,13 @@ object Told {
         var mostOpen = 0
             private set
 
+        /** What was fed with an empty cache, where it was more than one token. */
+        val prompts = mutableListOf<List<Int>>()
+
         override fun run(feeds: Map<String, OnnxTensor>): Outputs {
             val fed = feeds.getValue("tokens").longBuffer
             val new = LongArray(fed.remaining()).also(fed::get)
+            if (new.size > 1) prompts += new.map(Long::toInt)
             val past = feeds.getValue("past_key_0").floats() + FloatArray(new.size) { new[it].toFloat() }
             val first = feeds.getValue("cross_key_0").floats()[0]
             val tokens = past.map { it.toInt() }
@@ -63,7 +67,7 @@ object Told {
         }
     }
 
-    fun recognizer(decoder: Decoder): Recognizer {
+    fun recognizer(decoder: Decoder, settings: WhisperSettings = this.settings): Recognizer {
         val manifest = Manifest(
             "whisper", "transcribe", RATE, mapOf("encoder" to "encoder.onnx", "decoder" to "decoder.onnx"),
             "vocabulary.json.gz", emptyList(), 1, settings, null, emptyMap(), null,

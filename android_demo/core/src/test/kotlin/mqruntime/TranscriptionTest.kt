@@ -211,6 +211,49 @@ class TranscriptionTest {
         assertEquals(listOf(0.001, 1.0, 2.675, 20.555, 0.002, 1.234), rounded)
     }
 
+    /** As tests/runtime/test_speech_task.py. */
+    @Test
+    fun everyWayOfDecodingIsPromptedWithTheTask() {
+        val known = Told.settings.copy(languages = mapOf("en" to 3, "fr" to 4), transcribe = 5, translate = 2)
+        val tokens = mapOf("transcribe" to 5, "translate" to 2)
+        val ways = listOf(
+            DecodingOptions(),
+            DecodingOptions(timestamps = true),
+            DecodingOptions(beamSize = 3),
+            DecodingOptions(beamSize = 2, timestamps = true),
+            DecodingOptions(temperature = listOf(0.7)),
+            DecodingOptions(temperature = listOf(0.0, 0.5), logprobThreshold = 1.0),
+        )
+        for (default in tokens.keys) for (task in listOf(null) + tokens.keys) for (way in ways) {
+            val decoder = Told.Decoder(if (way.timestamps == true) 3 else 4, script(1f to listOf(at(0.0), 0, at(9.0))))
+            val recognizer = Told.recognizer(decoder, known.copy(task = default))
+            val result = recognizer.transcribe(pcm(10.0, 0 to 1f), "fr", way.copy(task = task))
+            assertEquals("fr", result.language)
+            val end = if (way.timestamps == true) emptyList() else listOf(Told.NO_TIMESTAMPS)
+            val expected = listOf(START, 4, tokens.getValue(task ?: default)) + end
+            assertTrue(decoder.prompts.size >= if (way.temperature?.size == 2) 2 else 1)
+            assertEquals(setOf(expected), decoder.prompts.toSet())
+        }
+    }
+
+    @Test
+    fun modelsWithoutTheTaskRefuseIt() {
+        val translate = DecodingOptions(task = "translate")
+        val languages = mapOf("en" to 3)
+        for ((settings, reason) in listOf(
+            Told.settings to "knows English only",
+            Told.settings.copy(languages = languages, transcribe = 5) to "has no token for it",
+        )) {
+            val decoder = Told.Decoder(1, script(1f to listOf(0)))
+            val recognizer = Told.recognizer(decoder, settings)
+            val error = assertThrows(ModelError::class.java) { recognizer.transcribe(pcm(1.0, 0 to 1f), options = translate) }
+            val way = "leave it out or take a multilingual Whisper"
+            assertEquals("whisper: task 'translate': this model $reason; $way", error.message)
+        }
+        val transcribed = hear(pcm(1.0, 0 to 1f), DecodingOptions(task = "transcribe"), 2, script(1f to listOf(0)))
+        assertEquals("a", transcribed.text)
+    }
+
     @Test
     fun optionsOutOfRangeAreRefused() {
         for (make in listOf<() -> DecodingOptions>(
@@ -219,9 +262,10 @@ class TranscriptionTest {
             { DecodingOptions(temperature = emptyList()) },
             { DecodingOptions(temperature = listOf(-1.0)) },
             { DecodingOptions(temperature = listOf(Double.NaN)) },
+            { DecodingOptions(task = "Translate") },
         )) {
             val error = assertThrows(ModelError::class.java) { make() }
-            assertTrue(Regex("(beamSize|temperature) is .*").matches(error.message), error.message)
+            assertTrue(Regex("(beamSize|temperature|task) is .*").matches(error.message), error.message)
         }
     }
 }
