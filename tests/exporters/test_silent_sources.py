@@ -239,11 +239,3 @@ def test_another_rate_is_refused(tmp_path, rate):
     with pytest.raises(ExportError, match=f"sampling_rate is {rate!r}, not 8000 to 48000"):
         export_model(str(source), tmp_path / "model")
     assert not (tmp_path / "model").exists()
-
-
-def test_an_adapter_is_not_left_out(tmp_path):
-    source = whisper_folder(tmp_path / "source")
-    (source / "adapter_config.json").write_text("{}")
-    with pytest.raises(ExportError, match="merge_and_unload"):
-        export_model(str(source), tmp_path / "model")
-    assert not (tmp_path / "model").exists()

@@ -5,7 +5,7 @@ from typing import Any
 
 from mqruntime.bundle.manifest import CtcSettings
 from mqtool.errors import ExportError, OptionError
-from mqtool.exporters.sources.find import read_json
+from mqtool.exporters.sources.checks import read_json
 from mqtool.exporters.sources.languages import vocabulary_languages
 from mqtool.exporters.tokenizer import read_vocabulary
 

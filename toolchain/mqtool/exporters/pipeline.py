@@ -8,7 +8,7 @@ from typing import Any
 from mqruntime.bundle.manifest import MANIFEST_NAME
 from mqtool.context import Progress, no_progress
 from mqtool.exporters.parity import Parity, check_parity
-from mqtool.exporters.sources.find import find_source, load_model
+from mqtool.exporters.sources.find import find_source, load_source
 from mqtool.exporters.text_parity import TextParity, check_texts
 from mqtool.outputs import new_folder
 
@@ -64,7 +64,7 @@ def export_model(
     found = find_source(source, language)
     with new_folder(output) as folder:
         progress("Loading the weights", 0)
-        model, family = load_model(found.folder, found.language)
+        model, family = load_source(found)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         progress("Running PyTorch for reference", 0)
         cases = family.reference_cases(model, found)

@@ -17,7 +17,8 @@ from mqtool.exporters.families.wav2vec2_reference import reference_texts
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import exportable
-from mqtool.exporters.sources.find import Source, read_json
+from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mqtool.exporters.ctc_tokenizer import load_tokenizer
+from mqtool.exporters.ctc_tokenizer import load_tokenizer, read_ctc_tokens
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.recordings.spoken import CLIPS, spoken
 
@@ -23,7 +23,7 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
     """Two sentences by the folder's own feature extractor and tokenizer, and every token's text.
 
     Raises:
-        ExportError: transformers cannot load the tokenizer.
+        ExportError, OptionError: see `read_ctc_tokens`.
     """
     missing: list[str] = []
     extract = _feature_extractor(source)
@@ -32,7 +32,9 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
     is_ctc = hasattr(model, "lm_head")
     tokenizer = None
     if is_ctc:
-        tokenizer = load_tokenizer(source.folder, source.language, model.config.pad_token_id)
+        config: Any = model.config
+        read_ctc_tokens(source.folder, config.vocab_size, config.pad_token_id, source.language)
+        tokenizer = load_tokenizer(source.folder, source.language, config.pad_token_id)
     heard = []
     for clip in CLIPS if extract is not None else ():
         pcm = spoken(clip, extract.sampling_rate)

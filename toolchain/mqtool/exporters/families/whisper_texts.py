@@ -9,7 +9,8 @@ import torch
 from mqruntime.bundle.manifest import WhisperSettings
 from mqtool.errors import ExportError
 from mqtool.exporters.families.whisper_reference import reference_features
-from mqtool.exporters.sources.find import Source, quiet, read_json
+from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.sources.find import Source, quiet
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.exporters.tokenizer import is_control, read_whisper
 from mqtool.recordings.audio import SAMPLE_RATE

@@ -8,9 +8,15 @@ from typing import Any
 
 from mqtool.errors import ExportError
 
-__all__ = ["check_files", "check_settings", "mismatched_shapes"]
+__all__ = ["check_files", "check_settings", "mismatched_shapes", "read_json"]
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_SETTINGS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+)
 _MOST_LAYERS = 1024
 _MOST_HEADER = 1 << 27  # bytes, safetensors' own limit is 100 MB
 
@@ -19,7 +25,7 @@ def check_files(folder: Path) -> None:
     """Refuse a folder whose files are not what their names say.
 
     Raises:
-        ExportError: one is a Git LFS pointer, or the folder is an adapter's.
+        ExportError: one is a Git LFS pointer, or names code to run.
     """
     for path in sorted(folder.iterdir()):
         if not path.is_file():
@@ -29,12 +35,22 @@ def check_files(folder: Path) -> None:
                 raise ExportError(
                     f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` there"
                 )
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        raise ExportError(
-            f"{adapter}: an adapter beside or instead of the weights; merge first: "
-            "`PeftModel.from_pretrained(base, folder).merge_and_unload()`, `save_pretrained`"
-        )
+        if path.suffix == ".json" and "auto_map" in _auto_maps(path):
+            raise ExportError(
+                f"{path}: auto_map names code of the model's own, which is not run; save the model "
+                "as a class of transformers"
+            )
+
+
+def _auto_maps(path: Path) -> dict[str, Any]:
+    """Fields of a settings file; none where it is broken, which is told where it is read."""
+    if path.name not in _SETTINGS:
+        return {}
+    try:
+        fields = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def check_settings(config: dict[str, Any], path: Path) -> None:
@@ -88,3 +104,20 @@ def _stored_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
         for name, entry in header.items():
             if name != "__metadata__":
                 yield name, list(entry["shape"])
+
+
+def read_json(path: Path, *, missing: str) -> Any:
+    """Read a JSON object.
+
+    Raises:
+        ExportError: no such file (`missing` says what that means) or malformed.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path.parent}: {missing} (no {path.name})")
+    try:
+        fields = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ExportError(f"{path}: not a JSON object")
+    return fields

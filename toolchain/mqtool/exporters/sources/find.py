@@ -1,19 +1,24 @@
 """Find a model: a hub id, a transformers folder, or a CTranslate2 Whisper folder."""
 
-import json
 import pickle
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family, architectures, family_of
-from mqtool.exporters.sources.checks import check_files, check_settings, mismatched_shapes
+from mqtool.exporters.sources.adapters import base_of, merged, without_adapter
+from mqtool.exporters.sources.checks import (
+    check_files,
+    check_settings,
+    mismatched_shapes,
+    read_json,
+)
 from mqtool.exporters.sources.ctranslate2 import is_ctranslate2_folder, load_whisper
+from mqtool.exporters.sources.hub import HUB_ID, download, model_name, read_card
 from mqtool.exporters.sources.languages import (
     adapter_language,
     target_language,
@@ -23,17 +28,7 @@ from mqtool.exporters.sources.languages import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Source", "find_source", "load_model", "quiet", "read_json"]
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-][\w.-]*")
-_HUB_FILES = [
-    "*.json",
-    "*.txt",
-    "README.md",
-    "model*.safetensors",
-    "pytorch_model*.bin",
-    "model.bin",
-]
+__all__ = ["Source", "find_source", "load_model", "load_source", "quiet"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,13 @@ class Source:
         folder: where its files are.
         description: name, licence and revision as far as they are known, for the manifest.
         language: to be spoken, as the caller says; of a vocabulary a language, the one it is of.
+        adapter: folder of a low-rank adapter to merge; None if there is none.
     """
 
     folder: Path
     description: dict[str, str]
     language: str | None = None
+    adapter: Path | None = None
 
 
 def find_source(source: str, language: str | None = None) -> Source:
@@ -63,64 +60,65 @@ def find_source(source: str, language: str | None = None) -> Source:
         OptionError: a vocabulary a language, and none for `language`.
     """
     folder = Path(source)
-    if folder.is_dir():
-        return _described(folder, {"name": folder.resolve().name}, language)
     if folder.exists():
-        raise ExportError(f"{source}: is a file; give the folder of a model, or a hub id")
-    if not _HUB_ID.fullmatch(source):
+        _check_whole(folder)
+        description = {"name": folder.resolve().name}
+    elif HUB_ID.fullmatch(source):
+        folder = download(source)
+        if vocabulary_languages(folder):
+            folder = download(source, f"adapter.{target_language(folder, language)}.*")
+        description = {"name": source, "revision": folder.name}
+    else:
         raise ExportError(f"{source}: no such folder, and not a hub id (owner/name)")
-    folder = _download(source, _HUB_FILES)
-    if vocabulary_languages(folder):
-        adapter = f"adapter.{target_language(folder, language)}.*"
-        folder = _download(source, [*_HUB_FILES, adapter])
-    return _described(folder, {"name": source, "revision": folder.name}, language)
+    base = base_of(folder)
+    if base is None:
+        return _described(folder, description, language)
+    if base == str(folder):
+        return replace(_described(folder, description, language), adapter=folder)
+    found = find_source(base, language)
+    named = {"base_model": model_name(base), **description, **read_card(folder)}
+    named = {**found.description, **named}
+    return replace(found, description=named, adapter=folder)
 
 
 def _described(folder: Path, description: dict[str, str], language: str | None) -> Source:
     language = target_language(folder, language)
     if language is not None and vocabulary_languages(folder):
         description = {**description, "language": language}
-    return Source(folder, {**description, **_licence(folder)}, language)
+    return Source(folder, {**description, **read_card(folder)}, language)
 
 
-def _download(source: str, wanted: list[str]) -> Path:
-    from huggingface_hub import list_repo_files, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        patterns = list(wanted)
-        if any(name.endswith(".safetensors") for name in list_repo_files(source)):
-            patterns = [name for name in patterns if not name.endswith(".bin")]
-        return Path(snapshot_download(source, allow_patterns=patterns))
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ExportError(
-            f"{source}: no such folder, and no model of that name on the hub"
-        ) from None
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        try:
-            return Path(snapshot_download(source, local_files_only=True))
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ExportError(
-                f"{source}: no such folder, and the hub cannot be reached ({reason});"
-                " give a folder with the model"
-            ) from None
+_ARCHIVES = {
+    ".nemo": "an archive of NeMo; convert it with transformers' convert_nemo_to_hf",
+    ".pt": "a checkpoint without its tokenizer; of openai-whisper, convert it with transformers' "
+    "convert_openai_to_hf",
+}
 
 
-def _licence(folder: Path) -> dict[str, str]:
-    """The licence that a model card states in its front matter."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return {}
-    parts = card.read_text("utf-8", "replace").split("---", 2)
-    match = re.search(r"^license:\s*(\S+)", parts[1], re.MULTILINE) if len(parts) == 3 else None
-    return {"license": match[1]} if match else {}
+def _check_whole(source: Path) -> None:
+    """Refuse files that hold models, and folders that hold but such files."""
+    is_folder = source.is_dir()
+    if is_folder and (source / "config.json").is_file():
+        return
+    for path in sorted(source.iterdir()) if is_folder else [source]:
+        if path.suffix in _ARCHIVES and path.is_file():
+            raise ExportError(f"{path}: {_ARCHIVES[path.suffix]}, and give the folder it makes")
+    if not is_folder:
+        raise ExportError(f"{source}: is a file; give the folder of a model, or a hub id")
+
+
+def load_source(source: Source) -> tuple[Any, Family]:
+    """Load a model in float32, its adapter merged, ready for inference; and the family it is of.
+
+    Raises:
+        ExportError, OptionError: see `load_model`; or the adapter cannot be merged.
+    """
+    if source.adapter is None:
+        return load_model(source.folder, source.language)
+    check_files(source.adapter)
+    with without_adapter(source.folder) as bare:
+        model, family = load_model(bare, source.language)
+    return merged(model, source.adapter), family
 
 
 def load_model(folder: Path, language: str | None = None) -> tuple[Any, Family]:
@@ -251,20 +249,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def read_json(path: Path, *, missing: str) -> Any:
-    """Read a JSON object.
-
-    Raises:
-        ExportError: no such file (`missing` says what that means) or malformed.
-    """
-    if not path.is_file():
-        raise ExportError(f"{path.parent}: {missing} (no {path.name})")
-    try:
-        fields = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ExportError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise ExportError(f"{path}: not a JSON object")
-    return fields
