@@ -133,11 +133,23 @@ class WhisperSettings:
 
     def text(self, tokens: Iterable[int]) -> list[int]:
         """Those of `tokens` that are text."""
-        return [token for token in tokens if token < self.end_of_text or token in self._words]
+        return [token for token in tokens if self.is_text(token)]
+
+    def is_text(self, token: int) -> bool:
+        """Whether a token is text: no timestamp, and none that steers the model."""
+        is_word = token < self.end_of_text or token in self._words
+        return is_word and token not in self.steering and token not in self.times
 
     @cached_property
     def _words(self) -> frozenset[int]:
         return frozenset(self.words)
+
+    @cached_property
+    def steering(self) -> frozenset[int]:
+        """Tokens of prompts; tokenizers that were trained anew may have them before the text."""
+        named = [self.start_of_transcript, self.no_timestamps, self.no_speech]
+        named += [self.transcribe, self.translate, *self.languages.values()]
+        return frozenset(token for token in named if token is not None)
 
     @property
     def times(self) -> range:

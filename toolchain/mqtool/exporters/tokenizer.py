@@ -116,6 +116,9 @@ def read_whisper(
     settings = whisper_settings(model, tokens, special, language)
     for index in added.keys() & settings.words:  # text as it is, not as byte-level units
         tokens[index] = byte_units(added[index]["content"])
+    for index in range(settings.end_of_text):  # what is before it is else taken for text
+        if index in special or is_control(tokens[index]):
+            tokens[index] = ""
     return tokens, settings
 
 
@@ -284,13 +287,13 @@ def _defaults(
 
 
 def _most_tokens(generation: Any, config: Any, prompt: int) -> int:
-    """Positions that `generate` fills: all there are, unless the source says fewer."""
+    """Positions that `generate` fills: all there are, unless the source says fewer.
+
+    Of Whisper both limits count what comes after the prompt (`_set_max_new_tokens_and_length`).
+    """
     stated = [getattr(generation, name, None) for name in ("max_length", "max_new_tokens")]
-    limits: list[int] = [config.max_target_positions]
-    for limit, extra in zip(stated, (0, prompt), strict=True):
-        if type(limit) is int and limit + extra > prompt:
-            limits.append(limit + extra)
-    return min(limits)
+    limits = [prompt + limit for limit in stated if type(limit) is int and limit > 0]
+    return min([*limits, int(config.max_target_positions)])
 
 
 def _token_ids(ids: list[int] | None, size: int) -> list[int]:

@@ -45,6 +45,8 @@ def apply_timestamp_rules(
     is_time = (places >= begin) & (places < settings.times.stop)
     is_text = places < settings.end_of_text
     is_text[settings.words] = True
+    is_text[list(settings.steering)] = False
+    is_text &= ~is_time
     end = scores[settings.end_of_text]
     scores[~is_text & ~is_time] = -np.inf  # languages, tasks, no_timestamps, ...
     scores[settings.end_of_text] = end

@@ -17,7 +17,7 @@ from mqtool.exporters.families.wav2vec2_reference import reference_texts
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import exportable
-from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.sources.checks import read_feature_extractor
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 
@@ -140,13 +140,11 @@ def _labels(config: Any, folder: Path) -> list[str]:
 
 def _feature_extractor(folder: Path) -> dict[str, Any]:
     """Settings of the feature extractor, from either of the files transformers writes."""
-    combined = folder / "processor_config.json"
-    if combined.is_file() and not (folder / "preprocessor_config.json").is_file():
-        settings = read_json(combined, missing="").get("feature_extractor", {})
-    else:
-        settings = read_json(
-            folder / "preprocessor_config.json",
-            missing="whether this model wants normalized audio is not known; copy the file here",
+    settings = read_feature_extractor(folder)
+    if settings is None:
+        raise ExportError(
+            f"{folder}: whether this model wants normalized audio is not known; copy the file here "
+            "(no preprocessor_config.json)"
         )
     settings = {"do_normalize": True, "sampling_rate": 16000, **settings}
     rate = settings["sampling_rate"]

@@ -1,6 +1,7 @@
 """What transformers makes of a recording with Whisper: its processor, `generate` and tokenizer."""
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from mqruntime.bundle.manifest import WhisperSettings
 from mqtool.errors import ExportError
 from mqtool.exporters.families.whisper_reference import reference_features
-from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.sources.checks import read_feature_extractor
 from mqtool.exporters.sources.find import Source, quiet
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.exporters.tokenizer import is_control, read_whisper
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["reference_texts"]
 
-_PROCESSOR = "preprocessor_config.json"
 _CHUNK = 64  # tokens that are spelled together
 
 
@@ -34,10 +34,11 @@ def reference_texts(model: "WhisperForConditionalGeneration", source: Source) ->
     _, settings = read_whisper(model, source.folder, source.language)
     missing = []
     pcm = spoken(CLIPS[0], SAMPLE_RATE)[: settings.window]
-    if (source.folder / _PROCESSOR).is_file():
-        features = _extracted(source, model.config.num_mel_bins, settings, pcm)
+    front_end = read_feature_extractor(source.folder)
+    if front_end is not None:
+        features = _extracted(source.folder, front_end, model.config.num_mel_bins, settings, pcm)
     else:
-        missing.append(f"front end (no {_PROCESSOR})")
+        missing.append("front end (no preprocessor_config.json)")
         padded = np.pad(pcm, (0, settings.window - len(pcm)))[np.newaxis]
         features = reference_features(padded, model.config.num_mel_bins)
     tokens, logits = _generated(model, settings, torch.from_numpy(features))
@@ -52,11 +53,12 @@ def reference_texts(model: "WhisperForConditionalGeneration", source: Source) ->
     return ReferenceTexts([heard], spelled, missing)
 
 
-def _extracted(source: Source, mels: int, settings: WhisperSettings, pcm: np.ndarray) -> np.ndarray:
+def _extracted(
+    folder: Path, stated: dict[str, Any], mels: int, settings: WhisperSettings, pcm: np.ndarray
+) -> np.ndarray:
     """The folder's feature extractor on a recording, [1, mels, window / 160]."""
     from transformers import WhisperFeatureExtractor
 
-    path = source.folder / _PROCESSOR
     own: dict[str, Any] = {
         "sampling_rate": SAMPLE_RATE,
         "hop_length": 160,
@@ -66,13 +68,13 @@ def _extracted(source: Source, mels: int, settings: WhisperSettings, pcm: np.nda
         "do_normalize": False,
         "dither": 0.0,
     }
-    for name, value in read_json(path, missing="").items():
+    for name, value in stated.items():
         if name in own and value != own[name]:
             raise ExportError(
-                f"{path}: {name} is {value!r}, not {own[name]!r} as of this Whisper; another front "
-                "end is not exported"
+                f"{folder}: the feature extractor's {name} is {value!r}, not {own[name]!r} as of "
+                "this Whisper; another front end is not exported"
             )
-    extractor: Any = WhisperFeatureExtractor.from_pretrained(source.folder)
+    extractor: Any = WhisperFeatureExtractor.from_dict(stated)
     features: np.ndarray = extractor(pcm, sampling_rate=SAMPLE_RATE, return_tensors="np")[
         "input_features"
     ]
@@ -85,8 +87,8 @@ def _generated(
     """Greedy tokens after the prompt, and the logits [tokens, vocabulary] that chose them."""
     config = copy.deepcopy(model.generation_config)
     chosen: dict[str, Any] = {
-        "max_length": settings.max_tokens,
-        "max_new_tokens": None,
+        "max_length": None,
+        "max_new_tokens": settings.max_tokens - (4 if settings.languages else 2),
         "decoder_start_token_id": settings.start_of_transcript,
         "eos_token_id": settings.end_of_text,
         "pad_token_id": settings.end_of_text,

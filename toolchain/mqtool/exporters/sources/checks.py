@@ -8,7 +8,13 @@ from typing import Any
 
 from mqtool.errors import ExportError
 
-__all__ = ["check_files", "check_settings", "mismatched_shapes", "read_json"]
+__all__ = [
+    "check_files",
+    "check_settings",
+    "mismatched_shapes",
+    "read_feature_extractor",
+    "read_json",
+]
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SETTINGS = (
@@ -104,6 +110,24 @@ def _stored_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
         for name, entry in header.items():
             if name != "__metadata__":
                 yield name, list(entry["shape"])
+
+
+def read_feature_extractor(folder: Path) -> dict[str, Any] | None:
+    """Settings of the feature extractor, from either file that transformers writes; None: neither.
+
+    Raises:
+        ExportError: the file is malformed.
+    """
+    own, combined = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if own.is_file():
+        settings: Any = read_json(own, missing="")
+    elif combined.is_file():
+        settings = read_json(combined, missing="").get("feature_extractor")
+    else:
+        return None
+    if settings is not None and not isinstance(settings, dict):
+        raise ExportError(f"{combined}: feature_extractor is no object; copy the file again")
+    return settings
 
 
 def read_json(path: Path, *, missing: str) -> Any:

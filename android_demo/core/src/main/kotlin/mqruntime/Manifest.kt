@@ -37,8 +37,13 @@ data class WhisperSettings(
     /** The timestamps. */
     val times: IntRange get() = timestampBegin until timestampBegin + TIMESTAMPS
 
-    /** Whether a token is text. */
-    fun isText(token: Int): Boolean = token < endOfText || token in known
+    /** Tokens of prompts; tokenizers that were trained anew may have them before the text. */
+    private val steering: Set<Int> =
+        listOfNotNull(startOfTranscript, noTimestamps, noSpeech, transcribe, translate).toHashSet() + languages.values
+
+    /** Whether a token is text: no timestamp, and none that steers the model. */
+    fun isText(token: Int): Boolean =
+        (token < endOfText || token in known) && token !in steering && token !in times
 
     /** Every token id that is named here. */
     val tokens: List<Int>
