@@ -169,7 +169,7 @@ class TranscriptionTest {
 
     @Test
     fun whatMayFollowWhat() {
-        val text = (0..START).toSet()
+        val text = (0 until START).toSet()
         assertEquals((BEGIN..BEGIN + 50).toSet(), allowed())
         assertEquals(text + END, allowed(at(0.2)))
         assertEquals(text + END + (at(0.22) until VOCABULARY), allowed(at(0.2), 3))
