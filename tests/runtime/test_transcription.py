@@ -241,7 +241,7 @@ def allowed(tokens: list[int]) -> set[int]:
     return set(np.flatnonzero(np.isfinite(scores)).tolist())
 
 
-TEXT = set(range(6)) | {SOT}
+TEXT = set(range(6))
 
 
 def test_what_may_follow_what():
