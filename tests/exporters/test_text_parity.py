@@ -145,6 +145,14 @@ def test_what_is_missing_is_told(tmp_path, capsys):
     assert Manifest.read(tmp_path / "m").source["not_compared"] == "; ".join(missing)
 
 
+def test_a_language_model_that_is_left_out_is_told(tmp_path):
+    source = wav2vec2_folder(tmp_path / "source", "Wav2Vec2ForCTC", pad_token_id=0)
+    (source / "language_model").mkdir()
+    (source / "language_model" / "attrs.json").write_text("{}")
+    exported = export_model(str(source), tmp_path / "m")
+    assert exported.texts.missing == ["language model (not exported)"]
+
+
 def main_ends(arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -29,6 +29,8 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
     extract = _feature_extractor(source)
     if extract is None:
         missing.append("front end (transformers loads no feature extractor)")
+    if (source.folder / "language_model").is_dir():
+        missing.append("language model (not exported)")
     is_ctc = hasattr(model, "lm_head")
     tokenizer = None
     if is_ctc:
