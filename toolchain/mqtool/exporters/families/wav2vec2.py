@@ -1,5 +1,6 @@
 """Wav2Vec2 and its relatives as one graph: PCM to CTC or classification logits."""
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         graphs={"model": GRAPH},
         vocabulary=VOCABULARY if is_ctc else None,
         labels=[] if is_ctc else _labels(config, source.folder),
-        min_samples=min_samples(config.conv_kernel, config.conv_stride),
+        min_samples=min_samples(config),
         ctc=ctc,
         source=source.description,
     )
@@ -176,12 +177,24 @@ def _spelled(tokens: list[str], settings: dict[str, Any]) -> list[str]:
     return [token.lower() for token in tokens] if settings.get("do_lower_case") else tokens
 
 
-def min_samples(kernels: list[int], strides: list[int]) -> int:
-    """Samples that a stack of unpadded convolutions needs for one output frame."""
+def min_samples(config: Any) -> int:
+    """Samples of the shortest input that transformers' model takes.
+
+    Its convolutions are unpadded, but for those of the adapter, which take one frame more on each
+    side; SEW pools frames; and a norm over the time of one frame is refused by PyTorch.
+    """
     samples = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+    if getattr(config, "add_adapter", False):
+        for _ in range(config.num_adapter_layers):
+            samples = max((samples - 1) * config.adapter_stride + config.adapter_kernel_size - 2, 1)
+    samples = max(samples, getattr(config, "squeeze_factor", 1))
+    layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+    for kernel, stride in reversed(layers[1:]):
         samples = (samples - 1) * stride + kernel
-    return samples
+    if getattr(config, "feat_extract_norm", "layer") == "group":
+        samples = max(samples, 2)
+    kernel, stride = layers[0]
+    return (samples - 1) * stride + kernel
 
 
 def _fold_weight_norms(model: nn.Module) -> None:
@@ -209,7 +222,7 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
     else:
         module = Classifier(model, normalize=normalize)
         shape = ["batch", config.num_labels]
-    samples = 12 * min_samples(config.conv_kernel, config.conv_stride)
+    samples = 12 * min_samples(config)
     with exportable(model):
         graph = trace(
             module.eval(),
@@ -221,16 +234,20 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
 
 
 def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
-    """PyTorch's logits at three lengths and two batch sizes, with transformers' own front end."""
+    """PyTorch's logits at four lengths and two batch sizes, with transformers' own front end.
+
+    Two of the lengths are a frame apart: what joins frames in pairs has one left over at either.
+    """
     from transformers import Wav2Vec2FeatureExtractor
 
     config: Any = model.config
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     extract = extractor(do_normalize=settings["do_normalize"])
-    shortest = min_samples(config.conv_kernel, config.conv_stride)
+    shortest = min_samples(config)
+    some = 20 * shortest + 1
     cases = []
-    for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
+    for samples in (shortest, some, some + prod(config.conv_stride), 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
             values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
