@@ -241,6 +241,7 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     from transformers import Wav2Vec2FeatureExtractor
 
     config: Any = model.config
+    _check_positions(config, source.folder / "config.json")
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     extract = extractor(do_normalize=settings["do_normalize"])
@@ -251,10 +252,46 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
         for batch in (1, 2):
             pcm = probe(batch, samples)
             values = extract(list(pcm), sampling_rate=16000, return_tensors="np")["input_values"]
-            with torch.no_grad():
-                logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
+            logits = _answer(model, torch.from_numpy(np.asarray(values, np.float32)), source)
             cases.append(Case(pcm, None, logits.numpy()))
     return cases
+
+
+def _check_positions(config: Any, path: Path) -> None:
+    """Refuse positions that transformers takes, and then divides by zero for or cannot multiply."""
+    buckets = getattr(config, "num_buckets", 4)
+    if buckets < 4:
+        raise ExportError(f"{path}: num_buckets is {buckets}, less than 4; copy the file again")
+    farthest = getattr(config, "max_bucket_distance", buckets)
+    if farthest <= buckets // 4:
+        raise ExportError(
+            f"{path}: max_bucket_distance is {farthest}, not above {buckets // 4}, a quarter of "
+            "num_buckets; copy the file again"
+        )
+    size = config.hidden_size // config.num_attention_heads
+    if getattr(config, "position_embeddings_type", None) == "rotary" and size % 2:
+        raise ExportError(
+            f"{path}: position_embeddings_type is 'rotary', which needs heads of an even size, not "
+            f"{size} (hidden_size by num_attention_heads); copy the file again"
+        )
+
+
+def _answer(model: "PreTrainedModel", values: Tensor, source: Source) -> Tensor:
+    """The model's own logits.
+
+    Raises:
+        ExportError: transformers builds a model of these settings, but cannot run it.
+    """
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(values).logits
+    except Exception as error:  # whatever it is, it comes from what config.json says
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ExportError(
+            f"{source.folder / 'config.json'}: transformers cannot run such a model ({reason}); "
+            "copy the file again"
+        ) from None
+    return logits
 
 
 FAMILY = Family(write_folder, reference_cases)
