@@ -59,26 +59,6 @@ def test_a_shared_weight_keeps_its_transpose_and_is_stored_once():
     assert ops(model) == ["Gather", "Transpose", "MatMul"]
 
 
-def test_a_layer_that_multiplies_twice_is_stored_transposed_and_named_once():
-    text = """g (float[1, 4, 2] x) => (float[1, 4, 3] y)
-    <float[3, 2] fc_weight = {1, 2, 3, 4, 5, 6}> {
-        t = Transpose <perm = [1, 0]> (fc_weight)
-        a = MatMul (x, t)
-        u = Transpose (fc_weight)
-        b = MatMul (x, u)
-        y = Sub (a, b)
-    }"""
-    before, model = parse(text), parse(text)
-    assert passes.TransposeWeights()(model).modified
-    passes.NameLayerNodes()(model)
-    assert [(node.op_type, node.name) for node in model.graph] == [
-        ("MatMul", "fc"),
-        ("MatMul", ""),
-        ("Sub", ""),
-    ]
-    np.testing.assert_array_equal(run(model, x=X)[0], run(before, x=X)[0])
-
-
 def test_gemm_becomes_matmul_and_add():
     text = """g (float[4, 2] x) => (float[4, 3] y)
     <float[3, 2] fc_weight = {1, 2, 3, 4, 5, 6}, float[3] fc_bias = {7, 8, 9}> {

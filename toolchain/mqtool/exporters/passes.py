@@ -29,8 +29,8 @@ def is_parameter(value: ir.Value) -> bool:
 class TransposeWeights(ir.passes.InPlacePass):
     """Replace `Transpose(W)` by an initializer that is already transposed, under W's name.
 
-    A weight that something else reads too (a tied embedding) keeps its Transpose and stays stored
-    once. The transposed tensor is lazy: a large model is never held twice.
+    A weight with other readers (a tied embedding) keeps its Transpose and stays stored once. The
+    transposed tensor is lazy: a large model is never held twice.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -39,22 +39,18 @@ class TransposeWeights(ir.passes.InPlacePass):
         modified = False
         for node in list(graph):
             weight = node.inputs[0] if node.op_type == "Transpose" else None
-            if weight is None or not weight.is_initializer():
-                continue
-            readers = [use.node for use in weight.uses()]
-            if any(other.op_type != "Transpose" for other in readers):
+            if weight is None or not weight.is_initializer() or len(weight.uses()) != 1:
                 continue
             tensor = weight.const_value
             assert tensor is not None
-            whole = list(reversed(range(len(tensor.shape))))
-            orders = [tuple(other.attributes.get_ints("perm") or whole) for other in readers]
-            if len(set(orders)) != 1:
-                continue
-            weight.const_value = _transposed(tensor, orders[0])
+            permutation = node.attributes.get_ints("perm") or list(
+                reversed(range(len(tensor.shape)))
+            )
+            replaced = node.outputs[0]
+            weight.const_value = _transposed(tensor, tuple(permutation))
             weight.shape = weight.const_value.shape
-            for other in readers:
-                ir.convenience.replace_all_uses_with(other.outputs[0], weight)
-                graph.remove(other, safe=True)
+            ir.convenience.replace_all_uses_with(replaced, weight)
+            graph.remove(node, safe=True)
             modified = True
         return ir.passes.PassResult(model, modified)
 
@@ -162,18 +158,16 @@ class ShareConstants(ir.passes.InPlacePass):
 
 
 class NameLayerNodes(ir.passes.InPlacePass):
-    """Name the MatMul, Conv or Gather that first reads `<layer>.weight` `<layer>`; no other."""
+    """Name the MatMul, Conv or Gather that reads `<layer>.weight` `<layer>`; unname the others."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Apply the pass."""
-        named = {""}
         for node in model.graph:
             place = _WEIGHT_INPUT.get(node.op_type)
             weight = None if place is None else node.inputs[place]
-            name = (weight.name or "") if weight is not None and weight.is_initializer() else ""
-            layer = name.removesuffix(".weight") if name.endswith(".weight") else ""
-            node.name = "" if layer in named else layer
-            named.add(layer)
+            name = weight.name if weight is not None and weight.is_initializer() else None
+            is_layer = name is not None and name.endswith(".weight")
+            node.name = name.removesuffix(".weight") if name is not None and is_layer else ""
         return ir.passes.PassResult(model, True)
 
 

@@ -207,23 +207,31 @@ def _disentangled_attention(
 ) -> tuple[Tensor, None]:
     """DeBERTa attention (arXiv 2006.03654, section 3.1) without a padding mask."""
     heads, kinds = self.num_attention_heads, self.pos_att_type
-    summands = 1 + ("c2p" in kinds) + ("p2c" in kinds)
-    scaling = (self.attention_head_size * summands) ** -0.5
-    key = _split_heads(self.key_proj(hidden_states), heads)
-    query = _split_heads(self.query_proj(hidden_states), heads) * scaling
-    value = _split_heads(self.value_proj(hidden_states), heads)
-    scores = query @ key.transpose(2, 3)
-    if relative_pos is not None:
-        falling, rising = relative_pos
-        shared = self.share_att_key
-        if "c2p" in kinds:
-            project = self.key_proj if shared else self.pos_key_proj
-            scores = scores + _shifted(query @ _split_heads(project(falling), heads).mT)
-        if "p2c" in kinds:
-            project = self.query_proj if shared else self.pos_query_proj
-            positions = _split_heads(project(rising), heads) * scaling
-            scores = scores + _shifted(key @ positions.mT).mT
-    mixed = torch.softmax(scores, -1) @ value
+    scaling = (self.attention_head_size * (1 + ("c2p" in kinds) + ("p2c" in kinds))) ** -0.5
+
+    def project(name: str, kind: str, place: int) -> tuple[Tensor, Tensor | None]:
+        own = getattr(self, f"{name}_proj")
+        if relative_pos is None or kind not in kinds:
+            return _split_heads(own(hidden_states), heads), None
+        positions = relative_pos[place]
+        if not self.share_att_key:
+            other = getattr(self, f"pos_{name}_proj")
+            return _split_heads(own(hidden_states), heads), _split_heads(other(positions), heads)
+        # One product: onnxruntime for AVX2 does not open int8 weights that two of them read.
+        batch, length, _ = hidden_states.shape
+        joined = torch.cat([hidden_states, positions.expand(batch, -1, -1)], 1)
+        both = _split_heads(own(joined), heads)
+        return both[:, :, :length], both[:, :, length:]
+
+    query, rising = project("query", "p2c", 1)
+    key, falling = project("key", "c2p", 0)
+    query = query * scaling
+    scores = query @ key.mT
+    if falling is not None:
+        scores = scores + _shifted(query @ falling.mT)
+    if rising is not None:
+        scores = scores + _shifted(key @ (rising * scaling).mT).mT
+    mixed = torch.softmax(scores, -1) @ _split_heads(self.value_proj(hidden_states), heads)
     return mixed.transpose(1, 2).flatten(2), None
 
 

@@ -17,7 +17,6 @@ What a layer becomes depends on its widths and on how activations are computed:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import onnx_ir as ir
@@ -106,22 +105,19 @@ class _Rewriter:
 
     def replace(self, layer: Layer, weight: PackedWeight) -> None:
         source = self.graph.initializers[layer.initializer]
-        codes = cache(lambda: _named(layer, self._int8_codes(layer, weight)))
-        scale = cache(lambda: self._scale(weight))
-        floats = cache(lambda: self._float_weight(layer, weight))
         for use in list(source.uses()):
             if layer.op == "embedding":
                 self._replace_table_use(layer, weight, use.node)
             elif layer.op == "linear" and self._is_integer(layer, weight):
-                self._replace_matmul(layer, use.node, codes(), scale())
+                codes = _named(layer, self._int8_codes(layer, weight))
+                self._replace_matmul(layer, use.node, codes, self._scale(weight))
             elif layer.op == "conv" and self._is_integer_conv(layer, weight, use.node):
-                kernel = self._int8_codes(layer, weight)
-                output = self.static_inputs.convolution(
-                    layer, use.node, kernel, self._flat(self._scale(weight))
-                )
+                codes = self._int8_codes(layer, weight)
+                scale = self._flat(self._scale(weight))
+                output = self.static_inputs.convolution(layer, use.node, codes, scale)
                 self.run_time.replace(use.node, output)
             else:
-                use.node.replace_input_with(use.idx, floats())
+                use.node.replace_input_with(use.idx, self._float_weight(layer, weight))
                 self.static_inputs.round_input(layer, use.node)
         del self.graph.initializers[layer.initializer]
 
