@@ -46,8 +46,6 @@ CASES = [
     ("Wav2Vec2ConformerForCTC", ROTARY),
     ("Wav2Vec2ForSequenceClassification", LAYER_NORM | {"use_weighted_layer_sum": True}),
     ("Data2VecAudioForSequenceClassification", DATA2VEC | {"use_weighted_layer_sum": True}),
-    ("UniSpeechForCTC", {}),
-    ("UniSpeechSatForSequenceClassification", LAYER_NORM),
     ("SEWForCTC", {"squeeze_factor": 3, "num_conv_pos_embeddings": 15}),
     ("SEWDForCTC", SEW_D),
     ("Wav2Vec2ForCTC", {"add_adapter": True, "adapter_kernel_size": 5, "output_hidden_size": 20}),

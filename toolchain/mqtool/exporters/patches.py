@@ -141,8 +141,8 @@ def _relative_scores(
 def _shifted(scores: Tensor) -> Tensor:
     """Row i of [batch, heads, length, 2 * length - 1] from place length - 1 - i on.
 
-    Transformer-XL (arXiv 1901.02860), appendix B: where the columns are of relative positions, these
-    are the positions relative to i. One zero in front of each row and a reading of the buffer that
+    Transformer-XL (arXiv 1901.02860), appendix B: where columns are of relative positions, these are
+    the positions relative to i. One zero in front of each row and a reading of the buffer that
     starts `length` elements later shift every row so.
     """
     batch, heads, length, _ = scores.shape
@@ -152,13 +152,14 @@ def _shifted(scores: Tensor) -> Tensor:
 
 def _split_heads(hidden: Tensor, heads: int) -> Tensor:
     """[batch, length, width] to [batch, heads, length, width / heads]."""
-    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
+    size = hidden.shape[-1] // heads
+    return hidden.view(*hidden.shape[:2], heads, size).transpose(1, 2)
 
 
 class _BucketedPositions(nn.Module):
     """The vectors of relative positions of DeBERTa (arXiv 2006.03654, section 3.1), in SEW-D.
 
-    Which vector a position has is a table of integers: its logarithms, computed elsewhere, would put
+    Which vector a position has is a table of integers: other logarithms than PyTorch's would put
     positions at the edge of a bucket into the next one.
     """
 
