@@ -17,7 +17,7 @@ FAMILIES = [
     ("data2vec-audio", "Data2VecAudioForCTC", DATA2VEC),
     ("unispeech", "UniSpeechForSequenceClassification", LAYER_NORM),
     ("unispeech-sat", "UniSpeechSatForCTC", {}),
-    ("sew", "SEWForSequenceClassification", {"use_weighted_layer_sum": True}),
+    ("sew", "SEWForSequenceClassification", {}),
     ("sew-d", "SEWDForSequenceClassification", SEW_D),
 ]
 

@@ -141,8 +141,8 @@ def _relative_scores(
 def _shifted(scores: Tensor) -> Tensor:
     """Row i of [batch, heads, length, 2 * length - 1] from place length - 1 - i on.
 
-    Transformer-XL (arXiv 1901.02860), appendix B: where columns are of relative positions, these are
-    the positions relative to i. One zero in front of each row and a reading of the buffer that
+    Transformer-XL (arXiv 1901.02860), appendix B: columns are of relative positions, these are the
+    positions relative to i. One zero in front of each row and a reading of the buffer that
     starts `length` elements later shift every row so.
     """
     batch, heads, length, _ = scores.shape
@@ -165,14 +165,15 @@ class _BucketedPositions(nn.Module):
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
-        from transformers.models.sew_d.modeling_sew_d import make_log_bucket_position
+        from transformers.models.sew_d import modeling_sew_d
 
+        modeling: Any = modeling_sew_d
         self.encoder = encoder
         buckets, most = encoder.position_buckets, encoder.max_relative_positions
         span = buckets if buckets > 0 else most
         positions = torch.arange(-_FAR, _FAR + 1)
         if buckets > 0:
-            positions = make_log_bucket_position(positions, buckets, most).long()
+            positions = modeling.make_log_bucket_position(positions, buckets, most).long()
         rows = (positions + span).clamp(0, 2 * span - 1)
         changes = rows.diff().nonzero().flatten() - _FAR
         self.reach = int(changes.abs().max()) + 1

@@ -183,9 +183,9 @@ def min_samples(config: Any) -> int:
     Its convolutions are unpadded, but for those of the adapter, which take one frame more on each
     side; SEW pools frames; and a norm over the time of one frame is refused by PyTorch.
     """
-    samples = 1
+    samples: int = 1
     if getattr(config, "add_adapter", False):
-        for _ in range(config.num_adapter_layers):
+        for _ in range(getattr(config, "num_adapter_layers", 0)):  # HuBERT has the switch alone
             samples = max((samples - 1) * config.adapter_stride + config.adapter_kernel_size - 2, 1)
     samples = max(samples, getattr(config, "squeeze_factor", 1))
     layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
