@@ -1,6 +1,6 @@
 """Prints the table of docs/reference/families.md: small random models, exported and compared.
 
-PYTHONPATH=tests:tests/exporters python tests/exporters/parity_table.py
+python tests/exporters/parity_table.py
 """
 
 import tempfile

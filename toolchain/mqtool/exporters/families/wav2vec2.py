@@ -188,7 +188,7 @@ def min_samples(config: Any) -> int:
         for _ in range(getattr(config, "num_adapter_layers", 0)):  # HuBERT has the switch alone
             samples = max((samples - 1) * config.adapter_stride + config.adapter_kernel_size - 2, 1)
     samples = max(samples, getattr(config, "squeeze_factor", 1))
-    layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+    layers: list[tuple[int, int]] = list(zip(config.conv_kernel, config.conv_stride, strict=True))
     for kernel, stride in reversed(layers[1:]):
         samples = (samples - 1) * stride + kernel
     if getattr(config, "feat_extract_norm", "layer") == "group":
