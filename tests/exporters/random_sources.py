@@ -58,6 +58,8 @@ WAV2VEC2 = {
 }
 LAYER_NORM = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 CONFORMER = {"conv_depthwise_kernel_size": 7, "hidden_act": "swish"}
+DATA2VEC = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
+SEW_D = {"position_buckets": 8, "max_position_embeddings": 32, "norm_rel_ebd": "layer_norm"}
 CTC_TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmno"]
 
 

@@ -115,6 +115,59 @@ def test_one_line_and_nothing_written(whisper, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+RELATIVES: dict[str, tuple[str, dict[str, object], dict[str, object], str]] = {
+    "kernels": ("Wav2Vec2", {}, {"conv_kernel": [10, 0, 4]}, r"conv_kernel is \[10, 0, 4\];"),
+    "strides": ("Wav2Vec2", {}, {"conv_stride": [5, -4, 4]}, r"conv_stride is \[5, -4, 4\];"),
+    "squeezing": ("SEW", {}, {"squeeze_factor": 0}, r"squeeze_factor is 0;"),
+    "norm": (
+        "Hubert",
+        {},
+        {"feat_extract_norm": "batch"},
+        r"feat_extract_norm` is batch, but has to be one of \['group', 'layer'\]",
+    ),
+    "adapter": (
+        "WavLM",
+        {},
+        {"add_adapter": True, "output_hidden_size": 24},
+        r"lm_head\.weight is \[20, 32\] in the file, \[20, 24\] by config\.json",
+    ),
+    "buckets": ("WavLM", {"num_buckets": 3}, {}, r"num_buckets is 3, less than 4"),
+    "distance": (
+        "WavLM",
+        {"num_buckets": 16, "max_bucket_distance": 4},
+        {},
+        r"max_bucket_distance is 4, not above 4, a quarter of num_buckets",
+    ),
+    "rotary": (
+        "Wav2Vec2Conformer",
+        {"position_embeddings_type": "rotary", "num_attention_heads": 32},
+        {},
+        r"position_embeddings_type is 'rotary', which needs heads of an even size, not 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(RELATIVES))
+def test_settings_of_wav2vec2s_relatives(tmp_path, name):
+    family, options, fields, message = RELATIVES[name]
+    folder = wav2vec2_folder(tmp_path / "source", f"{family}ForCTC", **options)
+    config(**fields)(folder)
+    with pytest.raises(ExportError, match=message) as caught:
+        export_model(str(folder), tmp_path / "model")
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_what_transformers_cannot_run_is_one_line(tmp_path):
+    """Kernels of positions that leave less than a frame: transformers builds such a model."""
+    folder = wav2vec2_folder(tmp_path / "source", "Wav2Vec2ForCTC")
+    config(conv_stride=[5, 4, 10**30])(folder)
+    with pytest.raises(ExportError, match=r"config\.json: transformers cannot run such a model"):
+        export_model(str(folder), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 CLASSIFIERS = {
     "labels from one": (
         config(id2label={str(i + 1): f"L{i}" for i in range(5)}),

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
-from random_sources import CONFORMER, LAYER_NORM, wav2vec2_folder, whisper_folder
+from random_sources import CONFORMER, DATA2VEC, LAYER_NORM, SEW_D, wav2vec2_folder, whisper_folder
 
 from mqtool.choices import FAMILIES
 from mqtool.exporters.pipeline import export_model
@@ -44,8 +44,18 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
     if "Conformer" in architecture:
         kinds = ["relative", "rotary", None]
         options |= CONFORMER | {"position_embeddings_type": rng.choice(kinds)}
+    elif "Data2Vec" in architecture:
+        options |= DATA2VEC | {"conv_pos_kernel_size": rng.choice([4, 5, 19])}
+    elif "SEW" in architecture:
+        options |= SEW_D | {"squeeze_factor": rng.choice([1, 2, 3])}
+        options |= {"share_att_key": rng.random() < 0.5, "position_buckets": rng.choice([7, 8, -1])}
     elif rng.random() < 0.5:
         options |= LAYER_NORM
+    if architecture.endswith("Classification"):
+        options["use_weighted_layer_sum"] = rng.random() < 0.5
+    elif architecture.startswith(("Wav2Vec2", "WavLM", "Data2Vec")) and rng.random() < 0.5:
+        options |= {"add_adapter": True, "adapter_kernel_size": rng.choice([2, 3, 4])}
+        options |= {"output_hidden_size": inner[0], "adapter_stride": rng.choice([1, 2])}
     return wav2vec2_folder(folder, architecture, **options)
 
 

@@ -9,17 +9,23 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
+import torch
+import transformers
 from canonical import check_canonical
 from random_sources import (
     CONFORMER,
     CTC_TOKENS,
+    DATA2VEC,
     LAYER_NORM,
+    SEW_D,
     WAV2VEC2,
     random_model,
     wav2vec2_folder,
 )
 
 from mqruntime.bundle.manifest import Manifest
+from mqruntime.engine.graph_contents import GraphContents
+from mqruntime.engine.operators import OPERATORS
 from mqruntime.engine.session import Session
 from mqruntime.vocabulary import Vocabulary
 from mqtool.exporters.families.wav2vec2 import min_samples
@@ -29,6 +35,8 @@ from mqtool.exporters.pipeline import export_model
 RELATIVE = CONFORMER | {"position_embeddings_type": "relative"}
 ROTARY = CONFORMER | {"position_embeddings_type": "rotary"}
 slow = pytest.mark.slow
+TOO_SHORT = r"Kernel size can't be greater|Output size is too small|more than 1 value per channel"
+"""What PyTorch says of an input that is a sample shorter than the shortest."""
 
 CASES = [
     ("Wav2Vec2ForCTC", {}),
@@ -37,6 +45,11 @@ CASES = [
     ("Wav2Vec2ConformerForSequenceClassification", RELATIVE),
     ("Wav2Vec2ConformerForCTC", ROTARY),
     ("Wav2Vec2ForSequenceClassification", LAYER_NORM | {"use_weighted_layer_sum": True}),
+    ("Data2VecAudioForSequenceClassification", DATA2VEC | {"use_weighted_layer_sum": True}),
+    ("SEWForCTC", {"squeeze_factor": 3, "num_conv_pos_embeddings": 15}),
+    ("SEWDForCTC", SEW_D),
+    ("Wav2Vec2ForCTC", {"add_adapter": True, "adapter_kernel_size": 5, "output_hidden_size": 20}),
+    ("Wav2Vec2ForCTC", LAYER_NORM | {"adapter_attn_dim": 8}),
     pytest.param("Wav2Vec2ForCTC", LAYER_NORM, marks=slow),
     pytest.param("HubertForCTC", {"conv_pos_batch_norm": True}, marks=slow),
     pytest.param("HubertForSequenceClassification", {}, marks=slow),
@@ -52,7 +65,7 @@ def _id(value: object) -> str:
     if isinstance(value, str):
         return value
     shown = value.get("position_embeddings_type", value.get("feat_extract_norm", ""))
-    return str(shown)
+    return str(shown) + "".join(name for name in value if "adapter" in name)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=_id)
@@ -61,7 +74,7 @@ def test_exports(name, options, tmp_path):
     folder = tmp_path / "model"
     result = export_model(str(source), folder)
     assert result.parity.difference < 1e-5
-    assert result.parity.cases == 6
+    assert result.parity.cases == 8
     assert [path.name for path in folder.glob("*.data")] == []
 
     model = random_model(name, **(WAV2VEC2 | options))
@@ -72,6 +85,8 @@ def test_exports(name, options, tmp_path):
     folded |= {parameter.replace("batch_norm", "depthwise_conv") for parameter in parameters}
     if not options.get("conv_pos_batch_norm"):
         check_canonical(folder / "model.onnx", folded)
+    content = memoryview((folder / "model.onnx").read_bytes())
+    assert GraphContents.of(content).operators <= OPERATORS
 
     manifest = Manifest.read(folder)
     assert manifest.family == model.config.model_type
@@ -79,14 +94,13 @@ def test_exports(name, options, tmp_path):
     session = Session(folder / "model.onnx")
     shortest = probe(3, manifest.min_samples)
     logits = session.run({"pcm": shortest})["logits"]
+    with torch.no_grad(), pytest.raises((RuntimeError, ValueError), match=TOO_SHORT):
+        model(torch.from_numpy(shortest[:1, 1:]))
     if name.endswith("CTC"):
         assert manifest.task == "ctc"
         assert (manifest.ctc.blank, manifest.ctc.word_delimiter) == (0, 4)
         assert list(Vocabulary.read(folder / manifest.vocabulary).tokens) == CTC_TOKENS
-        assert logits.shape == (3, 1, 20)
-        one_less = probe(3, manifest.min_samples - 1)
-        with pytest.raises(Exception, match=r"(?i)conv|shape|kernel"):
-            session.run({"pcm": one_less})
+        assert logits.shape == (3, options.get("squeeze_factor", 2 if "SEW" in name else 1), 20)
     else:
         assert manifest.task == "keywords"
         assert manifest.labels == [f"LABEL_{index}" for index in range(12)]
@@ -113,9 +127,6 @@ def test_relative_positions_are_computed_not_stored(conformer):
 
 def test_any_length_agrees_with_pytorch(conformer):
     """Far beyond the parity check: 30 s in one piece, where positions are furthest apart."""
-    import torch
-    import transformers
-
     model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(
         conformer / "source", attn_implementation="eager"
     ).eval()
@@ -150,5 +161,25 @@ def test_normalization_follows_the_feature_extractor(tmp_path):
     assert changes[True] < 1e-3 * changes[False]
 
 
-def test_min_samples_is_the_receptive_field():
-    assert min_samples([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]) == 400
+ONE_CONVOLUTION = {"conv_dim": (16,), "conv_stride": (5,), "conv_kernel": (10,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "samples"),
+    [
+        ("HubertForCTC", {}, 400),
+        ("SEWForCTC", {}, 720),
+        ("Wav2Vec2ForCTC", {"add_adapter": True}, 400),
+        ("Wav2Vec2ForCTC", {"add_adapter": True, "adapter_kernel_size": 4}, 400 + 7 * 320),
+        ("Wav2Vec2ForCTC", ONE_CONVOLUTION, 15),
+        ("Wav2Vec2ForCTC", ONE_CONVOLUTION | {"feat_extract_norm": "layer"}, 10),
+    ],
+)
+def test_min_samples_is_what_pytorch_takes_at_least(name, options, samples):
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = random_model(name, **({"intermediate_size": 8} | small | options))
+    assert min_samples(model.config) == samples
+    with torch.no_grad():
+        assert model(torch.from_numpy(probe(1, samples))).logits.shape[1] > 0
+        with pytest.raises((RuntimeError, ValueError), match=TOO_SHORT):
+            model(torch.from_numpy(probe(1, samples - 1)))

@@ -15,6 +15,7 @@ import torch
 from random_sources import (
     CONFORMER,
     LAYER_NORM,
+    SEW_D,
     wav2vec2_folder,
     whisper_folder,
 )
@@ -38,6 +39,7 @@ WAV2VEC2 = [
     ("Wav2Vec2ForSequenceClassification", {"use_weighted_layer_sum": True}),
     ("HubertForCTC", {"conv_pos_batch_norm": True}),
     ("WavLMForCTC", {}),
+    ("SEWDForCTC", SEW_D),
     *(
         ("Wav2Vec2ConformerForCTC", CONFORMER | {"position_embeddings_type": kind})
         for kind in ("relative", "rotary", None)

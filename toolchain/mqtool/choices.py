@@ -57,6 +57,16 @@ FAMILIES = {
         "HubertForSequenceClassification",
         "WavLMForCTC",
         "WavLMForSequenceClassification",
+        "Data2VecAudioForCTC",
+        "Data2VecAudioForSequenceClassification",
+        "UniSpeechForCTC",
+        "UniSpeechForSequenceClassification",
+        "UniSpeechSatForCTC",
+        "UniSpeechSatForSequenceClassification",
+        "SEWForCTC",
+        "SEWForSequenceClassification",
+        "SEWDForCTC",
+        "SEWDForSequenceClassification",
     ),
 }
 """`mqtool.exporters.families.family.Family` -> the architectures, as config.json names them."""

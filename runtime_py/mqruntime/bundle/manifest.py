@@ -228,7 +228,7 @@ class Manifest:
     """What a model is and how to run it.
 
     Attributes:
-        family: transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, wav2vec2-conformer).
+        family: transformers' `model_type` (whisper, wav2vec2, hubert, sew-d, ...).
         task: transcribe (Whisper), ctc or keywords.
         sample_rate: of the PCM that the graphs take, in Hz.
         graphs: role (encoder, decoder, model) -> file name.

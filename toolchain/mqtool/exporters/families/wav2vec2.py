@@ -1,5 +1,6 @@
 """Wav2Vec2 and its relatives as one graph: PCM to CTC or classification logits."""
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         graphs={"model": GRAPH},
         vocabulary=VOCABULARY if is_ctc else None,
         labels=[] if is_ctc else _labels(config, source.folder),
-        min_samples=min_samples(config.conv_kernel, config.conv_stride),
+        min_samples=min_samples(config),
         ctc=ctc,
         source=source.description,
     )
@@ -156,12 +157,24 @@ def _feature_extractor(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def min_samples(kernels: list[int], strides: list[int]) -> int:
-    """Samples that a stack of unpadded convolutions needs for one output frame."""
-    samples = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+def min_samples(config: Any) -> int:
+    """Samples of the shortest input that transformers' model takes.
+
+    Its convolutions are unpadded, but for those of the adapter, which take one frame more on each
+    side; SEW pools frames; and a norm over the time of one frame is refused by PyTorch.
+    """
+    samples: int = 1
+    if getattr(config, "add_adapter", False):
+        for _ in range(getattr(config, "num_adapter_layers", 0)):  # HuBERT has the switch alone
+            samples = max((samples - 1) * config.adapter_stride + config.adapter_kernel_size - 2, 1)
+    samples = max(samples, getattr(config, "squeeze_factor", 1))
+    layers: list[tuple[int, int]] = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+    for kernel, stride in reversed(layers[1:]):
         samples = (samples - 1) * stride + kernel
-    return samples
+    if getattr(config, "feat_extract_norm", "layer") == "group":
+        samples = max(samples, 2)
+    kernel, stride = layers[0]
+    return (samples - 1) * stride + kernel
 
 
 def _fold_weight_norms(model: nn.Module) -> None:
@@ -189,7 +202,7 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
     else:
         module = Classifier(model, normalize=normalize)
         shape = ["batch", config.num_labels]
-    samples = 12 * min_samples(config.conv_kernel, config.conv_stride)
+    samples = 12 * min_samples(config)
     with exportable(model):
         graph = trace(
             module.eval(),
@@ -201,24 +214,65 @@ def _export(model: "PreTrainedModel", path: Path, *, normalize: bool) -> None:
 
 
 def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
-    """PyTorch's logits at three lengths and two batch sizes, with transformers' own front end."""
+    """PyTorch's logits at four lengths and two batch sizes, with transformers' own front end.
+
+    Two of the lengths are a frame apart: what joins frames in pairs has one left over at either.
+    """
     from transformers import Wav2Vec2FeatureExtractor
 
     config: Any = model.config
+    _check_positions(config, source.folder / "config.json")
     settings = _feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     rate = settings["sampling_rate"]
     extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)
-    shortest = min_samples(config.conv_kernel, config.conv_stride)
+    shortest = min_samples(config)
+    some = 20 * shortest + 1
     cases = []
-    for samples in (shortest, 20 * shortest + 1, 60 * shortest + 7):
+    for samples in (shortest, some, some + prod(config.conv_stride), 60 * shortest + 7):
         for batch in (1, 2):
             pcm = probe(batch, samples)
             values = extract(list(pcm), sampling_rate=rate, return_tensors="np")["input_values"]
-            with torch.no_grad():
-                logits = model(torch.from_numpy(np.asarray(values, np.float32))).logits
+            logits = _answer(model, torch.from_numpy(np.asarray(values, np.float32)), source)
             cases.append(Case(pcm, None, logits.numpy()))
     return cases
+
+
+def _check_positions(config: Any, path: Path) -> None:
+    """Refuse positions that transformers takes, and then divides by zero for or cannot multiply."""
+    buckets = getattr(config, "num_buckets", 4)
+    if buckets < 4:
+        raise ExportError(f"{path}: num_buckets is {buckets}, less than 4; copy the file again")
+    farthest = getattr(config, "max_bucket_distance", buckets)
+    if farthest <= buckets // 4:
+        raise ExportError(
+            f"{path}: max_bucket_distance is {farthest}, not above {buckets // 4}, a quarter of "
+            "num_buckets; copy the file again"
+        )
+    size = config.hidden_size // config.num_attention_heads
+    if getattr(config, "position_embeddings_type", None) == "rotary" and size % 2:
+        raise ExportError(
+            f"{path}: position_embeddings_type is 'rotary', which needs heads of an even size, not "
+            f"{size} (hidden_size by num_attention_heads); copy the file again"
+        )
+
+
+def _answer(model: "PreTrainedModel", values: Tensor, source: Source) -> Tensor:
+    """The model's own logits.
+
+    Raises:
+        ExportError: transformers builds a model of these settings, but cannot run it.
+    """
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(values).logits
+    except Exception as error:  # whatever it is, it comes from what config.json says
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ExportError(
+            f"{source.folder / 'config.json'}: transformers cannot run such a model ({reason}); "
+            "copy the file again"
+        ) from None
+    return logits
 
 
 FAMILY = Family(write_folder, reference_cases, reference_texts=reference_texts)

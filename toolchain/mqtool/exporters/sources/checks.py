@@ -23,6 +23,7 @@ _SETTINGS = (
     "processor_config.json",
     "tokenizer_config.json",
 )
+_COUNTS = ("_layers", "_heads", "_size", "_dim", "d_model", "_stride", "_kernel", "_factor")
 _MOST_LAYERS = 1024
 _MOST_HEADER = 1 << 27  # bytes, safetensors' own limit is 100 MB
 
@@ -73,8 +74,9 @@ def check_settings(config: dict[str, Any], path: Path) -> None:
             "model before it was quantized"
         )
     for name, value in config.items():
-        counts = name.endswith(("_layers", "_heads", "_size", "_dim", "d_model"))
-        if counts and type(value) is int and value < 1:
+        counts = name.endswith(_COUNTS)
+        numbers = value if isinstance(value, list) else [value]
+        if counts and any(type(number) is int and number < 1 for number in numbers):
             raise ExportError(f"{path}: {name} is {value}; copy the file again")
         if name.endswith("_layers") and type(value) is int and value > _MOST_LAYERS:
             raise ExportError(f"{path}: {name} is {value}, more than {_MOST_LAYERS}")

@@ -218,7 +218,7 @@ def _load_transformers(architecture: str, adapter: str | None, folder: Path) -> 
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ExportError(f"{folder}: {name} holds NaN or infinity; save the weights anew")
-    loaded: PreTrainedModel = model.eval()
+    loaded: PreTrainedModel = model.float().eval()  # some activations keep numbers in bfloat16
     return loaded
 
 

@@ -1,0 +1,60 @@
+"""Families that no other test packs: planned by every method, packed, validated and heard."""
+
+import pytest
+
+pytest.importorskip("torch", reason="export needs mqtool[export]")
+
+from random_sources import DATA2VEC, LAYER_NORM, SEW_D, WAV2VEC2, random_model, wav2vec2_folder
+from torch import nn
+
+import mqtool
+from mqruntime.bundle.manifest import Manifest
+from mqtool.choices import METHODS
+from mqtool.model.folder import ModelFolder
+from tiny_graph import noise_clips
+
+FAMILIES = [
+    ("data2vec-audio", "Data2VecAudioForCTC", DATA2VEC),
+    ("unispeech", "UniSpeechForSequenceClassification", LAYER_NORM),
+    ("unispeech-sat", "UniSpeechSatForCTC", {}),
+    ("sew", "SEWForSequenceClassification", {}),
+    ("sew-d", "SEWDForSequenceClassification", SEW_D),
+]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", range(len(FAMILIES)), ids=[name for name, *_ in FAMILIES])
+def test_every_method_packs_what_is_heard(number, tmp_path, portion):
+    family, architecture, options = FAMILIES[number]
+    source = wav2vec2_folder(tmp_path / "source", architecture, **options)
+    model = mqtool.export(source, output=tmp_path / "model")
+    assert model.parity.difference < 1e-5
+    assert Manifest.read(tmp_path / "model").family == family
+    assert mqtool.inspect(model).fields["family"] == family
+    products = {
+        name
+        for name, module in random_model(architecture, **(WAV2VEC2 | options)).named_modules()
+        if isinstance(module, nn.Linear | nn.Conv1d)
+    }
+    layers = ModelFolder.open(tmp_path / "model").layers
+    assert {layer.name for layer in layers if layer.op != "embedding"} == products
+
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    noise_clips(clips, [16000, 9001])
+    methods = [*METHODS][number:] + [*METHODS][:number]
+    for method in methods[: portion(len(methods))]:
+        found = mqtool.sizes(model, method=method)
+        assert found.layers == len(layers)
+        most = found.coded_up_to_kb or found.largest_kb
+        budget = None if method == "minmax" else (found.smallest_kb + most) / 2
+        plan = mqtool.plan(model, budget_kb=budget, method=method, recordings=clips)
+        packed = mqtool.pack(model, plan=plan, recordings=clips, output=tmp_path / method)
+        checked = mqtool.validate(
+            packed, reference=model, recordings=clips, plan=plan, max_word_difference=1e6
+        )
+        assert checked.passed, (method, checked.checks)
+        mqtool.package(packed, output=tmp_path / f"{method}.mqz")
+        heard = [said.text for said in mqtool.transcribe(packed, clips)]
+        assert heard == [said.text for said in mqtool.transcribe(tmp_path / f"{method}.mqz", clips)]
+        assert len(heard) == 2
