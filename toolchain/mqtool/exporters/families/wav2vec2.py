@@ -21,12 +21,27 @@ from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabu
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILY", "GRAPH", "min_samples", "reference_cases", "write_folder"]
+__all__ = [
+    "FAMILY",
+    "GRAPH",
+    "feature_extractor",
+    "min_samples",
+    "normalized",
+    "reference_cases",
+    "write_folder",
+]
 
 GRAPH = "model.onnx"
 
 _VARIANCE_EPSILON = 1e-7
 """Added to the variance by transformers' Wav2Vec2FeatureExtractor."""
+
+
+def normalized(pcm: Tensor) -> Tensor:
+    """PCM [batch, samples] with zero mean and unit variance an item."""
+    centered = pcm - pcm.mean(1, keepdim=True)
+    variance = (centered * centered).mean(1, keepdim=True)
+    return centered / torch.sqrt(variance + _VARIANCE_EPSILON)
 
 
 class _Normalized(nn.Module):
@@ -44,9 +59,7 @@ class _Normalized(nn.Module):
     def encode(self, pcm: Tensor, **options: Any) -> Any:
         """Run the encoder on PCM [batch, samples]."""
         if self.normalize:
-            centered = pcm - pcm.mean(1, keepdim=True)
-            variance = (centered * centered).mean(1, keepdim=True)
-            pcm = centered / torch.sqrt(variance + _VARIANCE_EPSILON)
+            pcm = normalized(pcm)
         return getattr(self, self.prefix)(pcm, **options)
 
 
@@ -95,7 +108,7 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         ExportError: the tokenizer or the feature extractor's settings are missing.
     """
     config: Any = model.config
-    settings = _feature_extractor(source.folder)
+    settings = feature_extractor(source.folder)
     is_ctc = hasattr(model, "lm_head")
     ctc = _write_ctc_vocabulary(model, source.folder, folder) if is_ctc else None
     _fold_weight_norms(model)
@@ -128,7 +141,7 @@ def _labels(config: Any, folder: Path) -> list[str]:
     return [named[index] for index in range(config.num_labels)]
 
 
-def _feature_extractor(folder: Path) -> dict[str, Any]:
+def feature_extractor(folder: Path) -> dict[str, Any]:
     """Settings of the feature extractor, from either of the files transformers writes."""
     combined = folder / "processor_config.json"
     if combined.is_file() and not (folder / "preprocessor_config.json").is_file():
@@ -225,7 +238,7 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
     from transformers import Wav2Vec2FeatureExtractor
 
     config: Any = model.config
-    settings = _feature_extractor(source.folder)
+    settings = feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     extract = extractor(do_normalize=settings["do_normalize"])
     shortest = min_samples(config.conv_kernel, config.conv_stride)
