@@ -80,8 +80,7 @@ def random_moonshine(*, streaming: bool = False, seed: int = 0, **options: Any) 
     """A model whose biases and norms are not at their neutral values."""
     torch.manual_seed(seed)
     if streaming:
-        encoder = transformers.MoonshineStreamingConfig.sub_configs_defaults["encoder_config"]
-        given = {"encoder_config": encoder(**STREAMING_ENCODER)} | STREAMING | options
+        given = {"encoder_config": dict(STREAMING_ENCODER)} | STREAMING | options
         config = transformers.MoonshineStreamingConfig(**given)
         model = transformers.MoonshineStreamingForConditionalGeneration(config).eval()
     else:

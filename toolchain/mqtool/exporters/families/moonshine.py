@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         encoder = self.model.encoder
         pcm = normalized(pcm) if self.normalize else pcm
         hidden = torch.tanh(encoder.conv1(pcm.unsqueeze(1)))
-        hidden = encoder.groupnorm(hidden)
+        hidden = _group_norm(encoder.groupnorm, hidden)
         hidden = functional.gelu(encoder.conv2(hidden))
         hidden = functional.gelu(encoder.conv3(hidden)).transpose(1, 2)
         turns = _turns(encoder.rotary_emb, torch.arange(hidden.shape[1]))
@@ -79,6 +79,14 @@ class Encoder(nn.Module):
             hidden = hidden + attention.o_proj(mixed)
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return cross_outputs(self.model.decoder, encoder.layer_norm(hidden))
+
+
+def _group_norm(norm: nn.GroupNorm, hidden: Tensor) -> Tensor:
+    """Of one group; [batch, channels, time]. Written out, it exports without casts."""
+    centered = hidden - hidden.mean((1, 2), keepdim=True)
+    variance = (centered * centered).mean((1, 2), keepdim=True)
+    unit = centered / torch.sqrt(variance + norm.eps)
+    return unit * norm.weight[:, None] + norm.bias[:, None]
 
 
 def cross_outputs(decoder: Any, hidden: Tensor) -> tuple[Tensor, ...]:
