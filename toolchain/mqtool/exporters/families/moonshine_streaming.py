@@ -96,6 +96,7 @@ def _window_mask(places: Tensor, before: int, ahead: int) -> Tensor:
 
 def _fold_norms(model: nn.Module) -> None:
     """Turn norms that store their scale less one into ordinary ones."""
+    norm: Any
     for module in list(model.modules()):
         for name, norm in list(module.named_children()):
             if hasattr(norm, "unit_offset"):
