@@ -27,6 +27,7 @@ from mqruntime.engine.operators import OPERATORS
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.pipeline import export_model
 from tiny_graph import noise_clips
+from toy_moonshine import moonshine_folder
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,11 @@ def exported(folder: Path) -> Iterator[Path]:
         yield folder / f"model{number}"
     export_model(str(whisper_folder(folder / "source")), folder / "whisper")
     yield folder / "whisper"
+    for streaming in (False, True):
+        name = f"moonshine{'-streaming' * streaming}"
+        source = moonshine_folder(folder / f"{name}-source", streaming=streaming)
+        export_model(str(source), folder / name)
+        yield folder / name
 
 
 def operators(folder: Path) -> set[str]:
@@ -85,8 +91,9 @@ def operators(folder: Path) -> set[str]:
 def packed(model: Path, clips: Path, target: Path) -> Iterator[Path]:
     target.mkdir()
     for number, options in enumerate(PACKED):
+        widths = (1, 7 if options["storage"] == "coded" else 8)  # a tied head takes no more
         plan = mqtool.plan(
-            model, budget_kb=None, method="minmax", minmax=(1, 8), recordings=clips, **options
+            model, budget_kb=None, method="minmax", minmax=widths, recordings=clips, **options
         )
         made = target / f"packed{number}"
         mqtool.pack(model, plan=plan, recordings=clips, output=made)

@@ -90,8 +90,8 @@ def _causal(conv: Any, hidden: Tensor) -> Tensor:
 def _window_mask(places: Tensor, before: int, ahead: int) -> Tensor:
     """What keeps a frame from those `before` or more back, and `ahead` or more ahead of it."""
     distance = places[:, None] - places
-    seen = (distance < before) & (distance > -max(ahead, 1))
-    return torch.where(seen, 0.0, -torch.inf)
+    near = torch.where(distance < before, 0.0, -torch.inf)
+    return near + torch.where(distance > -max(ahead, 1), 0.0, -torch.inf)
 
 
 def _fold_norms(model: nn.Module) -> None:
