@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ pytest.importorskip("torch", reason="export needs mqtool[export]")
 import transformers
 from canonical import check_canonical
 
-from mqruntime.bundle.manifest import Manifest
+from mqruntime.bundle.manifest import Manifest, Seq2SeqSettings
 from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
 from mqruntime.vocabulary import Vocabulary
 from mqtool.errors import ExportError
+from mqtool.exporters.families.seq2seq_settings import seq2seq_settings
 from mqtool.exporters.parity import probe
 from mqtool.exporters.pipeline import export_model
+from mqtool.exporters.sources.find import Source, load_model
+from mqtool.exporters.tokenizer import read_vocabulary
 from toy_moonshine import (
     LATER,
     MOONSHINE,
@@ -40,6 +44,7 @@ PLAIN = {
 }
 ALONE = STREAMING_ENCODER | {"num_hidden_layers": 1, "sliding_windows": ((5, 3),)}
 OTHERS = {
+    "streaming without a mask": {"streaming": True, "masked": False, "normalize": True},
     "own head, biases, gelu": PLAIN
     | {"tie_word_embeddings": False, "attention_bias": True, "decoder_hidden_act": "gelu"},
     "normalized, no padding, whole heads turned": PLAIN
@@ -59,7 +64,6 @@ OTHERS = {
             "partial_rotary_factor": 0.7,
         },
     },
-    "streaming without a mask": {"streaming": True, "masked": False, "normalize": True},
     "streaming, grouped keys, tied": {
         "streaming": True,
         "encoder_config": ALONE | {"num_key_value_heads": 2, "attention_bias": True},
@@ -85,7 +89,7 @@ def is_streaming(source: Path) -> bool:
 def test_agrees_with_pytorch(exported):
     source, _, result = exported
     assert result.parity.difference < 1e-5
-    assert result.parity.cases == 7
+    assert result.parity.cases == 5
     model = random_moonshine(streaming=is_streaming(source))
     assert result.parameters == sum(weights.numel() for weights in model.parameters())
 
@@ -127,6 +131,7 @@ def test_graphs_are_canonical_and_store_every_parameter_once(exported):
     assert sorted(stored) == sorted(parameters)
 
 
+@pytest.mark.parametrize("exported", [False], indirect=True)
 def test_the_same_model_gives_the_same_bytes(exported, tmp_path):
     source, folder, _ = exported
     export_model(str(source), tmp_path / "again")
@@ -161,13 +166,13 @@ def test_texts_and_tokens_are_those_of_generate(exported):
     assert len(seen) > 20
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_shapes_agree_with_pytorch(name, tmp_path):
-    result = export_model(
-        str(moonshine_folder(tmp_path / "source", **OTHERS[name])), tmp_path / "m"
-    )
-    assert result.parity.difference < 1e-5
-    assert result.parity.choices > 100
+@pytest.mark.soak
+def test_other_shapes_agree_with_pytorch(tmp_path, portion):
+    for number, (name, options) in enumerate([*OTHERS.items()][: portion(len(OTHERS))]):
+        source = moonshine_folder(tmp_path / f"source{number}", **options)
+        result = export_model(str(source), tmp_path / f"model{number}")
+        assert result.parity.difference < 5e-5, name
+        assert result.parity.choices > 100, name
 
 
 def test_texts_are_the_tokenizers():
@@ -190,24 +195,31 @@ def test_texts_are_the_tokenizers():
     assert 300 < broken < 1900
 
 
+def settings_of(source: Path) -> Seq2SeqSettings:
+    model, _ = load_model(source)
+    tokens = read_vocabulary(source, model.config.vocab_size, padded=True)
+    return seq2seq_settings(model, tokens, Source(source, {}), None)
+
+
 def test_limits_come_from_the_source(tmp_path):
     source = moonshine_folder(tmp_path / "source", **PLAIN)
-    generation = json.loads((source / "generation_config.json").read_text())
-    generation |= {"max_length": 30, "eos_token_id": [2, 260], "decoder_start_token_id": 4}
-    (source / "generation_config.json").write_text(json.dumps(generation))
+    settings = settings_of(source)
+    assert (settings.start, settings.end, settings.max_tokens) == ([1], [2], 40)
+    changed = {"max_length": 30, "eos_token_id": [260, 2], "decoder_start_token_id": 4}
+    change(source / "generation_config.json", **changed)
     (source / "README.md").write_text(
         "---\nlicense: mit\n---\n    token_limit_factor = 13 / processor.sampling_rate\n"
     )
-    export_model(str(source), tmp_path / "of-card")
-    settings = Manifest.read(tmp_path / "of-card").seq2seq
+    settings = settings_of(source)
     assert (settings.start, settings.end, settings.max_tokens) == ([4], [2, 260], 30)
     assert (settings.tokens_per_second, settings.window) == (13.0, int(30 / 13 * 16000))
-    (source / "generation_config.json").write_text(
-        json.dumps(generation | {"tokens_per_second": 2})
-    )
-    export_model(str(source), tmp_path / "of-config")
-    settings = Manifest.read(tmp_path / "of-config").seq2seq
-    assert (settings.tokens_per_second, settings.window) == (2.0, 15 * 16000)
+    change(source / "generation_config.json", tokens_per_second=1, max_length=4000)
+    settings = settings_of(source)
+    assert (settings.max_tokens, settings.tokens_per_second) == (40, 1.0)
+    assert settings.window == 30 * 16000
+    decoder = {"type": "ByteLevel", "add_prefix_space": False}
+    change(source / "tokenizer.json", decoder=decoder)
+    assert settings_of(source).spelling == "byte_level"
 
 
 def change(path: Path, **fields: object) -> None:
@@ -216,7 +228,7 @@ def change(path: Path, **fields: object) -> None:
 
 WRONG = {
     "grouped keys": (
-        lambda source: moonshine_folder(source, **PLAIN, decoder_num_key_value_heads=1),
+        lambda source: moonshine_folder(source, **PLAIN, encoder_num_key_value_heads=1),
         "num_key_value_heads is not num_attention_heads",
     ),
     "dynamic turns": (
@@ -264,15 +276,25 @@ WRONG = {
 }
 
 
+OF_THE_MODEL = ["grouped keys", "dynamic turns"]
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_refuses(name, tmp_path):
     spoil, message = WRONG[name]
     spoil(tmp_path / "source")
+    model, family = load_model(tmp_path / "source")
+    step = (
+        family.reference_cases
+        if name in OF_THE_MODEL
+        else partial(family.write_folder, folder=tmp_path)
+    )
+    source = Source(tmp_path / "source", {})
     with pytest.raises(ExportError) as raised:
-        export_model(str(tmp_path / "source"), tmp_path / "model")
+        step(model, source)
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
-    assert not (tmp_path / "model").exists()
+    assert not [*tmp_path.glob("*.onnx")]
 
 
 def test_probe_is_heard():

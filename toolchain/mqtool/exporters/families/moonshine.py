@@ -34,7 +34,15 @@ from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabulary
 
-__all__ = ["FAMILY", "Decoder", "cross_outputs", "export", "reference_cases", "write_folder"]
+__all__ = [
+    "FAMILY",
+    "cases_of",
+    "cross_outputs",
+    "export",
+    "reference_cases",
+    "write_folder",
+    "write_tokens",
+]
 
 _CONVOLUTIONS = (127, 7, 3), (64, 3, 2)
 """Kernels and strides; transformers has them in its code, not in the config."""
@@ -224,15 +232,16 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
     """
     settings = feature_extractor(source.folder)
     shortest = min_samples(*map(list, _CONVOLUTIONS))
+    manifest = write_tokens(model, source, folder, shortest, None)
     encoder = Encoder(model.model, normalize=settings["do_normalize"])
     export(encoder, model, folder, 20 * shortest)
-    return written(model, source, folder, shortest, None)
+    return manifest
 
 
-def written(
+def write_tokens(
     model: Any, source: Source, folder: Path, shortest: int, longest: int | None
 ) -> Manifest:
-    """Write the token table; return the manifest of graphs that are written.
+    """Write the token table; return the manifest of it and the graphs to be written.
 
     Args:
         model: transformers' Moonshine.
@@ -257,10 +266,9 @@ def written(
 
 
 def reference_cases(model: Any, source: Source) -> list[Case]:
-    """Logits over greedy tokens at three lengths, two batch sizes, and one longer recording."""
+    """Logits over greedy tokens at two lengths and batch sizes, and of one longer recording."""
     shortest = min_samples(*map(list, _CONVOLUTIONS))
-    lengths = (shortest, 20 * shortest + 1, 60 * shortest + 7)
-    return cases_of(model, source, lengths, _LONGEST_REFERENCE)
+    return cases_of(model, source, (shortest, 20 * shortest + 1), _LONGEST_REFERENCE)
 
 
 def cases_of(

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
 from mqtool.exporters.families.family import Family
-from mqtool.exporters.families.moonshine import cases_of, cross_outputs, export, written
+from mqtool.exporters.families.moonshine import cases_of, cross_outputs, export, write_tokens
 from mqtool.exporters.families.two_graphs import attend, split_heads
 from mqtool.exporters.families.wav2vec2 import feature_extractor, normalized
 from mqtool.exporters.parity import Case
@@ -119,9 +119,9 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
         masked=bool(settings.get("return_attention_mask")),
     )
     shortest = _frame(model)
-    with torch.no_grad():
-        export(encoder, model, folder, 50 * shortest)
-    return written(model, source, folder, shortest, _longest(model))
+    manifest = write_tokens(model, source, folder, shortest, _longest(model))
+    export(encoder, model, folder, 50 * shortest)
+    return manifest
 
 
 def _frame(model: Any) -> int:
@@ -135,9 +135,9 @@ def _longest(model: Any) -> int:
 
 
 def reference_cases(model: Any, source: Source) -> list[Case]:
-    """Logits over greedy tokens at three lengths, two batch sizes, and one longer recording."""
+    """Logits over greedy tokens at two lengths and batch sizes, and of one longer recording."""
     frame, longest = _frame(model), _longest(model)
-    lengths = sorted({min(length, longest) for length in (frame, 99 * frame + 1, 404 * frame - 3)})
+    lengths = sorted({min(length, longest) for length in (frame, 203 * frame + 1)})
     return cases_of(
         model, source, lengths, min(160_000, longest), padding=True, pad_to_multiple_of=frame
     )

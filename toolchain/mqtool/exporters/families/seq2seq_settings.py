@@ -97,8 +97,9 @@ def _tokens_per_second(model: Any, folder: Path) -> float:
 def _spelling(folder: Path) -> Literal["byte_fallback", "byte_level"]:
     path = folder / "tokenizer.json"
     tokenizer = read_json(path, missing="how tokens spell a text is not known; copy the file here")
-    decoder = tokenizer.get("decoder") or {}
-    steps = decoder.get("decoders", []) if decoder.get("type") == "Sequence" else [decoder]
+    decoder = tokenizer.get("decoder")
+    steps = decoder.get("decoders") if isinstance(decoder, dict) else None
+    steps = [step for step in steps or [decoder] if isinstance(step, dict)]
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"]:
         return "byte_level"
