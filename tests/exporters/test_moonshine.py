@@ -74,12 +74,10 @@ OTHERS = {
 }
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["moonshine", "streaming"])
-def exported(request, tmp_path_factory):
+@pytest.fixture(params=[False, True], ids=["moonshine", "streaming"])
+def exported(request, toy_moonshine):
     """(source, model folder, result) of a model with random weights."""
-    folder = tmp_path_factory.mktemp("moonshine")
-    source = moonshine_folder(folder / "source", streaming=request.param)
-    return source, folder / "model", export_model(str(source), folder / "model")
+    return toy_moonshine(request.param)
 
 
 def is_streaming(source: Path) -> bool:
