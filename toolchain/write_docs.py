@@ -59,6 +59,9 @@ def schemas() -> dict[str, str]:
 OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 """Fields that files of format 1 lack."""
 
+OMITTED = {"Manifest": {"seq2seq"}, "WhisperSettings": {"words", "language", "task"}}
+"""Fields by class that are in a file only where they say something."""
+
 
 def _schema(kind: type) -> str:
     schema = TypeAdapter(kind).json_schema()
@@ -66,7 +69,8 @@ def _schema(kind: type) -> str:
         if "description" in part:
             part["description"] = _without_code(part["description"])
         if "properties" in part:  # files hold every field and no other
-            required = sorted(part["properties"].keys() - OF_FORMAT_2)
+            left_out = OF_FORMAT_2 | OMITTED.get(part["title"], set())
+            required = sorted(part["properties"].keys() - left_out)
             part |= {"required": required, "additionalProperties": False}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"

@@ -25,8 +25,8 @@ def export(source: str, output: Path, json_path: Path | None) -> None:
     """Turn SOURCE into a folder of float ONNX graphs and check them against PyTorch.
 
     SOURCE is a hub id, a Hugging Face folder, or a CTranslate2 (faster-whisper) Whisper folder.
-    Whisper, and Wav2Vec2, Wav2Vec2-Conformer, HuBERT and WavLM with a CTC or a classification head
-    can be exported. The export fails if the graphs and PyTorch disagree.
+    Whisper, Moonshine, and Wav2Vec2, Wav2Vec2-Conformer, HuBERT and WavLM with a CTC or a
+    classification head can be exported. The export fails if the graphs and PyTorch disagree.
 
     \b
     Example:
