@@ -10,19 +10,16 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from calibration_cost import run_python, write_clips
 from result_files import csv_path, write_result
 
-CLIPS, SECONDS, RATE = 4, 5, 16000
+CLIPS, SECONDS = 4, 5
 BUDGETS_KB = {"tiny": 12_000, "base": 26_000, "streaming-tiny": 16_000}
 LIMITS = {"max_position_embeddings": 194, "pad_head_dim_to_multiple_of": 8}
 BASE = {
@@ -80,13 +77,13 @@ STEPS = {
 def main() -> None:
     """Make, export, plan and pack each, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="tiny,base,streaming-tiny")
+    parser.add_argument("--models", default="tiny,streaming-tiny,base")
     parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         clips = Path(scratch) / "clips"
-        write_clips(clips)
+        write_clips(clips, CLIPS, SECONDS)
         for name in options.models.split(","):
             folder = Path(scratch) / name
             folder.mkdir()
@@ -98,40 +95,20 @@ def main() -> None:
                 folder / "packed",
             ]
             arguments = [name, json.dumps(SHAPES[name]), str(BUDGETS_KB[name]), *map(str, places)]
-            run_python(MEASURE + MAKE + REPORT, arguments)
+            run_python(MEASURE + MAKE + REPORT, *arguments)
             for step, script in STEPS.items():
                 before = os.getloadavg()[0]
-                found = json.loads(run_python(MEASURE + script + REPORT, arguments))
+                found = json.loads(run_python(MEASURE + script + REPORT, *arguments))
                 row = {"model": f"moonshine-{name}", "step": step, **found}
                 row["load_average_before"] = round(before, 1)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             size = sum(path.stat().st_size for path in places[-1].iterdir())
             rows[-1]["packed_bytes"] = size
-            print(f"{name}: {size} bytes", flush=True)
-    if options.output:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        write_result(options.output, rows, machine=machine, clips=CLIPS, seconds_a_clip=SECONDS)
-
-
-def run_python(script: str, arguments: list[str]) -> str:
-    """What a process prints last."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return done.stdout.splitlines()[-1]
-
-
-def write_clips(folder: Path) -> None:
-    """Noise whose loudness changes as speech's does."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(CLIPS):
-        loudness = np.repeat(random.uniform(0.01, 0.3, SECONDS * 8), RATE // 8)
-        pcm = (random.normal(0, 1, SECONDS * RATE) * loudness).clip(-1, 1)
-        soundfile.write(folder / f"{number:02}.wav", pcm, RATE)
+            if options.output:
+                machine = f"{platform.machine()}, {os.cpu_count()} cores"
+                facts = {"clips": CLIPS, "seconds_a_clip": SECONDS, "budgets_kb": BUDGETS_KB}
+                write_result(options.output, rows, machine=machine, **facts)
 
 
 if __name__ == "__main__":
