@@ -129,7 +129,7 @@ def test_graphs_are_canonical_and_store_every_parameter_once(exported):
     assert sorted(stored) == sorted(parameters)
 
 
-@pytest.mark.parametrize("exported", [False], indirect=True)
+@pytest.mark.soak(whole=True)
 def test_the_same_model_gives_the_same_bytes(exported, tmp_path):
     source, folder, _ = exported
     export_model(str(source), tmp_path / "again")
@@ -164,13 +164,13 @@ def test_texts_and_tokens_are_those_of_generate(exported):
     assert len(seen) > 20
 
 
-@pytest.mark.soak
-def test_other_shapes_agree_with_pytorch(tmp_path, portion):
-    for number, (name, options) in enumerate([*OTHERS.items()][: portion(len(OTHERS))]):
-        source = moonshine_folder(tmp_path / f"source{number}", **options)
-        result = export_model(str(source), tmp_path / f"model{number}")
-        assert result.parity.difference < 5e-5, name
-        assert result.parity.choices > 100, name
+@pytest.mark.soak(whole=True)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_shapes_agree_with_pytorch(name, tmp_path):
+    source = moonshine_folder(tmp_path / "source", **OTHERS[name])
+    result = export_model(str(source), tmp_path / "model")
+    assert result.parity.difference < 5e-5
+    assert result.parity.choices > 100
 
 
 def test_texts_are_the_tokenizers():

@@ -13,7 +13,8 @@ __all__ = ["EncoderDecoder"]
 _TIMED_AFTER = 20
 """Tokens in the cache when a decoder step is timed."""
 
-_TYPICAL_STEPS = 32
+_TYPICAL_SECONDS, _TYPICAL_STEPS = 10.0, 32
+"""Of an utterance, and its tokens."""
 
 
 class EncoderDecoder(ABC):
@@ -22,14 +23,15 @@ class EncoderDecoder(ABC):
     Args:
         settings: name the tokens that the decoder has to know.
         start: the token that begins every prompt.
+        window: seconds that the encoder is given at once, at most.
     """
 
     roles: tuple[str, ...] = ("encoder", "decoder")
     classifies = False
-    typical_seconds = 10.0
 
-    def __init__(self, settings: NamesTokens, start: int) -> None:
+    def __init__(self, settings: NamesTokens, start: int, window: float) -> None:
         self._named, self._start = settings, start
+        self.typical_seconds = min(_TYPICAL_SECONDS, window)
 
     @abstractmethod
     def encode(self, graphs: Graphs, pcm: np.ndarray) -> dict[str, np.ndarray]:

@@ -37,7 +37,8 @@ class Seq2SeqTask(EncoderDecoder):
     def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
         if manifest.seq2seq is None:
             raise ManifestError("a seq2seq model needs the field `seq2seq`; export again")
-        super().__init__(manifest.seq2seq, manifest.seq2seq.start[0])
+        settings, rate = manifest.seq2seq, manifest.sample_rate
+        super().__init__(settings, settings.start[0], settings.window / rate)
         self._settings, self._vocabulary = manifest.seq2seq, vocabulary
         self._rate, self._min_samples = manifest.sample_rate, manifest.min_samples
 

@@ -25,7 +25,8 @@ class WhisperTask(EncoderDecoder):
     def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
         if manifest.whisper is None:
             raise ManifestError("a transcribe model needs the field `whisper`; export again")
-        super().__init__(manifest.whisper, manifest.whisper.start_of_transcript)
+        settings, rate = manifest.whisper, manifest.sample_rate
+        super().__init__(settings, settings.start_of_transcript, settings.window / rate)
         self._settings, self._vocabulary = manifest.whisper, vocabulary
         self._rate = manifest.sample_rate
 
