@@ -1,9 +1,10 @@
 """Time and memory of exporting Moonshines of their real sizes, planning them by measuring, packing.
 
 Weights are random, as are the four clips: that changes what comes out, hardly the work. Every text
-runs to its limit. Each step is a process of its own, so that its peak memory is its own.
+runs to its limit. Each step is a process of its own, so that its peak memory is its own. Rows of other models that a result holds stay.
 
-    python examples/benchmarks/moonshine_plans.py -o examples/results/moonshine-plans.csv
+    python examples/benchmarks/moonshine_plans.py --models tiny,base
+        -o examples/results/moonshine-plans.csv
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calibration_cost import run_python, write_clips
-from result_files import csv_path, write_result
+from result_files import csv_path, read_result, write_result
 
 CLIPS, SECONDS = 4, 5
 BUDGETS_KB = {"tiny": 12_000, "base": 26_000, "streaming-tiny": 16_000}
@@ -28,7 +29,7 @@ BASE = {
     "encoder_num_hidden_layers": 8,
     "decoder_num_hidden_layers": 8,
 }
-SHAPES = {"tiny": LIMITS, "base": LIMITS | BASE, "streaming-tiny": {}}
+SHAPES = {"tiny": LIMITS, "base": LIMITS | BASE, "streaming-tiny": {"num_key_value_heads": 8}}
 """What differs from transformers' defaults."""
 
 MEASURE = """
@@ -80,11 +81,15 @@ def main() -> None:
     parser.add_argument("--models", default="tiny,streaming-tiny,base")
     parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args()
+    names = options.models.split(",")
     rows = []
+    if options.output and options.output.is_file():
+        measured = {f"moonshine-{name}" for name in names}
+        rows = [row for row in read_result(options.output) if row["model"] not in measured]
     with tempfile.TemporaryDirectory() as scratch:
         clips = Path(scratch) / "clips"
         write_clips(clips, CLIPS, SECONDS)
-        for name in options.models.split(","):
+        for name in names:
             folder = Path(scratch) / name
             folder.mkdir()
             places = [
