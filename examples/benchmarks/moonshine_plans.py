@@ -1,7 +1,8 @@
 """Time and memory of exporting Moonshines of their real sizes, planning them by measuring, packing.
 
 Weights are random, as are the four clips: that changes what comes out, hardly the work. Every text
-runs to its limit. Each step is a process of its own, so that its peak memory is its own. Rows of other models that a result holds stay.
+runs to its limit. Each step is a process of its own, so that its peak memory is its own. Rows of
+other models that a result holds stay.
 
     python examples/benchmarks/moonshine_plans.py --models tiny,base
         -o examples/results/moonshine-plans.csv
