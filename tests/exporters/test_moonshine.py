@@ -42,6 +42,7 @@ PLAIN = {
     "encoder_num_attention_heads": 2,
     "decoder_num_attention_heads": 2,
 }
+WHOLE_TURNS = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 1.0}
 ALONE = STREAMING_ENCODER | {"num_hidden_layers": 1, "sliding_windows": ((5, 3),)}
 OTHERS = {
     "streaming without a mask": {"streaming": True, "masked": False, "normalize": True},
@@ -236,6 +237,30 @@ WRONG = {
         ),
         "rope_type 'dynamic' depends on the length",
     ),
+    "too many turns": (
+        lambda source: moonshine_folder(
+            source, **PLAIN | {"hidden_size": 10, "rope_parameters": WHOLE_TURNS}
+        ),
+        "turns 6 of 5 values of a head",
+    ),
+    "too few windows": (
+        lambda source: moonshine_folder(
+            source, streaming=True, encoder_config=ALONE | {"sliding_windows": ()}
+        ),
+        "encoder_config.sliding_windows is [], not 1 pairs",
+    ),
+    "windows without the frame itself": (
+        lambda source: moonshine_folder(
+            source, streaming=True, encoder_config=ALONE | {"sliding_windows": ((0, 3),)}
+        ),
+        "encoder_config.sliding_windows is [[0, 3]], not 1 pairs",
+    ),
+    "an end that is none": (
+        lambda source: change(
+            moonshine_folder(source, **PLAIN) / "generation_config.json", eos_token_id=[2, 999]
+        ),
+        "texts with the token 999",
+    ),
     "no tokenizer.json": (
         lambda source: (moonshine_folder(source, **PLAIN) / "tokenizer.json").rename(
             source / "vocab.json"
@@ -274,7 +299,13 @@ WRONG = {
 }
 
 
-OF_THE_MODEL = ["grouped keys", "dynamic turns"]
+OF_THE_MODEL = [
+    "grouped keys",
+    "dynamic turns",
+    "too many turns",
+    "too few windows",
+    "windows without the frame itself",
+]
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -193,6 +193,12 @@ def check_supported(model: Any, source: Source) -> None:
             f"{path}: num_key_value_heads is not num_attention_heads, which transformers' "
             "Moonshine cannot run; save the model with as many of them"
         )
+    turned, size = 2 * len(decoder.rotary_emb.inv_freq), decoder.layers[0].self_attn.head_dim
+    if turned > size:
+        raise ExportError(
+            f"{path}: partial_rotary_factor turns {turned} of {size} values of a head, which "
+            "transformers cannot run; give a smaller one"
+        )
     kind = decoder.rotary_emb.rope_type
     if "dynamic" in kind or kind == "longrope":
         raise ExportError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
+from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.moonshine import cases_of, cross_outputs, export, write_tokens
 from mqtool.exporters.families.two_graphs import attend, split_heads
@@ -124,6 +125,17 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
     return manifest
 
 
+def _check_windows(model: Any, source: Source) -> None:
+    """Refuse windows that are not one a layer, or in which a frame does not see itself."""
+    windows, layers = model.model.encoder.config.sliding_windows, len(model.model.encoder.layers)
+    usable = [window for window in windows if len(window) == 2 and window[0] > 0 <= window[1]]
+    if len(usable) != layers or len(windows) != layers:
+        raise ExportError(
+            f"{source.folder / 'config.json'}: encoder_config.sliding_windows is "
+            f"{str(windows)[:60]}, not {layers} pairs of frames back, from 1 on, and ahead"
+        )
+
+
 def _frame(model: Any) -> int:
     """Samples of a frame, before the convolutions."""
     return int(model.model.encoder.embedder.frame_len)
@@ -136,6 +148,7 @@ def _longest(model: Any) -> int:
 
 def reference_cases(model: Any, source: Source) -> list[Case]:
     """Logits over greedy tokens at two lengths and batch sizes, and of one longer recording."""
+    _check_windows(model, source)
     frame, longest = _frame(model), _longest(model)
     lengths = sorted({min(length, longest) for length in (frame, 203 * frame + 1)})
     return cases_of(

@@ -44,6 +44,12 @@ def seq2seq_settings(
     ends = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
     if ends is None:
         raise ExportError(f"{source.folder}: config.json names no eos_token_id, the end of a text")
+    named = [start, *([ends] if isinstance(ends, int) else ends)]
+    if wrong := [token for token in named if not 0 <= token < len(tokens)]:
+        raise ExportError(
+            f"{source.folder}: config.json or generation_config.json begins or ends texts with the "
+            f"token {wrong[0]}, the model has {len(tokens)}"
+        )
     positions = config.max_position_embeddings
     most = min(generation.max_length or positions, positions)
     speed = _tokens_per_second(model, source.folder)
@@ -52,7 +58,7 @@ def seq2seq_settings(
     special = read_special(source.folder) & set(range(len(tokens)))
     return Seq2SeqSettings(
         start=[start],
-        end=sorted({ends} if isinstance(ends, int) else set(ends)),
+        end=sorted(set(named[1:])),
         suppress=_ids(generation.suppress_tokens, len(tokens)),
         suppress_at_begin=_ids(generation.begin_suppress_tokens, len(tokens)),
         special=sorted(special | set(unused)),
