@@ -110,7 +110,7 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             size = sum(path.stat().st_size for path in places[-1].iterdir())
-            rows[-1]["packed_bytes"] = size
+            rows[-1]["packed_kb"] = round(size / 1024, 1)
             if options.output:
                 machine = f"{platform.machine()}, {os.cpu_count()} cores"
                 facts = {"clips": CLIPS, "seconds_a_clip": SECONDS, "budgets_kb": BUDGETS_KB}
