@@ -6,9 +6,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from filelock import FileLock
@@ -170,3 +171,18 @@ def exported_tiny_en(whisper_tiny_en: Path, tmp_path_factory: pytest.TempPathFac
 def exported_base(whisper_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float model folder of whisper-base (multilingual); not to be changed."""
     return _exported(whisper_base, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def toy_moonshine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Any]:
+    """Source, model folder and result of a Moonshine with random weights, streaming or not."""
+    from mqtool.exporters.pipeline import export_model
+    from toy_moonshine import moonshine_folder
+
+    @cache
+    def exported(streaming: bool) -> tuple[Path, Path, Any]:
+        folder = tmp_path_factory.mktemp("moonshine")
+        source = moonshine_folder(folder / "source", streaming=streaming)
+        return source, folder / "model", export_model(str(source), folder / "model")
+
+    return exported

@@ -59,7 +59,12 @@ def schemas() -> dict[str, str]:
 OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 """Fields that files of format 1 lack."""
 
-OF_SOME_MODELS = {"WhisperSettings": {"language", "task", "words"}, "Plan": {"task"}}
+OF_SOME_MODELS = {
+    "CtcSettings": {"clean_up"},
+    "Manifest": {"seq2seq"},
+    "Plan": {"task"},
+    "WhisperSettings": {"language", "task", "words"},
+}
 """Fields that are written only where they say something."""
 
 

@@ -4,8 +4,8 @@
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
 with 8-bit activations, as NAME-coded with coded weights, and, as NAME-float, without; a random
-multilingual Whisper; the trained commands models (where they are); and four toys. Writes `clips/`,
-`mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
+multilingual Whisper and a random Moonshine; the trained commands models (where they are); and four
+toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
 
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
               what Recognizer.transcribe hears, one thread; options are those of
@@ -123,6 +123,8 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     said: list[Heard] = [("marks.wav", options) for options in DECODED]
     yield "toy-whisper", fake_whisper.whisper_folder(folder / "toy-whisper"), said
     yield "random-whisper", random_whisper(folder / "random-whisper"), [("short.wav", {})]
+    heard = [("short.wav", {}), ("long.wav", {}), ("long.wav", {"beam_size": 3})]
+    yield "random-moonshine", random_moonshine(folder / "random-moonshine"), heard
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
         yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken()
@@ -161,6 +163,14 @@ def random_whisper(folder: Path) -> Path:
 
     random_sources.whisper_folder(folder / "source")
     return exported(folder / "source", folder, None)
+
+
+def random_moonshine(folder: Path) -> Path:
+    """A small Moonshine with random weights, which takes long recordings in pieces of 6 s."""
+    import toy_moonshine
+
+    toy_moonshine.moonshine_folder(folder / "source")
+    return exported(folder / "source", folder, None, "float")
 
 
 def exported(

@@ -77,13 +77,13 @@ def run_python(script: str, *arguments: object) -> str:
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
-def write_clips(folder: Path) -> None:
+def write_clips(folder: Path, count: int = CLIPS, seconds: int = SECONDS) -> None:
     """Noise whose loudness changes as that of speech does."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    for number in range(CLIPS):
-        loudness = np.repeat(random.uniform(0.01, 0.3, SECONDS * 8), RATE // 8)
-        pcm = (random.normal(0, 1, SECONDS * RATE) * loudness).clip(-1, 1)
+    for number in range(count):
+        loudness = np.repeat(random.uniform(0.01, 0.3, seconds * 8), RATE // 8)
+        pcm = (random.normal(0, 1, seconds * RATE) * loudness).clip(-1, 1)
         soundfile.write(folder / f"{number:02}.wav", pcm, RATE)
 
 

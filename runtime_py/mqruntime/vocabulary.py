@@ -2,14 +2,18 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 
 from mqruntime.errors import ModelError
 
 __all__ = ["MAX_BYTES", "Vocabulary", "byte_units"]
+
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 MAX_BYTES = 1 << 22
 """Of the unpacked JSON: five times Whisper's, and little enough to unpack anything."""
@@ -61,6 +65,20 @@ class Vocabulary:
         units = "".join(self._token(token) for token in tokens)
         return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
 
+    def byte_fallback_text(self, tokens: Iterable[int]) -> str:
+        """Text of pieces with U+2581 for spaces, one of which is dropped at the beginning.
+
+        Of tokens <0x00> to <0xFF> those in a row are UTF-8; if not, each becomes U+FFFD.
+        """
+        text = []
+        for is_byte, run in groupby(map(self._token, tokens), _is_byte):
+            pieces = list(run)
+            if is_byte:
+                text.append(_utf8(bytes(int(piece[3:5], 16) for piece in pieces)))
+            else:
+                text += [piece.replace("\u2581", " ") for piece in pieces]
+        return "".join(text).removeprefix(" ")
+
     def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None, clean_up: bool) -> str:
         """Text of CTC tokens, as transformers' tokenizers decode them.
 
@@ -82,6 +100,17 @@ class Vocabulary:
                 "export the model again"
             )
         return self.tokens[token]
+
+
+def _is_byte(token: str) -> bool:
+    return _BYTE.fullmatch(token) is not None
+
+
+def _utf8(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(content)
 
 
 _SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")

@@ -8,8 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from fake_ctc import reader_folder
+from fake_whisper import whisper_folder
 from mqruntime.bundle.bundle_manifest import BundleManifest
 from mqruntime.bundle.file import Bundle
+from mqruntime.bundle.manifest import Manifest, Seq2SeqSettings
 from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
 from mutants import VECTORS
@@ -17,6 +19,10 @@ from quantizers import make_plan
 from tiny_graph import toy_folder
 
 SCHEMAS = Path(__file__).parents[2] / "toolchain"
+
+
+ENCODER_DECODER = {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}
+SEQ2SEQ = Seq2SeqSettings([1], [2], [], [], [1, 2], "byte_level", 20, 6.5, 480_000)
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -36,6 +42,17 @@ def test_a_bundle_fits_its_schemas(tmp_path):
         validator("model").validate({**model, "more": 1})
     with pytest.raises(ValidationError, match="'16000' is not of type 'integer'"):
         validator("model").validate({**model, "sample_rate": "16000"})
+
+
+def test_manifests_of_every_task_fit_the_schema(tmp_path):
+    manifests = [
+        Manifest.read(whisper_folder(tmp_path / "whisper")),
+        Manifest("moonshine", "seq2seq", 16000, ENCODER_DECODER, "v.gz", seq2seq=SEQ2SEQ),
+    ]
+    for manifest in manifests:
+        validator("model").validate(manifest.to_json())
+    with pytest.raises(ValidationError, match="not valid under any of the given schemas"):
+        validator("model").validate({**manifest.to_json(), "seq2seq": {"start": [1], "end": [2]}})
 
 
 def test_a_plan_fits_its_schema(tmp_path):

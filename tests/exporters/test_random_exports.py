@@ -12,6 +12,7 @@ from random_sources import CONFORMER, DATA2VEC, LAYER_NORM, SEW_D, wav2vec2_fold
 
 from mqtool.choices import FAMILIES
 from mqtool.exporters.pipeline import export_model
+from toy_moonshine import STREAMING_ENCODER, moonshine_folder
 
 ARCHITECTURES = [name for names in FAMILIES.values() for name in names]
 
@@ -33,6 +34,8 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
             decoder_ffn_dim=inner[1],
             num_mel_bins=rng.choice([80, 128]),
         )
+    if architecture.startswith("Moonshine"):
+        return random_moonshine(folder, "Streaming" in architecture, heads, size, layers, rng)
     options: dict[str, Any] = {
         "hidden_size": heads * size,
         "num_attention_heads": heads,
@@ -57,6 +60,39 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
         options |= {"add_adapter": True, "adapter_kernel_size": rng.choice([2, 3, 4])}
         options |= {"output_hidden_size": inner[0], "adapter_stride": rng.choice([1, 2])}
     return wav2vec2_folder(folder, architecture, **options)
+
+
+def random_moonshine(
+    folder: Path, streaming: bool, heads: int, size: int, layers: list[int], rng: random.Random
+) -> Path:
+    options: dict[str, Any] = {
+        "hidden_size": heads * size,
+        "tie_word_embeddings": rng.random() < 0.5,
+        "attention_bias": rng.random() < 0.5,
+        "normalize": rng.random() < 0.5,
+        "streaming": streaming,
+    }
+    if not streaming:
+        options |= {
+            f"{side}_num_{what}": count
+            for side, deep in zip(("encoder", "decoder"), layers, strict=True)
+            for what, count in (("attention_heads", heads), ("hidden_layers", deep))
+        }
+        return moonshine_folder(folder, **options)
+    windows = tuple((rng.randint(1, 20), rng.randint(0, 5)) for _ in range(layers[0]))
+    encoder = {
+        "hidden_size": 4 * rng.choice([4, 8]),
+        "num_hidden_layers": layers[0],
+        "sliding_windows": windows,
+    }
+    options |= {
+        "encoder_config": STREAMING_ENCODER | encoder,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "num_hidden_layers": layers[1],
+        "masked": rng.random() < 0.7,
+    }
+    return moonshine_folder(folder, **options)
 
 
 @pytest.mark.soak

@@ -8,7 +8,7 @@ import soundfile
 
 from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
-from mqruntime.tasks.whisper.background import stands_out
+from mqruntime.tasks.background import stands_out
 
 CLIP = Path(__file__).resolve().parents[2] / "examples" / "clips" / "01.flac"
 RATE = 16000

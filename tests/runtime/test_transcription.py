@@ -13,9 +13,10 @@ from mqruntime.bundle.manifest import Manifest, WhisperSettings
 from mqruntime.errors import CancelledError, ModelError
 from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
+from mqruntime.tasks.search import beam_search, sample
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
-from mqruntime.tasks.whisper.search import DecodingContext, beam_search, sample
+from mqruntime.tasks.whisper.search import window_context
 from mqruntime.vocabulary import Vocabulary
 
 # Tokens 0 to 5 are text, the rest as below; timestamps reach to 1500, 30 s.
@@ -208,7 +209,7 @@ def test_beams_find_what_greedy_misses():
         return scores
 
     cross = Encoder().run({"pcm": np.ones((1, WINDOW), np.float32)})
-    window = DecodingContext(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
+    window = window_context(Decoder(say), SETTINGS, cross, [SOT], timed=False)
     greedy = sample(window, 0.0)
     best = beam_search(window, 3)
     assert greedy.tokens[0] == 0
@@ -226,7 +227,7 @@ def test_one_beam_is_greedy():
         return table[(7 * len(tokens) + 3 * sum(tokens)) % 50]
 
     cross = Encoder().run({"pcm": np.ones((1, WINDOW), np.float32)})
-    window = DecodingContext(Decoder(say), SETTINGS, cross, [SOT], timestamps=False)
+    window = window_context(Decoder(say), SETTINGS, cross, [SOT], timed=False)
     greedy = sample(window, 0.0)
     assert greedy.tokens
     assert beam_search(window, 1).tokens == greedy.tokens

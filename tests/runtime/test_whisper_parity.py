@@ -8,8 +8,9 @@ import pytest
 
 from mqruntime.options import DecodingOptions
 from mqruntime.recognition import Recognizer
+from mqruntime.tasks.search import sample
 from mqruntime.tasks.whisper import decoder as whisper
-from mqruntime.tasks.whisper.search import DecodingContext, sample
+from mqruntime.tasks.whisper.search import window_context
 from mqtool.recordings.clips import find_clips
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
@@ -53,7 +54,8 @@ def test_timestamps_equal_those_of_transformers(
             pcm = pcm[: settings.window]
             cross = whisper.encode(recognizer.graphs["encoder"], settings, pcm)
             prompt = whisper.prompt_tokens(settings, "en", timestamps=True)
-            window = DecodingContext(recognizer.graphs["decoder"], settings, cross, prompt, True)
+            decoder = recognizer.graphs["decoder"]
+            window = window_context(decoder, settings, cross, prompt, timed=True)
             greedy = sample(window, 0.0)
             # Where a window ends in the middle of a phrase, `generate` goes on with a second one.
             expected = reference.tokens(pcm, timestamps=True)[: len(greedy.tokens)]

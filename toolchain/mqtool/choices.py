@@ -48,6 +48,10 @@ CALIBRATIONS = {
 
 FAMILIES = {
     "mqtool.exporters.families.whisper:FAMILY": ("WhisperForConditionalGeneration",),
+    "mqtool.exporters.families.moonshine:FAMILY": ("MoonshineForConditionalGeneration",),
+    "mqtool.exporters.families.moonshine_streaming:FAMILY": (
+        "MoonshineStreamingForConditionalGeneration",
+    ),
     "mqtool.exporters.families.wav2vec2:FAMILY": (
         "Wav2Vec2ForCTC",
         "Wav2Vec2ForSequenceClassification",

@@ -3,8 +3,8 @@
 A model folder (float or packed) holds:
 
     model.json            this manifest: UTF-8 JSON, sorted keys, one line
-    encoder.onnx          Whisper only; with decoder.onnx
-    decoder.onnx
+    encoder.onnx          models that write a text token by token: Whisper (task transcribe) and
+    decoder.onnx          Moonshine (task seq2seq)
     model.onnx            CTC and keyword models: the only graph
     *.onnx.data           external data of the graph of that name, only for graphs over 1.5 GB
     *.onnx.data.gz        format 2, instead: that data coded (`mqruntime.engine.coded_data`), for
@@ -12,13 +12,14 @@ A model folder (float or packed) holds:
                           one is opened
     vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
                           (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
-                          CTC: characters, the word delimiter as it is)
+                          CTC: characters, the word delimiter as it is;
+                          seq2seq: as the manifest's `seq2seq.spelling` says)
 
 Graph inputs and outputs, the same in float and packed models:
 
     model.onnx    pcm float32 [batch, samples]
                   -> logits float32 [batch, frames, vocabulary] (CTC) or [batch, labels] (keywords)
-    encoder.onnx  pcm float32 [batch, samples], samples a multiple of 320 and at most `window`
+    encoder.onnx  pcm float32 [batch, samples], at most `window`; Whisper's a multiple of 320
                   -> cross_key_{i}, cross_value_{i} float32 [batch, heads, frames, head_size]
     decoder.onnx  tokens int64 [batch, n], past_key_{i}, past_value_{i} float32
                   [batch, heads, past, head_size] (past may be 0), cross_key_{i}, cross_value_{i}
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mqruntime.bundle.fields import MAX_JSON, parse_json, read_fields
+from mqruntime.bundle.seq2seq_settings import Seq2SeqSettings
 from mqruntime.engine.coded_data import CodedData
 from mqruntime.errors import ManifestError
 
@@ -51,6 +53,7 @@ __all__ = [
     "ROLES",
     "CtcSettings",
     "Manifest",
+    "Seq2SeqSettings",
     "Task",
     "WhisperSettings",
     "canonical_json",
@@ -60,12 +63,13 @@ FORMAT = 1
 CODED_FORMAT = 2
 MANIFEST_NAME = "model.json"
 
-Task = Literal["transcribe", "ctc", "keywords"]
+Task = Literal["transcribe", "ctc", "keywords", "seq2seq"]
 
 ROLES: dict[str, tuple[str, ...]] = {
     "transcribe": ("encoder", "decoder"),
     "ctc": ("model",),
     "keywords": ("model",),
+    "seq2seq": ("encoder", "decoder"),
 }
 """Roles of a task's graphs, in the order in which values pass through them."""
 
@@ -228,8 +232,8 @@ class Manifest:
     """What a model is and how to run it.
 
     Attributes:
-        family: transformers' `model_type` (whisper, wav2vec2, hubert, sew-d, ...).
-        task: transcribe (Whisper), ctc or keywords.
+        family: transformers' `model_type` (whisper, moonshine, wav2vec2, hubert, sew-d, ...).
+        task: transcribe (Whisper), ctc, keywords or seq2seq (Moonshine).
         sample_rate: of the PCM that the graphs take, in Hz.
         graphs: role (encoder, decoder, model) -> file name.
         vocabulary: file name of the token table; None for keyword models.
@@ -237,6 +241,7 @@ class Manifest:
         min_samples: shortest input the graphs take; shorter PCM is padded with zeros.
         whisper: what Whisper's decoding loop needs; null for other tasks.
         ctc: what decoding of CTC needs; null for other tasks.
+        seq2seq: what decoding of task seq2seq needs; not in the file for other tasks.
         source: name, licence and revision of the model this was made from (free text values).
         packed: None for a float model; for a packed one the SHA-256 of plan and recordings, the
             budget, options, and, in format 2, where its coded weights are cut.
@@ -252,6 +257,7 @@ class Manifest:
     min_samples: int = 1
     whisper: WhisperSettings | None = None
     ctc: CtcSettings | None = None
+    seq2seq: Seq2SeqSettings | None = None
     source: dict[str, str] = field(default_factory=dict)
     packed: dict[str, Any] | None = None
     format: int = FORMAT
@@ -265,6 +271,8 @@ class Manifest:
                     del value["whisper"][name]
         if self.ctc is not None and not self.ctc.clean_up:
             del value["ctc"]["clean_up"]
+        if self.seq2seq is None:
+            del value["seq2seq"]
         return value
 
     def to_bytes(self) -> bytes:
@@ -369,12 +377,16 @@ class Manifest:
             raise ValueError(f"task {self.task!r} and field `whisper` do not go together")
         if (self.task == "ctc") != (self.ctc is not None):
             raise ValueError(f"task {self.task!r} and field `ctc` do not go together")
+        if (self.task == "seq2seq") != (self.seq2seq is not None):
+            raise ValueError(f"task {self.task!r} and field `seq2seq` do not go together")
         if (self.task == "keywords") != bool(self.labels):
             raise ValueError(f"task {self.task!r} and {len(self.labels)} labels do not go together")
         if (self.task == "keywords") == (self.vocabulary is not None):
             raise ValueError(f"task {self.task!r} and vocabulary {self.vocabulary!r} do not fit")
         if self.whisper is not None:
             self.whisper.check()
+        if self.seq2seq is not None:
+            self.seq2seq.check(self.sample_rate, self.min_samples)
         if self.ctc is not None:
             for token in (self.ctc.blank, self.ctc.word_delimiter or 0):
                 if not 0 <= token < _TOKENS:

@@ -3,16 +3,18 @@
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.tasks.ctc import CtcTask
 from mqruntime.tasks.keywords import KeywordsTask
+from mqruntime.tasks.seq2seq import Seq2SeqTask
 from mqruntime.tasks.task import Task
 from mqruntime.tasks.whisper.task import WhisperTask
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["TASKS", "task_of"]
 
-TASKS: dict[str, type[WhisperTask] | type[CtcTask] | type[KeywordsTask]] = {
+TASKS: dict[str, type[WhisperTask | CtcTask | KeywordsTask | Seq2SeqTask]] = {
     "transcribe": WhisperTask,
     "ctc": CtcTask,
     "keywords": KeywordsTask,
+    "seq2seq": Seq2SeqTask,
 }
 
 

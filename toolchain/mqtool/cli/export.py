@@ -34,9 +34,9 @@ def export(source: str, output: Path, language: str | None, json_path: Path | No
     """Turn SOURCE into a folder of float ONNX graphs and check them against PyTorch.
 
     SOURCE is a hub id, a Hugging Face folder, or a CTranslate2 (faster-whisper) Whisper folder.
-    Whisper can be exported, and with a CTC or a classification head Wav2Vec2, Wav2Vec2-Conformer,
-    HuBERT, WavLM, Data2VecAudio, UniSpeech, UniSpeechSat, SEW and SEW-D. The export fails if the
-    graphs and PyTorch disagree.
+    Whisper and Moonshine can be exported, and with a CTC or a classification head Wav2Vec2,
+    Wav2Vec2-Conformer, HuBERT, WavLM, Data2VecAudio, UniSpeech, UniSpeechSat, SEW and SEW-D. The
+    export fails if the graphs and PyTorch disagree.
 
     \b
     Example:

@@ -117,10 +117,10 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
 def _describe_folder(folder: Path) -> Description:
     manifest = Manifest.read(folder)
     fields = {name: value for name, value in manifest.to_json().items() if value not in (None, [])}
-    whisper = fields.get("whisper")
-    if whisper:
-        for name in ("suppress", "suppress_at_begin", "languages"):
-            whisper[name] = f"{len(whisper[name])} entries"
+    for task in ("whisper", "seq2seq"):
+        settings = fields.get(task, {})
+        for name in settings.keys() & {"suppress", "suppress_at_begin", "languages", "special"}:
+            settings[name] = f"{len(settings[name])} entries"
     if manifest.coded:
         fields["packed"]["weights"] = _parts(manifest)
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -15,7 +15,7 @@ from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
 from mqruntime.probabilities import log_softmax
-from mqruntime.tasks.task import checked_output
+from mqruntime.tasks.cached_decoder import checked_cross, decode, empty_cache
 
 __all__ = [
     "check_language",
@@ -106,51 +106,7 @@ def encode(
         raise ValueError(f"context {samples} for {len(pcm)} samples, window {settings.window}")
     padded = np.zeros((1, samples), np.float32)
     padded[0, : len(pcm)] = pcm
-    outputs = encoder.run({"pcm": padded})
-    names = [name for name in outputs if name.startswith("cross_")] or ["cross_key_0"]
-    return {name: checked_output(outputs, name, (1, None, None, None)) for name in names}
-
-
-def empty_cache(cross: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Self-attention keys and values before the first token: `past_*` of length 0."""
-    cache = {}
-    for name, values in cross.items():
-        batch, heads, _, head_size = values.shape
-        past = np.zeros((batch, heads, 0, head_size), np.float32)
-        cache[name.replace("cross_", "past_", 1)] = past
-    return cache
-
-
-def decode(
-    decoder: Graph,
-    settings: WhisperSettings,
-    tokens: Sequence[int],
-    cross: Mapping[str, np.ndarray],
-    cache: Mapping[str, np.ndarray],
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Run the decoder over `tokens`, which follow the ones already in `cache`.
-
-    Returns:
-        Logits float32 [len(tokens), vocabulary] and the cache with `tokens` in it.
-
-    Raises:
-        ModelError: it gives something else, or no logits of a token that `settings` name, or
-            failed.
-    """
-    feeds = {"tokens": np.asarray([tokens], np.int64), **cross, **cache}
-    outputs = decoder.run(feeds)
-    grown = {}
-    for name, past in cache.items():
-        batch, heads, length, head_size = past.shape
-        shape = (batch, heads, length + len(tokens), head_size)
-        grown[name] = checked_output(outputs, name.replace("past_", "present_", 1), shape)
-    logits: np.ndarray = checked_output(outputs, "logits", (1, len(tokens), None))[0]
-    if settings.highest_token >= logits.shape[-1]:
-        raise ModelError(
-            f"model.json names the token {settings.highest_token}, the model gives logits of "
-            f"{logits.shape[-1]}; export the model again"
-        )
-    return logits, grown
+    return checked_cross(encoder.run({"pcm": padded}))
 
 
 def detect_language(

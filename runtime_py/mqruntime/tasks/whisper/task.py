@@ -1,15 +1,16 @@
 """Whisper: an encoder and a decoder that generates text (`mqruntime.bundle.manifest`)."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from mqruntime.bundle.manifest import ROLES, Manifest
+from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result
+from mqruntime.tasks.encoder_decoder import EncoderDecoder
 from mqruntime.tasks.task import Graphs, Utterance
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper.transcription import Transcription
@@ -17,23 +18,15 @@ from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["WhisperTask"]
 
-_TYPICAL_STEPS = 32
-"""Tokens of an utterance of 10 s."""
 
-_TIMED_AFTER = 20
-"""Tokens before the decoder step that is timed."""
-
-
-class WhisperTask:
+class WhisperTask(EncoderDecoder):
     """See `mqruntime.tasks.task.Task`."""
-
-    roles = ROLES["transcribe"]
-    classifies = False
-    typical_seconds = 10.0
 
     def __init__(self, manifest: Manifest, vocabulary: Vocabulary | None) -> None:
         if manifest.whisper is None:
             raise ManifestError("a transcribe model needs the field `whisper`; export again")
+        settings, rate = manifest.whisper, manifest.sample_rate
+        super().__init__(settings, settings.start_of_transcript, settings.window / rate)
         self._settings, self._vocabulary = manifest.whisper, vocabulary
         self._rate = manifest.sample_rate
 
@@ -90,14 +83,6 @@ class WhisperTask:
         cross = whisper.encode(graphs["encoder"], self._settings, utterance.pcm, context=context)
         return replace(utterance, cross=cross)
 
-    def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
-        tokens = [*utterance.prompt, *utterance.tokens]
-        cache = whisper.empty_cache(utterance.cross)
-        logits, _ = whisper.decode(
-            graphs["decoder"], self._settings, tokens, utterance.cross, cache
-        )
-        return logits[len(utterance.prompt) - 1 :]
-
     def forced_logits(
         self, graphs: Graphs, pcm: np.ndarray, tokens: Sequence[int], *, language: str | None
     ) -> np.ndarray:
@@ -108,29 +93,5 @@ class WhisperTask:
             graphs["encoder"], graphs["decoder"], settings, window, tokens[:room], prompt
         )
 
-    def first_outputs(self, graphs: Graphs, pcm: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(self, graphs: Graphs, pcm: np.ndarray) -> dict[str, np.ndarray]:
         return whisper.encode(graphs["encoder"], self._settings, pcm)
-
-    def timed_parts(
-        self, graphs: Graphs, pcm: np.ndarray
-    ) -> dict[str, tuple[Callable[[], object], int]]:
-        encoder, decoder = graphs["encoder"], graphs["decoder"]
-        cross = whisper.encode(encoder, self._settings, pcm)
-        token = self._settings.start_of_transcript
-        empty = whisper.empty_cache(cross)
-        _, cache = whisper.decode(decoder, self._settings, [token] * _TIMED_AFTER, cross, empty)
-        return {
-            "encoder": (lambda: whisper.encode(encoder, self._settings, pcm), 1),
-            "decoder_step": (
-                lambda: whisper.decode(decoder, self._settings, [token], cross, cache),
-                10,
-            ),
-        }
-
-    def typical_work(self, graphs: Graphs, pcm: np.ndarray) -> None:
-        cross = self.first_outputs(graphs, pcm)
-        fed = [self._settings.start_of_transcript] * 3
-        cache = whisper.empty_cache(cross)
-        for _ in range(_TYPICAL_STEPS):
-            _, cache = whisper.decode(graphs["decoder"], self._settings, fed, cross, cache)
-            fed = fed[:1]

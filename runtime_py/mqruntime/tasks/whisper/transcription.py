@@ -10,7 +10,6 @@ far is not given to the next window as a prompt.
 
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -19,23 +18,18 @@ from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Segment
+from mqruntime.tasks.background import stands_out
+from mqruntime.tasks.search import Decoded, is_silence, search
 from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
-from mqruntime.tasks.whisper.background import stands_out
-from mqruntime.tasks.whisper.search import Decoded, DecodingContext, beam_search, sample
+from mqruntime.tasks.whisper.search import window_context
 from mqruntime.vocabulary import Vocabulary
 
-__all__ = ["Transcription", "compression_ratio"]
+__all__ = ["Transcription"]
 
 _SHORTEST = 5
 """Timestamp steps at the end of a recording that are too few to hear a word in."""
-
-
-def compression_ratio(text: str) -> float:
-    """How many times smaller zlib makes a text: large where it repeats itself."""
-    encoded = text.encode()
-    return len(encoded) / len(zlib.compress(encoded))
 
 
 class Transcription:
@@ -126,10 +120,13 @@ class Transcription:
         if self.language is None:
             self.language = whisper.spoken_language(self._decoder, self._settings, cross)
         prompt = whisper.prompt_tokens(self._settings, self.language, timestamps=timed)
-        context = DecodingContext(self._decoder, self._settings, cross, prompt, timed, self._cancel)
-        decoded = self._with_fallback(context)
+        context = window_context(
+            self._decoder, self._settings, cross, prompt, timed=timed, cancel=self._cancel
+        )
+        temperatures = self._options.temperatures(timestamps=timed)
+        decoded = search(context, self._options, temperatures, self._text)
         self.timings["decoder"] += time.perf_counter() - encoded
-        return None if self._is_silence(decoded) else decoded
+        return None if is_silence(decoded, self._options) else decoded
 
     def _is_noise(self, pcm: np.ndarray, cross: Mapping[str, np.ndarray]) -> bool:
         """Whether two witnesses doubt that there is speech: loudness, and the model by half."""
@@ -137,31 +134,3 @@ class Transcription:
         if threshold is None or stands_out(pcm, self._rate):
             return False
         return whisper.no_speech(self._decoder, self._settings, cross) > threshold / 2
-
-    def _with_fallback(self, context: DecodingContext) -> Decoded:
-        """Decode at one temperature after the other until the text is good, or none is left."""
-        options = self._options
-        for temperature in options.temperatures(timestamps=context.timestamps):
-            if temperature == 0 and options.beam_size > 1:
-                decoded = beam_search(context, options.beam_size)
-            else:
-                decoded = sample(context, temperature)
-            if self._is_silence(decoded) or not (
-                self._is_unlikely(decoded) or self._is_repetitive(decoded)
-            ):
-                break
-        return decoded
-
-    def _is_silence(self, decoded: Decoded) -> bool:
-        """Whisper's rule: it doubts that there is speech, and doubts the text too."""
-        threshold = self._options.no_speech_threshold
-        doubted = threshold is not None and decoded.no_speech > threshold
-        return doubted and self._is_unlikely(decoded)
-
-    def _is_unlikely(self, decoded: Decoded) -> bool:
-        threshold = self._options.logprob_threshold
-        return threshold is not None and decoded.log_probability < threshold
-
-    def _is_repetitive(self, decoded: Decoded) -> bool:
-        threshold = self._options.compression_ratio_threshold
-        return threshold is not None and compression_ratio(self._text(decoded.tokens)) > threshold

@@ -25,12 +25,27 @@ from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILY", "GRAPH", "min_samples", "reference_cases", "write_folder"]
+__all__ = [
+    "FAMILY",
+    "GRAPH",
+    "feature_extractor",
+    "min_samples",
+    "normalized",
+    "reference_cases",
+    "write_folder",
+]
 
 GRAPH = "model.onnx"
 
 _VARIANCE_EPSILON = 1e-7
 """Added to the variance by transformers' Wav2Vec2FeatureExtractor."""
+
+
+def normalized(pcm: Tensor) -> Tensor:
+    """PCM [batch, samples] with zero mean and unit variance an item."""
+    centered = pcm - pcm.mean(1, keepdim=True)
+    variance = (centered * centered).mean(1, keepdim=True)
+    return centered / torch.sqrt(variance + _VARIANCE_EPSILON)
 
 
 class _Normalized(nn.Module):
@@ -48,9 +63,7 @@ class _Normalized(nn.Module):
     def encode(self, pcm: Tensor, **options: Any) -> Any:
         """Run the encoder on PCM [batch, samples]."""
         if self.normalize:
-            centered = pcm - pcm.mean(1, keepdim=True)
-            variance = (centered * centered).mean(1, keepdim=True)
-            pcm = centered / torch.sqrt(variance + _VARIANCE_EPSILON)
+            pcm = normalized(pcm)
         return getattr(self, self.prefix)(pcm, **options)
 
 
@@ -99,7 +112,7 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         ExportError: the tokenizer or the feature extractor's settings are missing.
     """
     config: Any = model.config
-    settings = _feature_extractor(source.folder)
+    settings = feature_extractor(source.folder)
     is_ctc = hasattr(model, "lm_head")
     ctc = None
     if is_ctc:
@@ -139,7 +152,7 @@ def _labels(config: Any, folder: Path) -> list[str]:
     return [named[index] for index in range(config.num_labels)]
 
 
-def _feature_extractor(folder: Path) -> dict[str, Any]:
+def feature_extractor(folder: Path) -> dict[str, Any]:
     """Settings of the feature extractor, from either of the files transformers writes."""
     settings = read_feature_extractor(folder)
     if settings is None:
@@ -222,7 +235,7 @@ def reference_cases(model: "PreTrainedModel", source: Source) -> list[Case]:
 
     config: Any = model.config
     _check_positions(config, source.folder / "config.json")
-    settings = _feature_extractor(source.folder)
+    settings = feature_extractor(source.folder)
     extractor: Any = Wav2Vec2FeatureExtractor
     rate = settings["sampling_rate"]
     extract = extractor(do_normalize=settings["do_normalize"], sampling_rate=rate)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mqtool.exporters.sources.find import Source
 
-__all__ = ["reference_texts"]
+__all__ = ["load_feature_extractor", "reference_texts"]
 
 _CHUNK = 64  # tokens that are spelled together
 
@@ -26,7 +26,7 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
         ExportError, OptionError: see `read_ctc_tokens`.
     """
     missing: list[str] = []
-    extract = _feature_extractor(source)
+    extract = load_feature_extractor(source)
     if extract is None:
         missing.append("front end (transformers loads no feature extractor)")
     if (source.folder / "language_model").is_dir():
@@ -48,7 +48,8 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
     return ReferenceTexts(heard, [] if tokenizer is None else _spelled(model, tokenizer), missing)
 
 
-def _feature_extractor(source: "Source") -> Any:
+def load_feature_extractor(source: "Source") -> Any:
+    """As transformers loads it; None if it does not."""
     from transformers import AutoFeatureExtractor
 
     try:

@@ -14,6 +14,15 @@ from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
 from mqtool.exporters.families.family import Family
+from mqtool.exporters.families.two_graphs import (
+    DECODER,
+    ENCODER,
+    attend,
+    cache_names,
+    causal_mask,
+    export_decoder,
+    split_heads,
+)
 from mqtool.exporters.families.whisper_reference import reference_cases
 from mqtool.exporters.families.whisper_texts import reference_texts
 from mqtool.exporters.frontend import SAMPLES_PER_FRAME, mel_filters, prepend_log_mel
@@ -25,9 +34,6 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 __all__ = ["DECODER", "ENCODER", "FAMILY", "write_folder"]
-
-ENCODER = "encoder.onnx"
-DECODER = "decoder.onnx"
 
 
 class Encoder(nn.Module):
@@ -95,7 +101,7 @@ class Decoder(nn.Module):
         hidden = decoder.embed_tokens(tokens) + functional.embedding(
             places, decoder.embed_positions.weight
         )
-        mask = torch.where(torch.arange(count + past) <= places[:, None], 0.0, -torch.inf)
+        mask = causal_mask(places, count + past)
         present: list[Tensor] = []
         for index, layer in enumerate(decoder.layers):
             normed = layer.self_attn_layer_norm(hidden)
@@ -116,14 +122,9 @@ class Decoder(nn.Module):
 
 def _key_value(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     return (
-        _split_heads(attention.k_proj(hidden), attention.num_heads),
-        _split_heads(attention.v_proj(hidden), attention.num_heads),
+        split_heads(attention.k_proj(hidden), attention.num_heads),
+        split_heads(attention.v_proj(hidden), attention.num_heads),
     )
-
-
-def _split_heads(hidden: Tensor, heads: int) -> Tensor:
-    """[batch, time, heads * size] to [batch, heads, time, size]."""
-    return hidden.reshape(*hidden.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _attend(
@@ -133,12 +134,8 @@ def _attend(
     value: Tensor,
     mask: Tensor | None = None,
 ) -> Tensor:
-    query = _split_heads(attention.q_proj(hidden) * attention.scaling, attention.num_heads)
-    scores = query @ key.transpose(2, 3)
-    if mask is not None:
-        scores = scores + mask
-    mixed = torch.softmax(scores, -1) @ value
-    output: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    query = split_heads(attention.q_proj(hidden) * attention.scaling, attention.num_heads)
+    output: Tensor = attention.out_proj(attend(query, key, value, mask))
     return output
 
 
@@ -153,7 +150,10 @@ def write_folder(
     tokens, settings = read_whisper(model, source.folder, source.language)
     write_vocabulary(tokens, folder / VOCABULARY)
     _export_encoder(model, folder / ENCODER)
-    _export_decoder(model, folder / DECODER)
+    config = model.config
+    layers, heads = config.decoder_layers, config.decoder_attention_heads
+    size, path = config.d_model // heads, folder / DECODER
+    export_decoder(Decoder(model), layers, heads, size, config.vocab_size, path)
     return Manifest(
         family="whisper",
         task="transcribe",
@@ -166,40 +166,18 @@ def write_folder(
     )
 
 
-def _names(prefix: str, layers: int) -> list[str]:
-    return [f"{prefix}_{kind}_{index}" for index in range(layers) for kind in ("key", "value")]
-
-
-def _cache_shape(config: Any, length: str) -> Sequence[str | int]:
-    heads = config.decoder_attention_heads
-    return ["batch", heads, length, config.d_model // heads]
-
-
 def _export_encoder(model: "WhisperForConditionalGeneration", path: Path) -> None:
     config = model.config
-    shape = _cache_shape(config, "frames")
+    heads = config.decoder_attention_heads
+    shape: Sequence[str | int] = ["batch", heads, "frames", config.d_model // heads]
     graph = trace(
         Encoder(model.model).eval(),
         {"features": torch.zeros(2, config.num_mel_bins, 60)},
-        dict.fromkeys(_names("cross", config.decoder_layers), shape),
+        dict.fromkeys(cache_names("cross", config.decoder_layers), shape),
         {"features": {0: "batch", 2: "mel_frames"}},
     )
     prepend_log_mel(graph, mel_filters(config.num_mel_bins))
     save(graph, path)
-
-
-def _export_decoder(model: "WhisperForConditionalGeneration", path: Path) -> None:
-    config = model.config
-    layers, heads = config.decoder_layers, config.decoder_attention_heads
-    inputs = {"tokens": torch.zeros(2, 3, dtype=torch.int64)}
-    dynamic = {"tokens": {0: "batch", 1: "n"}}
-    for prefix, length, name in (("past", 5, "past"), ("cross", 30, "frames")):
-        for cache in _names(prefix, layers):
-            inputs[cache] = torch.zeros(2, heads, length, config.d_model // heads)
-            dynamic[cache] = {0: "batch", 2: name}
-    outputs: dict[str, Sequence[str | int]] = {"logits": ["batch", "n", config.vocab_size]}
-    outputs |= {name: _cache_shape(config, "past + n") for name in _names("present", layers)}
-    save(trace(Decoder(model).eval(), inputs, outputs, dynamic), path)
 
 
 FAMILY = Family(write_folder, reference_cases, reference_texts=reference_texts)

@@ -1,6 +1,5 @@
 """What transformers' own Whisper answers, as parity cases."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mqtool.exporters.families.two_graphs import greedy_case
 from mqtool.exporters.frontend import SAMPLES_PER_FRAME, mel_filters
 from mqtool.exporters.parity import Case, probe
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mqtool.exporters.sources.find import Source
 
 __all__ = ["reference_cases", "reference_features"]
-
-_TOKENS = 12
 
 
 def reference_cases(model: "WhisperForConditionalGeneration", source: "Source") -> list[Case]:
@@ -34,26 +32,12 @@ def reference_cases(model: "WhisperForConditionalGeneration", source: "Source") 
 
 def _case(model: "WhisperForConditionalGeneration", pcm: np.ndarray) -> Case:
     features = torch.from_numpy(reference_features(pcm, model.config.num_mel_bins))
-    limit = min(_TOKENS, model.config.max_target_positions)
-    tokens = torch.full((len(pcm), 1), model.config.decoder_start_token_id)
-    parts: list[torch.Tensor] = []
-    cache: Any = None
-    # transformers 5.24 renamed it.
-    parameters = inspect.signature(type(model).forward).parameters
-    argument = "cache" if "cache" in parameters else "past_key_values"
     with torch.no_grad(), _audio_context(model, features.shape[2] // 2):
         encoded = model.model.encoder(features)
-        while len(parts) < limit:
-            output = model(
-                encoder_outputs=encoded,
-                decoder_input_ids=tokens[:, len(parts) :],
-                use_cache=True,
-                **{argument: cache},
-            )
-            cache = output[1]
-            parts.append(output.logits)
-            tokens = torch.cat([tokens, output.logits.argmax(-1)], 1)
-    return Case(pcm, tokens[:, :limit].numpy(), torch.cat(parts, 1).numpy())
+        config = model.config
+        return greedy_case(
+            model, pcm, encoded, config.decoder_start_token_id, config.max_target_positions
+        )
 
 
 def reference_features(pcm: np.ndarray, mels: int) -> np.ndarray:

@@ -31,7 +31,7 @@ data class WhisperSettings(
     val words: List<Int> = emptyList(),
     val language: String? = null,
     val task: String = TRANSCRIBE,
-) {
+) : NamesTokens {
     private val known: Set<Int> = words.toHashSet()
 
     /** The timestamps. */
@@ -52,7 +52,7 @@ data class WhisperSettings(
         ) + languages.values + suppress + suppressAtBegin + words
 
     /** Of [tokens]; there are models without timestamps, whose first would be behind all. */
-    val highestToken: Int by lazy { tokens.filter { it != timestampBegin }.max() }
+    override val highestToken: Int by lazy { tokens.filter { it != timestampBegin }.max() }
 
     /** Check what the types do not say; throws IllegalArgumentException. */
     fun check() {
@@ -116,7 +116,7 @@ data class CtcSettings(val blank: Int, val wordDelimiter: Int?, val cleanUp: Boo
  * What a model is and how to run it: `model.json`, described in `mqruntime/bundle/manifest.py`.
  *
  * @property family transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, ...).
- * @property task `transcribe`, `ctc` or `keywords`.
+ * @property task `transcribe`, `ctc`, `keywords` or `seq2seq`.
  * @property graphs role (encoder, decoder, model) -> file name.
  * @property vocabulary file name of the token table; null for keyword models.
  * @property labels keyword models: label i of the logits.
@@ -125,6 +125,7 @@ data class CtcSettings(val blank: Int, val wordDelimiter: Int?, val cleanUp: Boo
  * @property packed null for a float model; for a packed one what it was packed by.
  * @property format of model.json: 2 where weights are coded.
  * @property coded where the weights of format 2 are cut, by the name of the data that they inflate to.
+ * @property seq2seq what decoding of task `seq2seq` needs; null for other tasks.
  */
 data class Manifest(
     val family: String,
@@ -140,6 +141,7 @@ data class Manifest(
     val packed: Map<*, *>?,
     val format: Long = FORMAT,
     val coded: Map<String, CodedData> = emptyMap(),
+    val seq2seq: Seq2SeqSettings? = null,
 ) {
     /** Files that the manifest names; external data of graphs comes on top. */
     val files: List<String> get() = graphs.values + listOfNotNull(vocabulary)
@@ -172,11 +174,13 @@ data class Manifest(
         require(minSamples in 1..60 * sampleRate) { "min_samples is $minSamples, not 1 to a minute's" }
         require((task == "transcribe") == (whisper != null)) { "task '$task' and field `whisper` do not go together" }
         require((task == "ctc") == (ctc != null)) { "task '$task' and field `ctc` do not go together" }
+        require((task == "seq2seq") == (seq2seq != null)) { "task '$task' and field `seq2seq` do not go together" }
         require((task == "keywords") == labels.isNotEmpty()) {
             "task '$task' and ${labels.size} labels do not go together"
         }
         require((task == "keywords") == (vocabulary == null)) { "task '$task' and vocabulary $vocabulary do not fit" }
         whisper?.check()
+        seq2seq?.check(sampleRate, minSamples)
         require(ctc == null || ctc.blank >= 0 && (ctc.wordDelimiter ?: 0) >= 0) { "ctc holds a negative token id" }
     }
 
@@ -190,6 +194,7 @@ data class Manifest(
             "transcribe" to setOf("encoder", "decoder"),
             "ctc" to setOf("model"),
             "keywords" to setOf("model"),
+            "seq2seq" to setOf("encoder", "decoder"),
         )
 
         /**
@@ -250,12 +255,17 @@ data class Manifest(
                 if (fields.has("ctc")) fields.optionalFields("ctc")?.let(CtcSettings::of) else null,
                 if (fields.has("source")) fields.stringMap("source") else emptyMap(),
                 if (fields.has("packed")) fields.optionalMap("packed") else null,
+                seq2seq = seq2seq(fields),
             )
             val format = fields.long("format")
             require(format == FORMAT || format == CODED_FORMAT) { "format is $format" }
             fields.done()
             return manifest.copy(format = format, coded = coded(manifest.packed, format)).also { it.check() }
         }
+
+        /** Of the only task whose files have it. */
+        private fun seq2seq(fields: Fields): Seq2SeqSettings? =
+            if (fields.holds("seq2seq")) fields.optionalFields("seq2seq")?.let(Seq2SeqSettings::of) else null
 
         private fun coded(packed: Map<*, *>?, format: Long): Map<String, CodedData> {
             val isCoded = packed != null && "weights" in packed

@@ -1,60 +1,132 @@
 package mqruntime
 
 import ai.onnxruntime.OnnxTensor
+import java.io.ByteArrayOutputStream
+import java.util.zip.DeflaterOutputStream
 import kotlin.math.exp
 import kotlin.math.ln
 
 /**
- * Tokens of a window, without prompt and end.
+ * Tokens of a text, without prompt and end.
  *
  * @property logProbability mean over the tokens, the end included.
- * @property noSpeech probability that the window holds no speech; 0 if the model does not say.
+ * @property noSpeech probability that there is no speech; 0 if the model does not say.
  */
 data class Decoded(val tokens: List<Int>, val logProbability: Double, val noSpeech: Double)
 
 /**
  * What every search needs.
  *
- * @property cross from [Whisper.encode].
- * @property prompt from [Whisper.promptTokens].
- * @property timestamps whether the tokens have to follow the rules of timestamps.
+ * @property settings the model's.
+ * @property cross what the encoder made of the recording.
+ * @property prompt tokens before the text.
+ * @property mostTokens how many may follow.
+ * @property ends tokens that end the text.
+ * @param allowed scores of the next token, for its logits and the tokens so far.
+ * @param noSpeech probability of no speech, for the logits after the prompt's first token.
  * @param onTokens called with the tokens so far before every step; may throw to end the search.
  */
 class DecodingContext(
     val decoder: Graph,
-    val settings: WhisperSettings,
+    val settings: NamesTokens,
     val cross: Map<String, OnnxTensor>,
     val prompt: List<Int>,
-    val timestamps: Boolean,
+    val mostTokens: Int,
+    val ends: Collection<Int>,
+    private val allowed: (FloatArray, List<Int>) -> FloatArray,
+    private val noSpeech: (FloatArray) -> Double = { 0.0 },
     private val onTokens: (List<Int>) -> Unit = {},
 ) {
-    /** How many tokens fit after the prompt. */
-    val mostTokens: Int get() = settings.maxTokens - prompt.size
-
     /** Run the prompt: log-probabilities of the first token, the cache to close, and of no speech. */
     fun start(): Triple<DoubleArray, Whisper.Cache, Double> {
         onTokens(emptyList())
         val (logits, cache) = Whisper.emptyCache(cross).use { Whisper.decode(decoder, settings, prompt, cross, it) }
-        val noSpeech = settings.noSpeech?.let { exp(logSoftmax(logits[0])[it]) } ?: 0.0
-        return Triple(allowed(logits.last(), emptyList()), cache, noSpeech)
+        return Triple(logSoftmax(allowed(logits.last(), emptyList())), cache, noSpeech(logits[0]))
     }
 
     /** Run the last token: log-probabilities of the next, and the longer cache to close. */
     fun step(tokens: List<Int>, cache: Whisper.Cache): Pair<DoubleArray, Whisper.Cache> {
         onTokens(tokens)
         val (logits, grown) = Whisper.decode(decoder, settings, tokens.takeLast(1), cross, cache)
-        return allowed(logits.last(), tokens) to grown
+        return logSoftmax(allowed(logits.last(), tokens)) to grown
     }
 
-    private fun allowed(logits: FloatArray, tokens: List<Int>): DoubleArray {
-        val scores = Whisper.suppress(logits, settings, tokens)
-        if (timestamps) Timestamps.applyTimestampRules(scores, settings, tokens)
-        return logSoftmax(scores)
+    companion object {
+        /**
+         * The context of one of Whisper's windows.
+         *
+         * @param cross from [Whisper.encode].
+         * @param prompt from [Whisper.promptTokens].
+         * @param timestamps whether the tokens have to follow the rules of timestamps.
+         */
+        fun ofWindow(
+            decoder: Graph,
+            settings: WhisperSettings,
+            cross: Map<String, OnnxTensor>,
+            prompt: List<Int>,
+            timestamps: Boolean,
+            onTokens: (List<Int>) -> Unit = {},
+        ) = DecodingContext(
+            decoder,
+            settings,
+            cross,
+            prompt,
+            settings.maxTokens - prompt.size,
+            listOf(settings.endOfText),
+            { logits, tokens ->
+                Whisper.suppress(logits, settings, tokens).also {
+                    if (timestamps) Timestamps.applyTimestampRules(it, settings, tokens)
+                }
+            },
+            { logits -> settings.noSpeech?.let { exp(logSoftmax(logits)[it]) } ?: 0.0 },
+            onTokens,
+        )
     }
 }
 
-/** Finding a likely text for one window: greedy, by drawing at random, or with several beams. */
+/** Finding a likely text for one recording: greedy, by drawing at random, or with several beams. */
 object Search {
+    /**
+     * Decode at one temperature after the other until the text is good, or none is left.
+     *
+     * @param temperatures to try in turn.
+     * @param text of tokens.
+     */
+    fun search(
+        context: DecodingContext,
+        options: DecodingOptions,
+        temperatures: List<Double>,
+        text: (List<Int>) -> String,
+    ): Decoded {
+        var decoded: Decoded? = null
+        for (temperature in temperatures) {
+            decoded = if (temperature == 0.0 && options.beamSize > 1) {
+                beamSearch(context, options.beamSize)
+            } else {
+                sample(context, temperature)
+            }
+            if (isSilence(decoded, options)) break
+            val ratio = compressionRatio(text(decoded.tokens))
+            val isLikely = decoded.logProbability >= options.logprobThreshold
+            if (isLikely && ratio <= options.compressionRatioThreshold) break
+        }
+        return checkNotNull(decoded) // DecodingOptions holds a temperature
+    }
+
+    /** Whisper's rule: it doubts that there is speech, and doubts the text too. */
+    fun isSilence(decoded: Decoded, options: DecodingOptions): Boolean {
+        val isUnlikely = decoded.logProbability < options.logprobThreshold
+        return isUnlikely && decoded.noSpeech > options.noSpeechThreshold
+    }
+
+    /** How many times smaller zlib makes a text: large where it repeats itself. */
+    fun compressionRatio(text: String): Double {
+        val encoded = text.toByteArray()
+        val compressed = ByteArrayOutputStream()
+        DeflaterOutputStream(compressed).use { it.write(encoded) }
+        return encoded.size.toDouble() / compressed.size()
+    }
+
     /** Token after token: the likeliest, or one drawn at random if `temperature` is above 0. */
     fun sample(context: DecodingContext, temperature: Double): Decoded {
         val draws = Draws()
@@ -65,7 +137,7 @@ object Search {
             while (true) {
                 val token = draw(scores, temperature, draws)
                 total += scores[token]
-                if (token == context.settings.endOfText) break
+                if (token in context.ends) break
                 tokens.add(token)
                 if (tokens.size >= context.mostTokens) break
                 val (next, grown) = context.step(tokens, cache)
@@ -97,7 +169,7 @@ object Search {
             for (length in 1..context.mostTokens) {
                 val grown = ArrayList<Continuation>()
                 for (next in continuations(active, beamSize)) {
-                    if (next.token == context.settings.endOfText) {
+                    if (next.token in context.ends) {
                         ended.add(next.total / length to next.beam.tokens)
                     } else {
                         grown.add(next)

@@ -1,7 +1,5 @@
 package mqruntime
 
-import java.io.ByteArrayOutputStream
-import java.util.zip.DeflaterOutputStream
 import kotlin.math.min
 
 /**
@@ -101,12 +99,14 @@ class Transcription(
             val spoken = language ?: Whisper.spokenLanguage(decoder, settings, cross)
             language = spoken
             val prompt = Whisper.promptTokens(settings, spoken, timed)
-            val context = DecodingContext(decoder, settings, cross, prompt, timed) {
+            val context = DecodingContext.ofWindow(decoder, settings, cross, prompt, timed) {
                 onText(joined(said, text(it).trim()))
             }
-            val decoded = withFallback(context)
+            val temperatures = options.temperature
+                ?: if (timed) DecodingOptions.FALLBACK_TEMPERATURES else listOf(0.0)
+            val decoded = Search.search(context, options, temperatures, ::text)
             timings["decoder"] = timings.getValue("decoder") + (System.nanoTime() - encoded) / 1e9
-            decoded.takeUnless(::isSilence)
+            decoded.takeUnless { Search.isSilence(it, options) }
         }
     }
 
@@ -114,41 +114,8 @@ class Transcription(
     private fun isNoise(pcm: FloatArray, cross: Outputs): Boolean =
         !Background.standsOut(pcm, rate) && Whisper.noSpeech(decoder, settings, cross) > options.noSpeechThreshold / 2
 
-    /** Decode at one temperature after the other until the text is good, or none is left. */
-    private fun withFallback(context: DecodingContext): Decoded {
-        val temperatures = options.temperature
-            ?: if (context.timestamps) DecodingOptions.FALLBACK_TEMPERATURES else listOf(0.0)
-        var decoded: Decoded? = null
-        for (temperature in temperatures) {
-            decoded = if (temperature == 0.0 && options.beamSize > 1) {
-                Search.beamSearch(context, options.beamSize)
-            } else {
-                Search.sample(context, temperature)
-            }
-            if (isSilence(decoded)) break
-            val ratio = compressionRatio(text(decoded.tokens))
-            val isLikely = decoded.logProbability >= options.logprobThreshold
-            if (isLikely && ratio <= options.compressionRatioThreshold) break
-        }
-        return checkNotNull(decoded) // DecodingOptions holds a temperature
-    }
-
-    /** Whisper's rule: it doubts that there is speech, and doubts the text too. */
-    private fun isSilence(decoded: Decoded): Boolean {
-        val isUnlikely = decoded.logProbability < options.logprobThreshold
-        return isUnlikely && decoded.noSpeech > options.noSpeechThreshold
-    }
-
     companion object {
         private const val SHORTEST = 5 // timestamp steps at the end that are too few to hear a word in
-
-        /** How many times smaller zlib makes a text: large where it repeats itself. */
-        fun compressionRatio(text: String): Double {
-            val encoded = text.toByteArray()
-            val compressed = ByteArrayOutputStream()
-            DeflaterOutputStream(compressed).use { it.write(encoded) }
-            return encoded.size.toDouble() / compressed.size()
-        }
 
         private fun joined(before: String, text: String) =
             listOf(before, text).filter(String::isNotEmpty).joinToString(" ")

@@ -4,6 +4,8 @@ import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.IOException
+import java.nio.ByteBuffer
+import java.nio.charset.CharacterCodingException
 import java.util.zip.GZIPInputStream
 
 /**
@@ -17,6 +19,36 @@ class Vocabulary(val tokens: List<String>) {
         val bytes = ByteArrayOutputStream()
         for (token in tokens) for (unit in token(token)) BYTES[unit]?.let(bytes::write)
         return String(bytes.toByteArray(), Charsets.UTF_8)
+    }
+
+    /**
+     * Text of pieces with U+2581 for spaces, one of which is dropped at the beginning.
+     *
+     * Of tokens <0x00> to <0xFF> those in a row are UTF-8; if not, each becomes U+FFFD.
+     */
+    fun byteFallbackText(tokens: Iterable<Int>): String {
+        val text = StringBuilder()
+        val bytes = ByteArrayOutputStream()
+        for (token in tokens.map(::token)) {
+            val byte = BYTE.matchEntire(token)
+            if (byte != null) {
+                bytes.write(byte.groupValues[1].toInt(16))
+                continue
+            }
+            text.append(utf8(bytes)).append(token.replace('\u2581', ' '))
+        }
+        return text.append(utf8(bytes)).removePrefix(" ").toString()
+    }
+
+    /** What the bytes so far spell; then there are none. */
+    private fun utf8(bytes: ByteArrayOutputStream): String {
+        val content = bytes.toByteArray()
+        bytes.reset()
+        return try {
+            Charsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(content)).toString()
+        } catch (_: CharacterCodingException) {
+            "\ufffd".repeat(content.size)
+        }
     }
 
     /** Text of CTC tokens, as transformers' tokenizers decode them. */
@@ -78,6 +110,7 @@ class Vocabulary(val tokens: List<String>) {
         /** What loses its spaces, in this order: transformers' `clean_up_tokenization`. */
         private val SPACED = listOf(" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
+        private val BYTE = Regex("<0x([0-9A-Fa-f]{2})>")
         private val BYTES = byteUnits()
 
         /**

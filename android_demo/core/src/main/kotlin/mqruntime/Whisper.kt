@@ -2,6 +2,11 @@ package mqruntime
 
 import ai.onnxruntime.OnnxTensor
 
+/** Settings that name tokens, of which the model has to give logits. */
+interface NamesTokens {
+    val highestToken: Int
+}
+
 /**
  * Running Whisper's two graphs; [Search] decides what to run.
  *
@@ -59,13 +64,18 @@ object Whisper {
         require(samples % SAMPLES_PER_FRAME == 0 && pcm.size <= samples && samples <= settings.window) {
             "context $samples for ${pcm.size} samples, window ${settings.window}"
         }
-        val outputs = Session.tensor(pcm.copyOf(samples), 1, samples.toLong()).use { encoder.run(mapOf("pcm" to it)) }
-        return closingIfRefused(outputs) {
+        return checkedCross(
+            Session.tensor(pcm.copyOf(samples), 1, samples.toLong()).use { encoder.run(mapOf("pcm" to it)) },
+        )
+    }
+
+    /** What an encoder made of one recording, `cross_key_{i}` and `cross_value_{i}`, or ModelError. */
+    internal fun checkedCross(outputs: Outputs): Outputs =
+        closingIfRefused(outputs) {
             val names = outputs.keys.filter { it.startsWith("cross_") }.ifEmpty { listOf("cross_key_0") }
             for (name in names) checkedOutput(outputs, name, 1, null, null, null)
             outputs
         }
-    }
 
     private inline fun <T> closingIfRefused(outputs: Outputs, check: () -> T): T = try {
         check()
@@ -102,7 +112,7 @@ object Whisper {
      */
     fun decode(
         decoder: Graph,
-        settings: WhisperSettings,
+        settings: NamesTokens,
         tokens: List<Int>,
         cross: Map<String, OnnxTensor>,
         cache: Cache,

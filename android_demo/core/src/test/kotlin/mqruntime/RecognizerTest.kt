@@ -19,7 +19,7 @@ class RecognizerTest {
     @ValueSource(
         strings = [
             "whisper-tiny.en", "whisper-tiny.en-float", "random-whisper", "commands-keywords", "commands-ctc",
-            "toy-whisper", "toy-ctc", "toy-keywords",
+            "toy-whisper", "toy-ctc", "toy-keywords", "random-moonshine",
         ],
     )
     fun hearsWhatPythonHears(name: String) {
@@ -53,7 +53,10 @@ class RecognizerTest {
 
     @ParameterizedTest
     @ValueSource(
-        strings = ["whisper-tiny.en", "random-whisper", "commands-keywords", "commands-ctc", "toy-whisper", "toy-ctc"],
+        strings = [
+            "whisper-tiny.en", "random-whisper", "random-moonshine", "commands-keywords", "commands-ctc", "toy-whisper",
+            "toy-ctc",
+        ],
     )
     fun passesItsSelftest(name: String) {
         val bundle = Bundle.open(TestData.bundle(name))

@@ -79,7 +79,7 @@ object Told {
     /** What a search needs, of silence. */
     fun <T> search(decoder: Decoder, onTokens: (List<Int>) -> Unit = {}, run: (DecodingContext) -> T): T =
         Whisper.encode(Encoder(), settings, FloatArray(1)).use { cross ->
-            run(DecodingContext(decoder, settings, cross, listOf(START), timestamps = false, onTokens = onTokens))
+            run(DecodingContext.ofWindow(decoder, settings, cross, listOf(START), timestamps = false, onTokens = onTokens))
         }
 
     fun certain(token: Int, confidence: Float = 20f) = FloatArray(VOCABULARY).also { it[token] = confidence }

@@ -203,10 +203,10 @@ class TranscriptionTest {
 
     @Test
     fun ratiosAndTimesAreRoundedAsInPython() {
-        assertEquals(0.0, Transcription.compressionRatio(""))
-        assertEquals(38 / 12.0, Transcription.compressionRatio("a".repeat(38)))
-        assertEquals(47 / 50.0, Transcription.compressionRatio("the train to the coast leaves at half past nine"))
-        assertEquals(300 / 16.0, Transcription.compressionRatio("ü ".repeat(100)))
+        assertEquals(0.0, Search.compressionRatio(""))
+        assertEquals(38 / 12.0, Search.compressionRatio("a".repeat(38)))
+        assertEquals(47 / 50.0, Search.compressionRatio("the train to the coast leaves at half past nine"))
+        assertEquals(300 / 16.0, Search.compressionRatio("ü ".repeat(100)))
         val rounded = listOf(0.0005, 1.0005, 2.6745, 20.5555, 0.0015, 1.2345).map(::milliseconds)
         assertEquals(listOf(0.001, 1.0, 2.675, 20.555, 0.002, 1.234), rounded)
     }
