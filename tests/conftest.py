@@ -1,6 +1,7 @@
 """What tests share: real speech and weights, exports made once a session, how much is tried."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -138,14 +139,20 @@ def _exported(source: Path, factory: pytest.TempPathFactory) -> Path:
         missing("export needs torch; run: pip install '.[export,dev]'")
     from mqtool.exporters.pipeline import export_model
 
-    shared = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # that of the session; each worker has its own inside
-    folder = shared / "exported" / source.name
-    folder.parent.mkdir(exist_ok=True)
+    folder = _shared(factory) / source.name
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             export_model(str(source), folder)
+    return folder
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """Where exports of the session are."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # that of the session; each worker has its own inside
+    folder = shared / "exported"
+    folder.mkdir(exist_ok=True)
     return folder
 
 
@@ -181,8 +188,12 @@ def toy_moonshine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], 
 
     @cache
     def exported(streaming: bool) -> tuple[Path, Path, Any]:
-        folder = tmp_path_factory.mktemp("moonshine")
-        source = moonshine_folder(folder / "source", streaming=streaming)
-        return source, folder / "model", export_model(str(source), folder / "model")
+        folder = _shared(tmp_path_factory) / f"moonshine{'-streaming' * streaming}"
+        source, model, made = folder / "source", folder / "model", folder / "made"
+        with FileLock(f"{folder}.lock"):
+            if not made.exists():
+                moonshine_folder(source, streaming=streaming)
+                made.write_bytes(pickle.dumps(export_model(str(source), model)))
+        return source, model, pickle.loads(made.read_bytes())
 
     return exported

@@ -196,7 +196,7 @@ def test_texts_are_the_tokenizers():
 
 def settings_of(source: Path) -> Seq2SeqSettings:
     model, _ = load_model(source)
-    tokens = read_vocabulary(source, model.config.vocab_size, padded=True)
+    tokens = read_vocabulary(source, model.config.vocab_size, multiple=None)
     return seq2seq_settings(model, tokens, Source(source, {}), None)
 
 
@@ -300,6 +300,7 @@ WRONG = {
 
 
 OF_THE_MODEL = [
+    "another rate",
     "grouped keys",
     "dynamic turns",
     "too many turns",

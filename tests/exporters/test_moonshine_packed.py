@@ -58,7 +58,10 @@ def test_every_method_plans_and_packs(method, storage, toy_moonshine, manifest, 
     assert len(validation.clips) == len(SECONDS)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["moonshine", "streaming"])
+STREAMING = pytest.param(True, id="streaming", marks=pytest.mark.soak(whole=True))
+
+
+@pytest.fixture(scope="module", params=[pytest.param(False, id="moonshine"), STREAMING])
 def packed(request, toy_moonshine, manifest, tmp_path_factory):
     """(float model, packed folder)."""
     _, model, _ = toy_moonshine(request.param)
