@@ -1,15 +1,24 @@
 """Prints the table of docs/reference/families.md: small random models, exported and compared.
 
-python tests/exporters/parity_table.py
+PYTHONPATH=tests python tests/exporters/parity_table.py
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from random_sources import CONFORMER, DATA2VEC, LAYER_NORM, SEW_D, wav2vec2_folder, whisper_folder
+from random_sources import (
+    CONFORMER,
+    DATA2VEC,
+    LAYER_NORM,
+    SEW_D,
+    bert_folder,
+    wav2vec2_folder,
+    whisper_folder,
+)
 
-from mqruntime.bundle.manifest import Manifest
 from mqtool.exporters.pipeline import export_model
+from toy_moonshine import moonshine_folder
 
 ADAPTER = {"add_adapter": True, "adapter_kernel_size": 4, "output_hidden_size": 20}
 WEIGHTED = {"use_weighted_layer_sum": True}
@@ -25,30 +34,41 @@ MODELS = {
     "Data2VecAudio": [DATA2VEC, DATA2VEC | {"conv_pos_kernel_size": 4}, DATA2VEC | ADAPTER],
     "UniSpeech": BOTH_NORMS,
     "UniSpeechSat": BOTH_NORMS,
+    "Wav2Vec2Bert": [
+        *({"position_embeddings_type": kind} for kind in ("relative_key", "rotary", "relative")),
+        {"add_adapter": True, "output_hidden_size": 40},
+    ],
     "SEW": SQUEEZED,
     "SEWD": [SEW_D | options for options in (*SQUEEZED, {"share_att_key": False})],
 }
 
 
+def sources(folder: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Names of transformers, and folders of models of that name."""
+    yield "Whisper", [whisper_folder(folder / "whisper")]
+    yield "Moonshine", [moonshine_folder(folder / "moonshine")]
+    yield "MoonshineStreaming", [moonshine_folder(folder / "streaming", streaming=True)]
+    for model, choices in MODELS.items():
+        made = []
+        for head, more in (("CTC", {}), ("SequenceClassification", WEIGHTED)):
+            for options in choices:
+                if "add_adapter" not in options or head == "CTC":
+                    place = folder / f"{model}{head}{len(made)}"
+                    if model == "Wav2Vec2Bert":
+                        made.append(bert_folder(place, head, **options, **more))
+                    else:
+                        made.append(wav2vec2_folder(place, f"{model}For{head}", **options, **more))
+        yield model, made
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        results = [export_model(str(whisper_folder(folder / "s")), folder / "m").parity]
-        print(
-            f"| `whisper` | `WhisperForConditionalGeneration` | 1 | {results[0].difference:.1e} |"
-        )
-        for model, choices in MODELS.items():
-            results = []
-            for head, more in (("CTC", {}), ("SequenceClassification", WEIGHTED)):
-                for options in choices:
-                    if "add_adapter" in options and not head.startswith("CTC"):
-                        continue
-                    place = folder / f"{model}{head}{len(results)}"
-                    source = wav2vec2_folder(place / "s", f"{model}For{head}", **options, **more)
-                    results.append(export_model(str(source), place / "m").parity)
-                    family = Manifest.read(place / "m").family
-            worst = max(result.difference for result in results)
-            print(f"| `{family}` | `{model}` | {len(results)} | {worst:.1e} |", flush=True)
+        for model, made in sources(Path(name)):
+            results = [export_model(str(source), source / "exported") for source in made]
+            worst = max(result.parity.difference for result in results)
+            tokens = sum(result.texts.tokens for result in results)
+            row = [f"`{results[0].family}`", f"`{model}`", len(results), f"{worst:.1e}", tokens]
+            print("|", " | ".join(map(str, row)), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -63,6 +65,32 @@ SEW_D = {"position_buckets": 8, "max_position_embeddings": 32, "norm_rel_ebd": "
 CTC_TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmno"]
 
 
+BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_depthwise_kernel_size": 7,
+    "left_max_position_embeddings": 9,
+    "right_max_position_embeddings": 4,
+    "vocab_size": len(CTC_TOKENS),
+    "pad_token_id": 0,
+    "classifier_proj_size": 24,
+    "num_labels": 5,
+    "initializer_range": 0.2,
+}
+FRONT_END = {
+    "feature_extractor_type": "SeamlessM4TFeatureExtractor",
+    "feature_size": 80,
+    "num_mel_bins": 80,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": 16000,
+    "stride": 2,
+}
+
+
 def random_model(name: str, **options: Any) -> Any:
     """A model of a transformers class whose biases and norms are not at their neutral values."""
     torch.manual_seed(0)
@@ -92,6 +120,22 @@ def wav2vec2_folder(folder: Path, name: str, **options: Any) -> Path:
     settings = {"do_normalize": True, "sampling_rate": 16000}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     if name.endswith("CTC"):
+        ids = {token: index for index, token in enumerate(CTC_TOKENS)}
+        (folder / "vocab.json").write_text(json.dumps(ids))
+    return folder
+
+
+def bert_folder(
+    folder: Path,
+    head: str = "CTC",
+    front_end: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Path:
+    """Save a Wav2Vec2-BERT as transformers does, with tokenizer and feature extractor."""
+    model = random_model(f"Wav2Vec2BertFor{head}", **(BERT | options))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(FRONT_END | dict(front_end)))
+    if head == "CTC":
         ids = {token: index for index, token in enumerate(CTC_TOKENS)}
         (folder / "vocab.json").write_text(json.dumps(ids))
     return folder

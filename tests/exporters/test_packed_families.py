@@ -4,7 +4,16 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
-from random_sources import DATA2VEC, LAYER_NORM, SEW_D, WAV2VEC2, random_model, wav2vec2_folder
+from random_sources import (
+    BERT,
+    DATA2VEC,
+    LAYER_NORM,
+    SEW_D,
+    WAV2VEC2,
+    bert_folder,
+    random_model,
+    wav2vec2_folder,
+)
 from torch import nn
 
 import mqtool
@@ -19,6 +28,7 @@ FAMILIES = [
     ("unispeech-sat", "UniSpeechSatForCTC", {}),
     ("sew", "SEWForSequenceClassification", {}),
     ("sew-d", "SEWDForSequenceClassification", SEW_D),
+    ("wav2vec2-bert", "Wav2Vec2BertForCTC", BERT),
 ]
 
 
@@ -26,15 +36,20 @@ FAMILIES = [
 @pytest.mark.parametrize("number", range(len(FAMILIES)), ids=[name for name, *_ in FAMILIES])
 def test_every_method_packs_what_is_heard(number, tmp_path, portion):
     family, architecture, options = FAMILIES[number]
-    source = wav2vec2_folder(tmp_path / "source", architecture, **options)
+    if family == "wav2vec2-bert":
+        source = bert_folder(tmp_path / "source")
+    else:
+        source = wav2vec2_folder(tmp_path / "source", architecture, **options)
     model = mqtool.export(source, output=tmp_path / "model")
     assert model.parity.difference < 1e-5
     assert Manifest.read(tmp_path / "model").family == family
     assert mqtool.inspect(model).fields["family"] == family
+    shapes = options if family == "wav2vec2-bert" else WAV2VEC2 | options
     products = {
         name
-        for name, module in random_model(architecture, **(WAV2VEC2 | options)).named_modules()
-        if isinstance(module, nn.Linear | nn.Conv1d)
+        for name, module in random_model(architecture, **shapes).named_modules()
+        # A table of distances that queries are multiplied by is one too.
+        if isinstance(module, nn.Linear | nn.Conv1d) or name.endswith("distance_embedding")
     }
     layers = ModelFolder.open(tmp_path / "model").layers
     assert {layer.name for layer in layers if layer.op != "embedding"} == products

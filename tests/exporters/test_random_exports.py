@@ -8,7 +8,15 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
-from random_sources import CONFORMER, DATA2VEC, LAYER_NORM, SEW_D, wav2vec2_folder, whisper_folder
+from random_sources import (
+    CONFORMER,
+    DATA2VEC,
+    LAYER_NORM,
+    SEW_D,
+    bert_folder,
+    wav2vec2_folder,
+    whisper_folder,
+)
 
 from mqtool.choices import FAMILIES
 from mqtool.exporters.pipeline import export_model
@@ -44,6 +52,12 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
         "num_conv_pos_embeddings": rng.choice([4, 7, 16]),
         "num_conv_pos_embedding_groups": heads,
     }
+    if "Bert" in architecture:
+        del options["num_conv_pos_embeddings"], options["num_conv_pos_embedding_groups"]
+        kinds = ["relative_key", "relative", None]
+        options["conv_depthwise_kernel_size"] = rng.choice([3, 7, 15])
+        options["position_embeddings_type"] = rng.choice(kinds)
+        return bert_folder(folder, architecture.removeprefix("Wav2Vec2BertFor"), **options)
     if "Conformer" in architecture:
         kinds = ["relative", "rotary", None]
         options |= CONFORMER | {"position_embeddings_type": rng.choice(kinds)}

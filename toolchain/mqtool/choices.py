@@ -72,6 +72,10 @@ FAMILIES = {
         "SEWDForCTC",
         "SEWDForSequenceClassification",
     ),
+    "mqtool.exporters.families.wav2vec2_bert:FAMILY": (
+        "Wav2Vec2BertForCTC",
+        "Wav2Vec2BertForSequenceClassification",
+    ),
 }
 """`mqtool.exporters.families.family.Family` -> the architectures, as config.json names them."""
 

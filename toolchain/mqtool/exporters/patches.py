@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["exportable"]
+__all__ = ["exportable", "positions_of", "relative_scores"]
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def exportable(model: nn.Module) -> Iterator[None]:
         modeling = sys.modules[type(model).__module__]
         if hasattr(modeling, "create_bidirectional_mask"):
             swap(modeling, "create_bidirectional_mask", lambda **options: None)
-        swap(conformer, "_apply_relative_position_encoding", _relative_scores)
+        swap(conformer, "_apply_relative_position_encoding", relative_scores)
         for module in list(model.modules()):
             if isinstance(module, WavLMAttention):
                 swap(module, "forward", MethodType(_wavlm_attention, module))
@@ -47,15 +47,20 @@ def exportable(model: nn.Module) -> Iterator[None]:
                 swap(module, "get_rel_embedding", lambda: None)
             elif isinstance(module, (sew.SEWEncoder, sew_d.SEWDEncoder)):
                 swap(module, "forward", MethodType(_squeezed_encoder, module))
-            positions = getattr(module, "embed_positions", None)
-            if isinstance(positions, conformer.Wav2Vec2ConformerRelPositionalEmbedding):
-                swap(module, "embed_positions", _RelativePositions(positions.d_model))
-            elif isinstance(positions, conformer.Wav2Vec2ConformerRotaryPositionalEmbedding):
-                swap(module, "embed_positions", _RotaryPositions(positions.inv_freq))
+            if (positions := positions_of(module)) is not None:
+                swap(module, "embed_positions", positions)
             norm = getattr(module, "layer_norm", None)
             if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
                 swap(module, "layer_norm", _instance_norm(norm))
         yield
+
+
+def positions_of(module: Any) -> nn.Module | None:
+    """What a Conformer's relative or rotary positions are computed by; None where it has none."""
+    positions: Any = getattr(module, "embed_positions", None)
+    if hasattr(positions, "d_model"):
+        return _RelativePositions(positions.d_model)
+    return _RotaryPositions(positions.inv_freq) if hasattr(positions, "inv_freq") else None
 
 
 def _instance_norm(norm: nn.GroupNorm) -> nn.InstanceNorm1d:
@@ -128,7 +133,7 @@ class _RotaryPositions(nn.Module):
         return torch.stack([angles.cos(), angles.sin()])
 
 
-def _relative_scores(
+def relative_scores(
     attention: Any, query: Tensor, key: Tensor, positions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The query with its content bias, and the position scores [batch, heads, length, length]."""

@@ -29,6 +29,7 @@ __all__ = [
     "FAMILY",
     "GRAPH",
     "feature_extractor",
+    "labels",
     "min_samples",
     "normalized",
     "reference_cases",
@@ -131,14 +132,14 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         sample_rate=settings["sampling_rate"],
         graphs={"model": GRAPH},
         vocabulary=VOCABULARY if is_ctc else None,
-        labels=[] if is_ctc else _labels(config, source.folder),
+        labels=[] if is_ctc else labels(config, source.folder),
         min_samples=min_samples(config),
         ctc=ctc,
         source=source.description,
     )
 
 
-def _labels(config: Any, folder: Path) -> list[str]:
+def labels(config: Any, folder: Path) -> list[str]:
     """Of the logits, in their order."""
     named = config.id2label
     wrong = [index for index in range(config.num_labels) if not isinstance(named.get(index), str)]

@@ -62,8 +62,10 @@ def load_feature_extractor(source: "Source") -> Any:
 def _logits(model: Any, extract: Any, pcm: np.ndarray) -> np.ndarray:
     """[frames, vocabulary] or [1, labels]."""
     inputs = extract(pcm, sampling_rate=extract.sampling_rate, return_tensors="pt")
-    with torch.no_grad():  # a mask of one recording masks nothing
-        logits: np.ndarray = model(inputs[extract.model_input_names[0]]).logits.numpy()
+    if "input_values" in inputs:  # a mask of one recording masks nothing; of features it may
+        inputs = {"input_values": inputs["input_values"]}
+    with torch.no_grad():
+        logits: np.ndarray = model(**inputs).logits.numpy()
     return logits.reshape(-1, logits.shape[-1])
 
 
