@@ -12,7 +12,7 @@ from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
 from mqruntime.tasks.task import checked_output
 
-__all__ = ["NamesTokens", "checked_cross", "decode", "empty_cache"]
+__all__ = ["NamesTokens", "checked_cross", "decode", "empty_cache", "suppress"]
 
 
 class NamesTokens(Protocol):
@@ -20,6 +20,12 @@ class NamesTokens(Protocol):
 
     @property
     def highest_token(self) -> int: ...
+
+    @property
+    def suppress(self) -> list[int]: ...
+
+    @property
+    def suppress_at_begin(self) -> list[int]: ...
 
 
 def checked_cross(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -72,3 +78,18 @@ def decode(
             f"{logits.shape[-1]}; export the model again"
         )
     return logits, grown
+
+
+def suppress(logits: np.ndarray, settings: NamesTokens, tokens: Sequence[int]) -> np.ndarray:
+    """A copy of logits [vocabulary] in which tokens that never come are at minus infinity.
+
+    Args:
+        logits: of the next token.
+        settings: the model's.
+        tokens: so far, without the prompt.
+    """
+    scores = logits.copy()
+    scores[settings.suppress] = -np.inf
+    if not tokens:
+        scores[settings.suppress_at_begin] = -np.inf
+    return scores

@@ -19,7 +19,7 @@ from mqruntime.errors import ManifestError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result, Segment
 from mqruntime.tasks.background import stands_out
-from mqruntime.tasks.cached_decoder import checked_cross, decode, empty_cache
+from mqruntime.tasks.cached_decoder import checked_cross, decode, empty_cache, suppress
 from mqruntime.tasks.encoder_decoder import EncoderDecoder
 from mqruntime.tasks.pieces import quiet_pieces
 from mqruntime.tasks.search import DecodingContext, sample, search
@@ -39,8 +39,8 @@ class Seq2SeqTask(EncoderDecoder):
             raise ManifestError("a seq2seq model needs the field `seq2seq`; export again")
         settings, rate = manifest.seq2seq, manifest.sample_rate
         super().__init__(settings, settings.start[0], settings.window / rate)
-        self._settings, self._vocabulary = manifest.seq2seq, vocabulary
-        self._rate, self._min_samples = manifest.sample_rate, manifest.min_samples
+        self._settings, self._vocabulary = settings, vocabulary
+        self._rate, self._min_samples = rate, manifest.min_samples
 
     def check_language(self, language: str | None) -> None:
         pass
@@ -116,16 +116,9 @@ class Seq2SeqTask(EncoderDecoder):
             settings.start,
             settings.most_tokens(samples, self._rate),
             settings.end,
-            self._allowed,
+            lambda logits, tokens: suppress(logits, settings, tokens),
             cancel=cancel,
         )
-
-    def _allowed(self, logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        scores = logits.copy()
-        scores[self._settings.suppress] = -np.inf
-        if not tokens:
-            scores[self._settings.suppress_at_begin] = -np.inf
-        return scores
 
     def text(self, tokens: Sequence[int]) -> str:
         if self._vocabulary is None:

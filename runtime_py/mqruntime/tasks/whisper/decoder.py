@@ -15,7 +15,7 @@ from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
 from mqruntime.errors import ModelError
 from mqruntime.probabilities import log_softmax
-from mqruntime.tasks.cached_decoder import checked_cross, decode, empty_cache
+from mqruntime.tasks.cached_decoder import checked_cross, decode, empty_cache, suppress
 
 __all__ = [
     "check_language",
@@ -30,7 +30,6 @@ __all__ = [
     "padded_length",
     "prompt_tokens",
     "spoken_language",
-    "suppress",
     "windows",
 ]
 
@@ -139,21 +138,6 @@ def spoken_language(
     if settings.language is not None:
         return settings.language
     return detect_language(decoder, settings, cross) if settings.languages else "en"
-
-
-def suppress(logits: np.ndarray, settings: WhisperSettings, tokens: Sequence[int]) -> np.ndarray:
-    """A copy of logits [vocabulary] in which tokens that never come are at minus infinity.
-
-    Args:
-        logits: of the next token.
-        settings: the model's.
-        tokens: so far, without the prompt.
-    """
-    scores = logits.copy()
-    scores[settings.suppress] = -np.inf
-    if not tokens:
-        scores[settings.suppress_at_begin] = -np.inf
-    return scores
 
 
 def generate(

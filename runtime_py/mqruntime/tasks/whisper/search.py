@@ -8,6 +8,7 @@ import numpy as np
 
 from mqruntime.bundle.manifest import WhisperSettings
 from mqruntime.engine.session import Graph
+from mqruntime.tasks.cached_decoder import suppress
 from mqruntime.tasks.search import DecodingContext
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
@@ -36,7 +37,7 @@ def window_context(
     """
 
     def allowed(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        scores = whisper.suppress(logits, settings, tokens)
+        scores = suppress(logits, settings, tokens)
         if timed:
             timestamps.apply_timestamp_rules(scores, settings, tokens)
         return scores

@@ -22,6 +22,7 @@ from mqtool.exporters.families.seq2seq_settings import seq2seq_settings, start_t
 from mqtool.exporters.families.two_graphs import (
     DECODER,
     ENCODER,
+    TokenDecoder,
     attend,
     cache_names,
     causal_mask,
@@ -109,15 +110,8 @@ def cross_outputs(decoder: Any, hidden: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-class Decoder(nn.Module):
+class Decoder(TokenDecoder):
     """Tokens after a cached prefix to logits: the prompt (empty cache) and each step alike."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model: Any = model.model
-        self.tied = model.proj_out.weight is model.model.decoder.embed_tokens.weight
-        if not self.tied:
-            self.proj_out = model.proj_out
 
     def forward(self, tokens: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Decode.
@@ -157,8 +151,7 @@ class Decoder(nn.Module):
             hidden = hidden + attention.o_proj(mixed)
             hidden = hidden + layer.mlp(layer.final_layernorm(hidden))
         hidden = decoder.norm(hidden)
-        projection = decoder.embed_tokens if self.tied else self.proj_out
-        return functional.linear(hidden, projection.weight), *present
+        return self.logits(hidden), *present
 
 
 def _heads(attention: Any, hidden: Tensor) -> Tensor:

@@ -1,20 +1,16 @@
 """What transformers makes of recordings with Moonshine: its processor, `generate` and tokenizer."""
 
-import copy
 from typing import Any
 
-import torch
-
 from mqruntime.bundle.manifest import Seq2SeqSettings
+from mqtool.exporters.families.generated import generated, spelled_in_chunks
 from mqtool.exporters.families.wav2vec2_reference import load_feature_extractor
-from mqtool.exporters.sources.find import Source, quiet
+from mqtool.exporters.sources.find import Source
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.recordings.audio import SAMPLE_RATE
 from mqtool.recordings.spoken import CLIPS, spoken
 
 __all__ = ["texts_of"]
-
-_CHUNK = 64  # tokens that are spelled together
 
 
 def texts_of(model: Any, source: Source, settings: Seq2SeqSettings) -> ReferenceTexts:
@@ -35,36 +31,24 @@ def texts_of(model: Any, source: Source, settings: Seq2SeqSettings) -> Reference
     for clip in CLIPS if extract is not None else ():
         pcm = spoken(clip, SAMPLE_RATE)[: settings.window]
         inputs = extract(pcm, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        with quiet(), torch.no_grad():
-            made = model.generate(**inputs, generation_config=_greedy(model, settings, len(pcm)))
-        tokens = made.sequences[0, -len(made.logits) :].tolist()
+        tokens, logits = generated(model, inputs, _chosen(settings, len(pcm)))
         text = None if tokenizer is None else tokenizer.decode(tokens, skip_special_tokens=True)
         end = tokens[-1] if tokens[-1] in settings.end else settings.end[0]
-        heard.append(Heard(pcm, text, tokens, torch.cat(made.logits).numpy(), end))
+        heard.append(Heard(pcm, text, tokens, logits, end))
     spelled = [] if tokenizer is None else _spelled(tokenizer, settings, model.config.vocab_size)
     return ReferenceTexts(heard, spelled, missing)
 
 
-def _greedy(model: Any, settings: Seq2SeqSettings, samples: int) -> Any:
-    config = copy.deepcopy(model.generation_config)
-    chosen: dict[str, Any] = {
-        "max_length": None,
+def _chosen(settings: Seq2SeqSettings, samples: int) -> dict[str, Any]:
+    """Settings of generation for so many samples."""
+    return {
         "max_new_tokens": settings.most_tokens(samples, SAMPLE_RATE),
         "decoder_start_token_id": settings.start[0],
         "eos_token_id": settings.end,
         "pad_token_id": settings.end[0],
         "suppress_tokens": settings.suppress,
         "begin_suppress_tokens": settings.suppress_at_begin,
-        "num_beams": 1,
-        "do_sample": False,
-        "repetition_penalty": 1.0,
-        "no_repeat_ngram_size": 0,
-        "return_dict_in_generate": True,
-        "output_logits": True,
     }
-    for name, value in chosen.items():
-        setattr(config, name, value)
-    return config
 
 
 def _tokenizer(source: Source) -> Any:
@@ -79,6 +63,4 @@ def _tokenizer(source: Source) -> Any:
 
 def _spelled(tokenizer: Any, settings: Seq2SeqSettings, size: int) -> list[tuple[list[int], str]]:
     known = set(range(min(size, len(tokenizer)))) - set(settings.special)
-    order = sorted(known)
-    chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
-    return [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in chunks]
+    return spelled_in_chunks(tokenizer, sorted(known))

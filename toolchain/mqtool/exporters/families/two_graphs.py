@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parity import Case
@@ -18,6 +19,7 @@ from mqtool.exporters.parity import Case
 __all__ = [
     "DECODER",
     "ENCODER",
+    "TokenDecoder",
     "attend",
     "cache_names",
     "causal_mask",
@@ -31,6 +33,22 @@ DECODER = "decoder.onnx"
 
 _TOKENS = 12
 """Of a reference case, at most."""
+
+
+class TokenDecoder(nn.Module):
+    """A decoder whose logits come from its token table, unless the model has a projection."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model.model
+        self.tied = model.proj_out.weight is model.model.decoder.embed_tokens.weight
+        if not self.tied:
+            self.proj_out = model.proj_out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[batch, n, width] to [batch, n, vocabulary]."""
+        projection = self.model.decoder.embed_tokens if self.tied else self.proj_out
+        return functional.linear(hidden, projection.weight)
 
 
 def split_heads(hidden: Tensor, heads: int) -> Tensor:

@@ -29,11 +29,11 @@ __all__ = [
     "FAMILY",
     "GRAPH",
     "feature_extractor",
-    "labels",
     "min_samples",
     "normalized",
     "reference_cases",
     "write_folder",
+    "write_tokens",
 ]
 
 GRAPH = "model.onnx"
@@ -114,8 +114,30 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
     """
     config: Any = model.config
     settings = feature_extractor(source.folder)
-    is_ctc = hasattr(model, "lm_head")
-    ctc = None
+    shortest = min_samples(config)
+    manifest = write_tokens(model, source, folder, settings["sampling_rate"], shortest)
+    _fold_weight_norms(model)
+    _fold_batch_norms(model)
+    _export(model, folder / GRAPH, normalize=settings["do_normalize"])
+    return manifest
+
+
+def write_tokens(model: Any, source: Source, folder: Path, rate: int, shortest: int) -> Manifest:
+    """Write the token table of a CTC model; return the manifest of a model of one graph.
+
+    Args:
+        model: transformers', with a CTC or a classification head.
+        source: where it is from.
+        folder: where to.
+        rate: of its recordings, in Hz.
+        shortest: samples that it takes at least.
+
+    Raises:
+        ExportError: the tokenizer or a label is missing or malformed.
+        OptionError: `source.language` is given, and there is nothing it could choose.
+    """
+    config = model.config
+    is_ctc, ctc = hasattr(model, "lm_head"), None
     if is_ctc:
         tokens, ctc = read_ctc_tokens(
             source.folder, config.vocab_size, config.pad_token_id, source.language
@@ -123,23 +145,20 @@ def write_folder(model: "PreTrainedModel", source: Source, folder: Path) -> Mani
         write_vocabulary(tokens, folder / VOCABULARY)
     elif source.language is not None:
         raise OptionError(f"language {source.language!r}: a model of labels has none; leave it out")
-    _fold_weight_norms(model)
-    _fold_batch_norms(model)
-    _export(model, folder / GRAPH, normalize=settings["do_normalize"])
     return Manifest(
         family=config.model_type,
         task="ctc" if is_ctc else "keywords",
-        sample_rate=settings["sampling_rate"],
+        sample_rate=rate,
         graphs={"model": GRAPH},
         vocabulary=VOCABULARY if is_ctc else None,
-        labels=[] if is_ctc else labels(config, source.folder),
-        min_samples=min_samples(config),
+        labels=[] if is_ctc else _labels(config, source.folder),
+        min_samples=shortest,
         ctc=ctc,
         source=source.description,
     )
 
 
-def labels(config: Any, folder: Path) -> list[str]:
+def _labels(config: Any, folder: Path) -> list[str]:
     """Of the logits, in their order."""
     named = config.id2label
     wrong = [index for index in range(config.num_labels) if not isinstance(named.get(index), str)]

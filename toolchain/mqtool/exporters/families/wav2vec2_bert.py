@@ -13,18 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
-from mqtool.errors import ExportError, OptionError
-from mqtool.exporters.ctc_tokenizer import read_ctc_tokens
+from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family
-from mqtool.exporters.families.wav2vec2 import GRAPH, labels
+from mqtool.exporters.families.wav2vec2 import GRAPH, write_tokens
 from mqtool.exporters.families.wav2vec2_reference import reference_texts
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.kaldi_frontend import FRAME, HOP, MELS, prepend_filter_bank
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import positions_of, relative_scores
-from mqtool.exporters.sources.checks import read_feature_extractor
+from mqtool.exporters.sources.checks import read_feature_extractor, refuse_front_end
 from mqtool.exporters.sources.find import Source
-from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 
 __all__ = ["FAMILY", "min_samples", "reference_cases", "write_folder"]
 
@@ -197,27 +195,9 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
         ExportError: the tokenizer or the feature extractor's settings are missing or not known.
         OptionError: `source.language` is given, and there is nothing it could choose.
     """
-    config = model.config
-    is_ctc, ctc = hasattr(model, "lm_head"), None
-    if is_ctc:
-        tokens, ctc = read_ctc_tokens(
-            source.folder, config.vocab_size, config.pad_token_id, source.language
-        )
-        write_vocabulary(tokens, folder / VOCABULARY)
-    elif source.language is not None:
-        raise OptionError(f"language {source.language!r}: a model of labels has none; leave it out")
+    manifest = write_tokens(model, source, folder, _RATE, min_samples(model.config))
     _export(model, source.folder, folder / GRAPH)
-    return Manifest(
-        family=config.model_type,
-        task="ctc" if is_ctc else "keywords",
-        sample_rate=_RATE,
-        graphs={"model": GRAPH},
-        vocabulary=VOCABULARY if is_ctc else None,
-        labels=[] if is_ctc else labels(config, source.folder),
-        min_samples=min_samples(config),
-        ctc=ctc,
-        source=source.description,
-    )
+    return manifest
 
 
 _RATE = 16000
@@ -243,12 +223,7 @@ def _settings(folder: Path) -> dict[str, Any]:
             f"{folder}: what features this model wants is not known; copy the file here (no "
             "preprocessor_config.json)"
         )
-    for name, known in _KNOWN.items():
-        if settings.get(name, known) != known:
-            raise ExportError(
-                f"{folder}: the feature extractor's {name} is {settings[name]!r}, not {known!r}; "
-                "another front end is not exported"
-            )
+    refuse_front_end(folder, settings, _KNOWN)
     return {"return_attention_mask": True, **settings}
 
 

@@ -17,6 +17,7 @@ from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.two_graphs import (
     DECODER,
     ENCODER,
+    TokenDecoder,
     attend,
     cache_names,
     causal_mask,
@@ -71,15 +72,8 @@ class Encoder(nn.Module):
         )
 
 
-class Decoder(nn.Module):
+class Decoder(TokenDecoder):
     """Tokens after a cached prefix to logits: the prompt (empty cache) and each step alike."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model: Any = model.model
-        self.tied = model.proj_out.weight is model.model.decoder.embed_tokens.weight
-        if not self.tied:
-            self.proj_out = model.proj_out
 
     def forward(self, tokens: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """Decode.
@@ -116,8 +110,7 @@ class Decoder(nn.Module):
             normed = layer.final_layer_norm(hidden)
             hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(normed)))
         hidden = decoder.layer_norm(hidden)
-        projection = decoder.embed_tokens if self.tied else self.proj_out
-        return functional.linear(hidden, projection.weight), *present
+        return self.logits(hidden), *present
 
 
 def _key_value(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:

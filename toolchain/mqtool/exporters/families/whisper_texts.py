@@ -1,6 +1,5 @@
 """What transformers makes of a recording with Whisper: its processor, `generate` and tokenizer."""
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +7,10 @@ import numpy as np
 import torch
 
 from mqruntime.bundle.manifest import WhisperSettings
-from mqtool.errors import ExportError
+from mqtool.exporters.families.generated import generated, spelled_in_chunks
 from mqtool.exporters.families.whisper_reference import reference_features
-from mqtool.exporters.sources.checks import read_feature_extractor
-from mqtool.exporters.sources.find import Source, quiet
+from mqtool.exporters.sources.checks import read_feature_extractor, refuse_front_end
+from mqtool.exporters.sources.find import Source
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.exporters.tokenizer import is_control, read_whisper
 from mqtool.recordings.audio import SAMPLE_RATE
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 __all__ = ["reference_texts"]
-
-_CHUNK = 64  # tokens that are spelled together
 
 
 def reference_texts(model: "WhisperForConditionalGeneration", source: Source) -> ReferenceTexts:
@@ -68,12 +65,7 @@ def _extracted(
         "do_normalize": False,
         "dither": 0.0,
     }
-    for name, value in stated.items():
-        if name in own and value != own[name]:
-            raise ExportError(
-                f"{folder}: the feature extractor's {name} is {value!r}, not {own[name]!r} as of "
-                "this Whisper; another front end is not exported"
-            )
+    refuse_front_end(folder, stated, own)
     extractor: Any = WhisperFeatureExtractor.from_dict(stated)
     features: np.ndarray = extractor(pcm, sampling_rate=SAMPLE_RATE, return_tensors="np")[
         "input_features"
@@ -85,9 +77,7 @@ def _generated(
     model: Any, settings: WhisperSettings, features: torch.Tensor
 ) -> tuple[list[int], np.ndarray]:
     """Greedy tokens after the prompt, and the logits [tokens, vocabulary] that chose them."""
-    config = copy.deepcopy(model.generation_config)
     chosen: dict[str, Any] = {
-        "max_length": None,
         "max_new_tokens": settings.max_tokens - (4 if settings.languages else 2),
         "decoder_start_token_id": settings.start_of_transcript,
         "eos_token_id": settings.end_of_text,
@@ -98,23 +88,13 @@ def _generated(
         "forced_decoder_ids": None,
         "is_multilingual": bool(settings.languages),
         "return_timestamps": False,
-        "num_beams": 1,
-        "do_sample": False,
-        "repetition_penalty": 1.0,
-        "no_repeat_ngram_size": 0,
-        "return_dict_in_generate": True,
-        "output_logits": True,
     }
+    told = {}
     if settings.languages:  # some sources come without them
         chosen["lang_to_id"] = {f"<|{code}|>": token for code, token in settings.languages.items()}
         chosen["task_to_id"] = {name: getattr(settings, name) for name in _TASKS}
-    for name, value in chosen.items():
-        setattr(config, name, value)
-    told = {"language": settings.language, "task": settings.task} if settings.languages else {}
-    with quiet(), torch.no_grad():
-        made = model.generate(features, generation_config=config, **told)
-    tokens = made.sequences[0, -len(made.logits) :].tolist()
-    return tokens, torch.cat(made.logits).float().numpy()
+        told = {"language": settings.language, "task": settings.task}
+    return generated(model, {"input_features": features}, chosen, **told)
 
 
 _TASKS = ("transcribe", "translate")
@@ -138,6 +118,4 @@ def _spelled(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
     spelled = [([index], text) for index, text in added.items() if not is_control(text)]
     order = np.random.default_rng(0).permutation(min(size, len(tokenizer))).tolist()
     order = [index for index in order if index not in added]
-    chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
-    decoded = [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in chunks]
-    return [*spelled, *decoded]
+    return [*spelled, *spelled_in_chunks(tokenizer, order)]

@@ -14,6 +14,8 @@ __all__ = [
     "mismatched_shapes",
     "read_feature_extractor",
     "read_json",
+    "readable_fields",
+    "refuse_front_end",
 ]
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -42,20 +44,18 @@ def check_files(folder: Path) -> None:
                 raise ExportError(
                     f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` there"
                 )
-        if path.suffix == ".json" and "auto_map" in _auto_maps(path):
+        if path.name in _SETTINGS and "auto_map" in readable_fields(path):
             raise ExportError(
                 f"{path}: auto_map names code of the model's own, which is not run; save the model "
                 "as a class of transformers"
             )
 
 
-def _auto_maps(path: Path) -> dict[str, Any]:
-    """Fields of a settings file; none where it is broken, which is told where it is read."""
-    if path.name not in _SETTINGS:
-        return {}
+def readable_fields(path: Path) -> dict[str, Any]:
+    """Of a JSON file; none where it is missing or broken, which is told where it is read."""
     try:
         fields = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 
@@ -130,6 +130,20 @@ def read_feature_extractor(folder: Path) -> dict[str, Any] | None:
     if settings is not None and not isinstance(settings, dict):
         raise ExportError(f"{combined}: feature_extractor is no object; copy the file again")
     return settings
+
+
+def refuse_front_end(folder: Path, stated: dict[str, Any], known: dict[str, Any]) -> None:
+    """Refuse a feature extractor whose settings are not those that the graph computes.
+
+    Raises:
+        ExportError: naming the first setting of `stated` that differs from `known`.
+    """
+    for name, value in known.items():
+        if stated.get(name, value) != value:
+            raise ExportError(
+                f"{folder}: the feature extractor's {name} is {stated[name]!r}, not {value!r}; "
+                "another front end is not exported"
+            )
 
 
 def read_json(path: Path, *, missing: str) -> Any:

@@ -1,16 +1,16 @@
 """Models with a vocabulary and an adapter a language: MMS (arXiv 2305.13516, section 4.2)."""
 
-import json
 from pathlib import Path
 
 from mqtool.errors import OptionError
+from mqtool.exporters.sources.checks import readable_fields
 
 __all__ = ["adapter_language", "configured_language", "target_language", "vocabulary_languages"]
 
 
 def vocabulary_languages(folder: Path) -> list[str]:
     """Languages that vocab.json nests vocabularies of; none where it is one vocabulary."""
-    vocabularies = _fields(folder / "vocab.json")
+    vocabularies = readable_fields(folder / "vocab.json")
     nested = bool(vocabularies) and all(isinstance(ids, dict) for ids in vocabularies.values())
     return sorted(vocabularies) if nested else []
 
@@ -39,7 +39,7 @@ def target_language(folder: Path, asked: str | None) -> str | None:
 
 def configured_language(folder: Path) -> str | None:
     """The tokenizer's `target_lang`."""
-    language = _fields(folder / "tokenizer_config.json").get("target_lang")
+    language = readable_fields(folder / "tokenizer_config.json").get("target_lang")
     return language if isinstance(language, str) else None
 
 
@@ -61,12 +61,3 @@ def adapter_language(folder: Path, language: str | None) -> str | None:
         f"{folder}: no adapter.{language}.safetensors; give --language, one of "
         f"{' '.join(adapters) or configured_language(folder)}"
     )
-
-
-def _fields(path: Path) -> dict[str, object]:
-    """Of a JSON file; none where it is missing or broken, which is told where it is read."""
-    try:
-        fields = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}

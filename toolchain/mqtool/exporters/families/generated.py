@@ -1,0 +1,51 @@
+"""Greedy texts of transformers' `generate`, and how a tokenizer spells tokens: for parity."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from mqtool.exporters.sources.find import quiet
+
+__all__ = ["generated", "spelled_in_chunks"]
+
+_CHUNK = 64  # tokens that are spelled together
+
+_GREEDY: dict[str, Any] = {
+    "max_length": None,
+    "num_beams": 1,
+    "do_sample": False,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "return_dict_in_generate": True,
+    "output_logits": True,
+}
+
+
+def generated(
+    model: Any, inputs: dict[str, Any], chosen: dict[str, Any], **told: Any
+) -> tuple[list[int], np.ndarray]:
+    """Greedy tokens after the prompt, and the logits [tokens, vocabulary] that chose them.
+
+    Args:
+        model: of transformers.
+        inputs: what its processor makes of a recording.
+        chosen: settings of generation, over the source's own.
+        told: language and task, where the model can be told.
+    """
+    config = copy.deepcopy(model.generation_config)
+    for name, value in (_GREEDY | chosen).items():
+        setattr(config, name, value)
+    with quiet(), torch.no_grad():
+        made = model.generate(**inputs, generation_config=config, **told)
+    tokens: list[int] = made.sequences[0, -len(made.logits) :].tolist()
+    return tokens, torch.cat(made.logits).float().numpy()
+
+
+def spelled_in_chunks(tokenizer: Any, tokens: Iterable[int]) -> list[tuple[list[int], str]]:
+    """Tokens, some at once, and the text that a tokenizer makes of them."""
+    order = list(tokens)
+    chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
+    return [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in chunks]
