@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mqruntime.errors import AudioError, ManifestError, ModelError, MqError
     from mqtool.api.bundling import expand, keygen, package
     from mqtool.api.measuring import bench, evaluate, inspect, transcribe, validate
-    from mqtool.api.quantizing import export, pack, plan, quantize, sizes
+    from mqtool.api.quantizing import export, pack, plan, quantize
     from mqtool.api.results import PackedModel
+    from mqtool.api.sizing import sizes
     from mqtool.errors import (
         BudgetError,
         ClipsError,
@@ -81,9 +82,10 @@ __getattr__ = lazy_names(
         **dict.fromkeys(
             ["bench", "evaluate", "inspect", "transcribe", "validate"], "mqtool.api.measuring"
         ),
-        **dict.fromkeys(["export", "pack", "plan", "quantize", "sizes"], "mqtool.api.quantizing"),
+        **dict.fromkeys(["export", "pack", "plan", "quantize"], "mqtool.api.quantizing"),
         **dict.fromkeys(["ablate", "matrix", "sweep"], "mqtool.experiments.api"),
         "PackedModel": "mqtool.api.results",
         "Plan": "mqtool.packing.plan_file",
+        "sizes": "mqtool.api.sizing",
     },
 )

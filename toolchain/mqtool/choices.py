@@ -14,6 +14,7 @@ __all__ = [
     "ACTIVATIONS",
     "CALIBRATIONS",
     "DISTANCES",
+    "EFFORTS",
     "FAMILIES",
     "METHODS",
     "REDUCTIONS",
@@ -90,6 +91,9 @@ ROUNDINGS = ("nearest", "clipped", "grouped", "compensated")
 
 ACTIVATIONS = ("dynamic", "static", "float")
 """How the packed model computes."""
+
+EFFORTS = ("quick", "full")
+"""How many layers `measured` probes (`mqtool.planning.effort`)."""
 
 STORAGES = ("auto", "coded", "planes")
 """How packed weights are stored: int8 codes, entropy-coded (`mqtool.packing.coded_rewrite`), or

@@ -1,8 +1,7 @@
-"""From a model to a packed one: export, sizes, plan, pack, quantize."""
+"""From a model to a packed one: export, plan, pack, quantize."""
 
 import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,13 @@ from mqtool.api.options import (
     recipe_of,
 )
 from mqtool.api.recordings import PathLike, Recordings, calibration_clips, paths_of
-from mqtool.api.results import PackedModel, Sizes
+from mqtool.api.results import PackedModel
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
 from mqtool.model.folder import ModelFolder
 from mqtool.outputs import MODEL_FOLDER, check_output, new_file
 from mqtool.packing.plan_file import PLAN, Plan
-from mqtool.packing.size import KB, coded_size_table, size_table
-from mqtool.planning.fit import feasible_kilobytes
+from mqtool.packing.size import KB
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.refit import refit_plan
 from mqtool.quantization.calibration_stats import with_packing_layout
@@ -30,7 +28,7 @@ from mqtool.quantization.calibration_stats import with_packing_layout
 if TYPE_CHECKING:
     from mqtool.exporters.pipeline import ExportedModel
 
-__all__ = ["export", "pack", "plan", "quantize", "sizes"]
+__all__ = ["export", "pack", "plan", "quantize"]
 
 
 def export(
@@ -68,74 +66,6 @@ def export(
     return export_model(os.fspath(source), Path(output), progress, language=language)
 
 
-def sizes(
-    model: PathLike,
-    *,
-    method: str = "measured",
-    rounding: str | None = None,
-    activations: str | None = None,
-    act_bits: int | None = None,
-    twin_ranges: bool | None = None,
-    opset: int = 25,
-    storage: str = "auto",
-    task: SpeechTask | None = None,
-) -> Sizes:
-    """How large a model's packed forms can be, without any recordings.
-
-    Examples:
-        >>> found = mqtool.sizes("model/")
-        >>> found.smallest_kb < 700 < found.coded_up_to_kb < found.largest_kb
-        True
-
-    Args:
-        model: folder made by `export`.
-        method: how bits are shared out; it decides the rounding where none is given.
-        rounding: of weights.
-        activations: how the packed model computes; None as of `plan`.
-        act_bits: width of static activations.
-        twin_ranges: two ranges for static activations that follow a GELU or softmax.
-        opset: of the packed graphs.
-        storage: of weights, as of `plan`.
-        task: as of `plan`.
-
-    Raises:
-        ModelError: the folder cannot be used, or the model has no such task.
-        OptionError, PlanError: options that are unknown or do not go together.
-    """
-    folder = ModelFolder.open(Path(model)).asked_to(task)
-    recipe = recipe_of(
-        method=method,
-        rounding=rounding,
-        activations=implied_activations(activations, act_bits, twin_ranges),
-        act_bits=act_bits,
-        twin_ranges=bool(twin_ranges),
-        opset=opset,
-        storage=storage,
-    )
-    quantizer = Quantizer(folder)
-    params = sum(layer.params for layer in folder.layers)
-    found = partial(Sizes, len(folder.layers), params, folder.bytes)
-    settled = quantizer.settled(recipe, None)
-    if not settled.has_steps:
-        size_model = quantizer.size_model(settled)
-        most = quantizer.most_bits(settled)
-        widths = {bits: size for bits, size in size_table(size_model).items() if bits <= most}
-        smallest, largest = feasible_kilobytes(size_model, most)
-        if settled.storage == "coded":
-            smallest = max(smallest, -(-quantizer.coded_bounds(settled)[0] // KB))
-        return found(widths, smallest, largest)
-    smallest, most_coded = (-(-size // KB) for size in quantizer.coded_bounds(settled))
-    largest = most_coded
-    if recipe.storage == "auto":
-        planes = quantizer.size_model(replace(recipe, storage="planes"))
-        largest = feasible_kilobytes(planes)[1]
-    coded = with_packing_layout(folder, settled.effective_rounding, steps=True).layers
-    table = coded_size_table(
-        quantizer.coded_bounds(settled)[1], sum(layer.params for layer in coded)
-    )
-    return found(table, smallest, largest, most_coded)
-
-
 def plan(
     model: PathLike,
     *,
@@ -156,6 +86,7 @@ def plan(
     twin_ranges: bool | None = None,
     opset: int = 25,
     storage: str = "auto",
+    effort: str = "full",
     threads: int = 0,
     progress: Progress = no_progress,
 ) -> Plan:
@@ -193,6 +124,8 @@ def plan(
         storage: of weights: `coded`, in int8 codes that take as few bytes as entropy coding gives;
             `planes`, in whole numbers of bits; `auto`, coded where the method gives layers steps
             (`measured`) and the budget is not above what int8 takes.
+        effort: of `measured`: `full` measures every layer, `quick` about every third and takes
+            those between to be between them.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 
@@ -216,6 +149,7 @@ def plan(
         twin_ranges=bool(twin_ranges),
         opset=opset,
         storage=storage,
+        effort=effort,
     )
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
     quantizer = Quantizer(folder, clips, RunContext(threads, progress))
@@ -318,6 +252,7 @@ def quantize(
     calibration: str | None = None,
     opset: int = 25,
     storage: str = "auto",
+    effort: str = "full",
     max_word_difference: float = 30.0,
     threads: int = 0,
     progress: Progress = no_progress,
@@ -353,6 +288,7 @@ def quantize(
         twin_ranges: as of `plan`.
         opset: as of `plan`.
         storage: as of `plan`.
+        effort: as of `plan`.
         calibration: as of `pack`.
         max_word_difference: percent of words that may differ from the float model's.
         threads: inside an operator of onnxruntime; 0 lets it choose.
@@ -374,6 +310,7 @@ def quantize(
         twin_ranges=bool(twin_ranges),
         opset=opset,
         storage=storage,
+        effort=effort,
     )
     check_calibration(calibration, recipe.activations)
     clips = calibration_clips(recordings, folder.task, split=None, group=None, language=language)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import mqtool
-from mqtool.choices import METHODS, SENSITIVITIES, STORAGES
+from mqtool.choices import EFFORTS, METHODS, SENSITIVITIES, STORAGES
 from mqtool.cli.common import (
     activation_options,
     json_option,
@@ -103,6 +103,14 @@ class _Kilobytes(click.ParamType[float]):
     "int8; else planes.",
 )
 @rounding_option
+@click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    default="full",
+    show_default=True,
+    help="Of measured. full: every layer is measured; quick: about every third, for models of "
+    "hundreds of layers.",
+)
 @click.option("--dry-run", is_flag=True, help="Print sizes and the feasible range; no calibration.")
 @threads_option
 @json_option

@@ -4,6 +4,8 @@ UTF-8 JSON with sorted keys. Fields:
 
     format           2; 1, of mqtool up to 0.3, has no `storage`, `zlib` and `step`
     method           myqasr, uniform, measured, ...
+    effort           quick: some layers were measured and others taken to be like them; only there
+                     where it is not full
     sensitivity      how layers were ranked; null for uniform and shuffled
     budget_bytes     what the user asked for; every file of the packed folder counts
     planned_bytes    the exact size of the packed folder, at most the budget
@@ -140,6 +142,7 @@ class Plan:
     storage: Storage = "planes"
     zlib: str | None = None
     task: SpeechTask | None = None
+    effort: Literal["quick", "full"] = "full"
     format: int = PLAN_FORMAT
 
     @property
@@ -157,6 +160,8 @@ class Plan:
         value = asdict(self)
         if self.task is None:
             del value["task"]
+        if self.effort == "full":
+            del value["effort"]
         if self.format == 1:
             del value["storage"], value["zlib"]
             for layer in value["layers"]:

@@ -159,6 +159,7 @@ def _plan(folder: ModelFolder, recipe: Recipe, layers: list[PlannedLayer], **fie
         model_sha256=folder.sha256,
         task=folder.speech_task,
         method=recipe.method,
+        effort=recipe.effort,
         activations=options.activations,
         act_bits=options.input_bits,
         twin_ranges=options.twin_ranges,

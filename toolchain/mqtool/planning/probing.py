@@ -1,9 +1,10 @@
 """What rounding one layer does to the model's own output, and which steps it may have.
 
-Each layer alone is rounded once, at a step that gives about 2.5 bits of entropy, near where small
-models have it, and the model runs again on the clips. Damage is the mean KL divergence from the
-float model's output distribution, per output position, and is taken to grow with the square of the
-step. No labels are used: Whisper is fed the tokens that the float model generated.
+Layers (`mqtool.planning.effort`: which) are rounded once, each alone, at a step that gives about
+2.5 bits of entropy, near where small models have it, and the model runs again on the clips. Damage
+is the mean KL divergence from the float model's output distribution, per output position, and is
+taken to grow with the square of the step. No labels are used: Whisper is fed the tokens that the
+float model generated.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from mqtool.model.layers import Layer
 from mqtool.observe.runs import open_graphs
 from mqtool.observe.taps import override_weights
 from mqtool.planning.divergence import ReferenceOutputs
+from mqtool.planning.effort import Effort, between, probed
 from mqtool.planning.steps import StepRange
 from mqtool.quantization.coded import HIGHEST_CODE
 from mqtool.quantization.coded_layers import CodedLayers
@@ -69,8 +71,10 @@ def measure_ranges(
     graphs: Mapping[str, Session],
     reference: ReferenceOutputs,
     context: RunContext = QUIET,
+    *,
+    effort: Effort = "full",
 ) -> dict[str, StepRange]:
-    """Probe every layer on every clip: one forward pass a layer and clip.
+    """Probe layers on every clip: one forward pass a layer and clip.
 
     Args:
         layers: of the float model.
@@ -79,25 +83,32 @@ def measure_ranges(
             differ in the last bits, which look like divergence where a layer has next to none. A
             handful of recordings is enough.
         context: threads and progress.
+        effort: whether all layers are probed.
 
     Returns:
-        By layer name.
+        By layer name, of every layer.
     """
-    advance = context.progress("Probing layers", len(layers.layers))
-    ranges = {}
-    for layer in layers.layers:
-        weight, is_head = layers.weight(layer), layers.is_head(layer)
-        spread, step = _spread(weight), probe_step(weight, is_head=is_head)
+    chosen = probed(layers.layers, effort)
+    advance = context.progress("Probing layers", len(chosen))
+    found = {}
+    for layer in chosen:
+        step = probe_step(layers.weight(layer), is_head=layers.is_head(layer))
         probe = layers.round(layer, step).dequantize()
-        found = _divergence(layers.folder, graphs, reference, layer, probe)
-        finest = FINEST * spread
-        if layers.highest(layer) is None:
-            finest = max(_finest(layer, weight), finest)
-        coarsest = spread * (COARSEST_HEAD if is_head else COARSEST)
-        damage = _rounded(found / step**2)
-        ranges[layer.name] = StepRange(layer.params, damage, finest, coarsest)
+        found[layer.name] = _divergence(layers.folder, graphs, reference, layer, probe)
         advance()
-    return ranges
+    divergences = between(layers.layers, found)
+    return {layer.name: _range(layers, layer, divergences[layer.name]) for layer in layers.layers}
+
+
+def _range(layers: CodedLayers, layer: Layer, divergence: float) -> StepRange:
+    """What is known of a layer that diverges so far at the step of the probe."""
+    weight, is_head = layers.weight(layer), layers.is_head(layer)
+    spread, step = _spread(weight), probe_step(weight, is_head=is_head)
+    finest = FINEST * spread
+    if layers.highest(layer) is None:
+        finest = max(_finest(layer, weight), finest)
+    coarsest = spread * (COARSEST_HEAD if is_head else COARSEST)
+    return StepRange(layer.params, _rounded(divergence / step**2), finest, coarsest)
 
 
 def probe_step(weight: Float, *, is_head: bool) -> float:

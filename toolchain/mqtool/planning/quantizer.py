@@ -306,7 +306,8 @@ class Quantizer:
         stats = self._stats(recipe.effective_rounding, steps=recipe.has_steps)
         graphs, clips = probe_graphs(stats.folder), probe_clips(self.clips)
         reference = ReferenceOutputs(stats.folder, clips, graphs, self.context)
-        return measure_ranges(CodedLayers(stats), graphs, reference, self.context)
+        layers, effort = CodedLayers(stats), recipe.effort
+        return measure_ranges(layers, graphs, reference, self.context, effort=effort)
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:
         """The wanted measure of those that one pass over the recordings gives."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mqtool.choices import (
     CALIBRATIONS,
+    EFFORTS,
     METHODS,
     ROUNDINGS,
     SENSITIVITIES,
@@ -14,6 +15,7 @@ from mqtool.choices import (
 )
 from mqtool.errors import OptionError
 from mqtool.packing.size import PackOptions
+from mqtool.planning.effort import Effort
 from mqtool.quantization.rounding import STEP_ROUNDINGS, Rounding, is_compensating, is_grouping
 
 if TYPE_CHECKING:
@@ -44,10 +46,11 @@ class Recipe:
         calibration: how ranges of static activations are chosen (`mqtool.choices.CALIBRATIONS`).
         storage: of packed weights (`mqtool.choices.STORAGES`); auto becomes one of the others with
             a model and a size (`mqtool.planning.quantizer.Quantizer.settled`).
+        effort: quick or full: how many layers a method that probes them probes.
 
     Raises:
-        OptionError: a name is not known, `minmax` falls, or storage and rounding do not go
-            together.
+        OptionError: a name is not known, `minmax` falls, or storage and rounding, or method and
+            effort, do not go together.
         PlanError: activations, their width, ranges and opset do not go together.
     """
 
@@ -62,6 +65,7 @@ class Recipe:
     opset: int = 25
     calibration: str = "cosine"
     storage: Literal["auto", "coded", "planes"] = "auto"
+    effort: Effort = "full"
 
     def __post_init__(self) -> None:
         check_known("method", self.method, METHODS)
@@ -72,6 +76,12 @@ class Recipe:
         if not 1 <= self.minmax[0] <= self.minmax[1] <= 16:
             raise OptionError(f"minmax is {self.minmax}; two rising widths from 1 to 16 are wanted")
         check_known("storage", self.storage, STORAGES)
+        check_known("effort", self.effort, EFFORTS)
+        if self.effort != "full" and self.sharing.step_ranges is None:
+            raise OptionError(
+                f"effort {self.effort!r} is for methods that probe layers; {self.method} does not: "
+                "leave it out"
+            )
         if self.storage == "coded" and not self.can_be_coded:
             raise OptionError(
                 f"rounding {self.effective_rounding!r} of method {self.method} gives group scales, "

@@ -280,7 +280,7 @@ class DemoState(
                     changed()
                 }
             }
-            val phrases = if (recognizer.manifest.task == "transcribe") result.segments else emptyList()
+            val phrases = if (recognizer.manifest.task in PHRASED_TASKS) result.segments else emptyList()
             worker.post { show(result, phrases.filter { it.text.isNotEmpty() }) }
         }
     }
@@ -434,5 +434,8 @@ class DemoState(
         const val SILENCE_DB = -120.0
         private const val MOST_FOUND = 50
         private const val RUNS = 5
+
+        /** Tasks whose segments are phrases; those of others are words. */
+        private val PHRASED_TASKS = setOf("transcribe", "seq2seq")
     }
 }

@@ -74,8 +74,8 @@ class Demo(start: Boolean = true) {
         fun bundle(name: String) = File(folder, "$name.mqz").also { check(it.isFile) { "$it: run make_test_bundles.py" } }
 
         /** What Python heard first with a bundle. */
-        fun heard(name: String): JSONObject = JSONObject(File(folder, "expected.json").readText())
-            .getJSONObject("bundles").getJSONObject(name).getJSONArray("heard").getJSONObject(0)
+        fun heard(name: String, number: Int = 0): JSONObject = JSONObject(File(folder, "expected.json").readText())
+            .getJSONObject("bundles").getJSONObject(name).getJSONArray("heard").getJSONObject(number)
 
         fun clip(name: String) = File(folder, "clips/$name")
 
