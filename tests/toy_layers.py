@@ -13,7 +13,7 @@ def correlated(columns: int, seed: int = 0, groups: int = 1) -> InputMoments:
     inputs = rng.normal(0, 1, (groups, 800, columns // 4)) @ mixing
     inputs = (inputs + rng.normal(0, 0.1, inputs.shape)).astype(np.float32)
     second = inputs.transpose(0, 2, 1) @ inputs / inputs.shape[1]
-    return InputMoments(second, np.abs(inputs).max(axis=1))
+    return InputMoments.of(second, np.abs(inputs).max(axis=1))
 
 
 def layer_of(rows: int, *shape: int) -> Layer:

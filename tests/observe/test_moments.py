@@ -60,7 +60,7 @@ def test_error_is_the_mean_squared_error_of_the_output(groups):
         [inputs[g] @ difference.reshape(groups, -1, 8)[g].T for g in range(groups)], axis=1
     )
     expected = np.square(outputs).sum(axis=1).mean()
-    moments = InputMoments(second, np.abs(inputs).max(axis=1))
+    moments = InputMoments.of(second, np.abs(inputs).max(axis=1))
     assert moments.error(difference) == pytest.approx(expected, rel=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_divided_are_the_moments_of_divided_inputs():
     factors = rng.uniform(1, 9, 5).astype(np.float32)
 
     def moments(rows):
-        return InputMoments(rows.transpose(0, 2, 1) @ rows / 300, np.abs(rows).max(axis=1))
+        return InputMoments.of(rows.transpose(0, 2, 1) @ rows / 300, np.abs(rows).max(axis=1))
 
     divided, expected = moments(inputs).divided(factors), moments(inputs / factors)
     np.testing.assert_allclose(divided.gram, expected.gram, rtol=1e-4, atol=1e-7)

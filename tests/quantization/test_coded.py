@@ -13,7 +13,7 @@ from mqtool.quantization.coded import (
     row_steps,
     storable_step,
 )
-from mqtool.quantization.rounding import LayerInput
+from mqtool.quantization.compensate import Compensators
 from toy_layers import correlated, layer_of
 
 ROWS, COLUMNS = 48, 96
@@ -39,7 +39,7 @@ def test_errors_make_up_for_each_other_in_the_output(step):
     moments, weight = correlated(COLUMNS), weights()
     scale = steps(step, step * 1.5)
     nearest = round_to_steps(weight, scale)
-    compensated = round_to_steps(weight, scale, LayerInput(moments))
+    compensated = round_to_steps(weight, scale, Compensators(moments))
     before = moments.error(nearest.dequantize() - weight)
     assert moments.error(compensated.dequantize() - weight) < 0.7 * before
 
@@ -47,7 +47,7 @@ def test_errors_make_up_for_each_other_in_the_output(step):
 def test_codes_go_as_far_as_they_may():
     weight = weights()
     weight[3, 5] = 300.0
-    scale, inputs = steps(0.2, 0.2), LayerInput(correlated(COLUMNS))
+    scale, inputs = steps(0.2, 0.2), Compensators(correlated(COLUMNS))
     for known in (None, inputs):
         free = round_to_steps(weight, scale, known)
         assert free.codes[3, 5] > 1400
@@ -59,11 +59,11 @@ def test_codes_go_as_far_as_they_may():
 def test_groups_of_a_convolution_are_rounded_for_their_own_inputs():
     moments = correlated(COLUMNS, groups=2)
     weight, scale = weights(), steps(0.5, 0.5)
-    whole = round_to_steps(weight, scale, LayerInput(moments))
+    whole = round_to_steps(weight, scale, Compensators(moments))
     half = ROWS // 2
     for group in range(2):
         rows = slice(group * half, (group + 1) * half)
-        alone = LayerInput(type(moments)(moments.gram[[group]], moments.abs_max[[group]]))
+        alone = Compensators(type(moments)(moments.stored[[group]], moments.abs_max[[group]]))
         found = round_to_steps(weight[rows], scale[rows], alone)
         np.testing.assert_array_equal(whole.codes[rows], found.codes)
 

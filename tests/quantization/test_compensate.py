@@ -80,7 +80,7 @@ def test_grouped_convolutions_use_their_own_groups():
     whole = quantize_weight(layer, weight, 4, 0, "compensated", LayerInput(moments))
     for group in range(2):
         rows = slice(5 * group, 5 * group + 5)
-        alone = LayerInput(InputMoments(moments.gram[[group]], moments.abs_max[[group]]))
+        alone = LayerInput(InputMoments.of(moments.gram[[group]], moments.abs_max[[group]]))
         half = Layer("conv", "conv", "model", "conv.weight", (5, 8, 3))
         expected = quantize_weight(half, weight[rows], 4, 0, "compensated", alone)
         np.testing.assert_array_equal(whole.codes[rows], expected.codes)
@@ -88,7 +88,7 @@ def test_grouped_convolutions_use_their_own_groups():
 
 def test_diagonals_alone_weigh_the_search_for_scales():
     moments = correlated(64)
-    diagonal = InputMoments(moments.diagonal, moments.abs_max)
+    diagonal = InputMoments.of(moments.diagonal, moments.abs_max)
     weight = np.random.default_rng(8).standard_t(3, (32, 64)).astype(np.float32)
     plain = quantize_weight(layer_of(32, 64), weight, 3, 0, "grouped").dequantize()
     weighed = quantize_weight(

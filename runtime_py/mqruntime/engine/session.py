@@ -1,7 +1,7 @@
 """One ONNX graph, opened with onnxruntime."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,26 +106,34 @@ class Session:
         self.inputs: list[str] = [value.name for value in self._session.get_inputs()]
         self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
 
-    def run(self, feeds: Mapping[str, np.ndarray], options: Any = None) -> dict[str, np.ndarray]:
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        options: Any = None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Run once.
 
         Args:
             feeds: one array for every graph input.
             options: onnxruntime's RunOptions.
+            outputs: which are wanted; None for all.
 
         Returns:
-            Every graph output by name.
+            Graph outputs by name.
 
         Raises:
             ModelError: the session is closed, an input does not fit, or a node failed.
         """
         if self._session is None:
             raise ModelError(f"{self.name}: is closed; open it again")
+        wanted = self.outputs if outputs is None else list(outputs)
         try:
-            values = self._session.run(None, dict(feeds), options)
+            values = self._session.run(wanted, dict(feeds), options)
         except Exception as error:  # as above
             raise ModelError(f"{self.name}: running it failed ({_first_line(error)})") from error
-        return dict(zip(self.outputs, values, strict=True))
+        return dict(zip(wanted, values, strict=True))
 
     def close(self) -> None:
         """Free the graph's memory; `run` fails from now on."""

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mqtool.model.layers import Layer
+from mqtool.model.layers import Layer, static_shape
 
 __all__ = [
     "Factors",
@@ -95,10 +95,19 @@ def equalize(graph: ir.Graph, layers: Sequence[Layer], factors: Factors) -> None
         for layer in shared.layers:
             weight = graph.initializers[layer.initializer]
             assert weight.const_value is not None
-            scaled = weight.const_value.numpy() * s[:, None]
-            weight.const_value = ir.Tensor(scaled, name=layer.initializer)
+            weight.const_value = _scaled(weight.const_value, s)
             nodes += [use.node for use in weight.uses()]
         _divide(graph, shared, nodes, s)
+
+
+def _scaled(weight: ir.TensorProtocol, s: Float) -> ir.LazyTensor:
+    """A weight [columns, rows] multiplied wherever it is read, so that it takes no memory."""
+    return ir.LazyTensor(
+        lambda: ir.Tensor(weight.numpy() * s[:, None], name=weight.name),
+        dtype=weight.dtype,
+        shape=ir.Shape(static_shape(weight)),
+        name=weight.name,
+    )
 
 
 def is_equalizer(node: ir.Node) -> bool:

@@ -24,6 +24,7 @@ from mqtool.observe.frequencies import RowFrequencies
 from mqtool.observe.runs import PROBE_SECONDS, Values, watch
 from mqtool.observe.samples import conv_windows
 from mqtool.observe.taps import ConvWindow, ObservedInputs, observe_inputs
+from mqtool.observe.triangle import diagonal_places, symmetric, upper_triangle
 from mqtool.recordings.clips import Clip
 
 __all__ = ["MATRIX_VALUES", "InputMoments", "capture_moments"]
@@ -45,37 +46,53 @@ class InputMoments:
     """Of one layer's input.
 
     Attributes:
-        gram: mean of x x^T, shrunk, float32 [groups, columns, columns]; groups is 1 but for
-            grouped convolutions. Only the diagonals, [groups, columns], where they would be too
-            large.
+        stored: float32, the upper triangles of `gram` (`mqtool.observe.triangle`), or only its
+            diagonals, [groups, columns], where triangles would be too large.
         abs_max: largest magnitude of each column, float32 [groups, columns].
     """
 
-    gram: Float
+    stored: Float
     abs_max: Float
+
+    @classmethod
+    def of(cls, gram: Float, abs_max: Float) -> "InputMoments":
+        """Of whole matrices, or diagonals."""
+        return cls(upper_triangle(gram) if gram.ndim == 3 else gram, abs_max)
+
+    @property
+    def groups(self) -> int:
+        """1 but for grouped convolutions."""
+        return len(self.abs_max)
 
     @property
     def is_matrix(self) -> bool:
         """Whether `gram` holds whole matrices."""
-        return self.gram.ndim == 3
+        return self.stored.shape != self.abs_max.shape or self.abs_max.shape[-1] == 1
+
+    @property
+    def gram(self) -> Float:
+        """Mean of x x^T, shrunk, float32 [groups, columns, columns]; or diagonals alone."""
+        return symmetric(self.stored, self.abs_max.shape[-1]) if self.is_matrix else self.stored
 
     @property
     def diagonal(self) -> Float:
         """Mean square of each column, float32 [groups, columns]."""
-        diagonals = np.diagonal(self.gram, axis1=-2, axis2=-1) if self.is_matrix else self.gram
-        return np.ascontiguousarray(diagonals)
+        if not self.is_matrix:
+            return self.stored
+        return self.stored[:, diagonal_places(self.abs_max.shape[-1])]
 
     def divided(self, factors: Float) -> "InputMoments":
         """Moments of x / factors; `factors` is float32 [columns]."""
         by = np.outer(factors, factors) if self.is_matrix else np.square(factors)
         gram: Float = (self.gram / by).astype(np.float32)
-        return InputMoments(gram, self.abs_max / factors)
+        return InputMoments.of(gram, self.abs_max / factors)
 
     def damped(self, weight: float) -> "InputMoments":
         """With `weight` times the mean square of all columns added to each column's own."""
         added = np.float32(weight * self.diagonal.mean())
-        gram = self.gram + added * (np.eye(self.gram.shape[-1]) if self.is_matrix else 1)
-        return InputMoments(gram.astype(np.float32), self.abs_max)
+        gram = self.gram
+        gram = gram + added * (np.eye(gram.shape[-1]) if self.is_matrix else 1)
+        return InputMoments.of(gram.astype(np.float32), self.abs_max)
 
     def times(self, weight: Float) -> Float:
         """The product of a weight and `gram`, float32 [rows, columns].
@@ -83,8 +100,9 @@ class InputMoments:
         Args:
             weight: float32 [rows, columns]; rows lie group by group.
         """
-        by_group = weight.reshape(len(self.gram), -1, weight.shape[-1])
-        product = by_group @ self.gram if self.is_matrix else by_group * self.gram[:, None]
+        gram = self.gram
+        by_group = weight.reshape(self.groups, -1, weight.shape[-1])
+        product = by_group @ gram if self.is_matrix else by_group * gram[:, None]
         return product.reshape(weight.shape)
 
     def error(self, difference: Float) -> float:
@@ -134,7 +152,7 @@ def capture_moments(
         for layer, inputs in seen.items()
     }
     for layer, found in by_layer.items():
-        if not np.isfinite(found.gram).all():
+        if not np.isfinite(found.stored).all():
             raise ModelError(
                 f"{folder.path}: what goes into layer {layer!r} grows beyond all bounds on these "
                 "recordings; export the model again"
@@ -159,7 +177,7 @@ def _rows(values: Float, window: ConvWindow | None) -> Float:
 class _Sum:
     def __init__(self) -> None:
         self._count = 0
-        self._gram: Float | float = 0.0
+        self._stored: Float | float = 0.0
         self._abs_max: Float | float = 0.0
 
     def add(self, rows: Float) -> None:
@@ -167,16 +185,15 @@ class _Sum:
         self._count += positions
         self._abs_max = np.maximum(self._abs_max, np.abs(rows).max(axis=1))
         if groups * columns * columns > MATRIX_VALUES:
-            self._gram = self._gram + np.einsum("gpc,gpc->gc", rows, rows)
+            self._stored = self._stored + np.einsum("gpc,gpc->gc", rows, rows)
         else:
-            self._gram = self._gram + np.matmul(rows.transpose(0, 2, 1), rows)
+            self._stored = self._stored + upper_triangle(rows.transpose(0, 2, 1) @ rows)
 
     def moments(self) -> InputMoments:
-        gram = np.asarray(self._gram / self._count, np.float32)
-        if gram.ndim == 3:
-            columns = gram.shape[-1]
-            diagonal = np.arange(columns)
-            kept = gram[:, diagonal, diagonal]
-            gram *= np.float32(self._count / (self._count + SHRINKAGE * columns))
-            gram[:, diagonal, diagonal] = kept
-        return InputMoments(gram, np.asarray(self._abs_max, np.float32))
+        stored = np.asarray(self._stored / self._count, np.float32)
+        moments = InputMoments(stored, np.asarray(self._abs_max, np.float32))
+        if moments.is_matrix:
+            columns, kept = moments.abs_max.shape[-1], moments.diagonal
+            stored *= np.float32(self._count / (self._count + SHRINKAGE * columns))
+            stored[:, diagonal_places(columns)] = kept
+        return moments

@@ -147,12 +147,16 @@ def watch(
         longest: see `utterances`; where it is given, the first graph is watched on `shortened`
             utterances (`mqruntime.tasks.task.Task`).
     """
-    sessions = open_graphs(folder, edit)
+    outputs: dict[str, list[str]] = {}
+
+    def edit_noting(model: ir.Model, role: str) -> None:
+        outputs[role] = [str(value.name) for value in model.graph.outputs]
+        edit(model, role)
+
+    sessions = open_graphs(folder, edit_noting)
     roles = folder.task.roles
     unwatched = () if len(roles) == 1 else roles[1:] if longest is None else roles
-    plain = {
-        role: Session(folder.path / folder.manifest.graphs[role], threads=1) for role in unwatched
-    }
+    plain = {role: _Unwatched(sessions[role], outputs[role]) for role in unwatched}
     turns = Turns()
 
     def run(number: int, clip: Clip) -> None:
@@ -178,6 +182,17 @@ def watch(
             turns.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@dataclass(frozen=True)
+class _Unwatched:
+    """A graph that can be watched and is not: one that is opened again takes as much memory."""
+
+    session: Session
+    outputs: Sequence[str]
+
+    def run(self, feeds: Values) -> dict[str, NDArray[np.generic]]:
+        return self.session.run(feeds, outputs=self.outputs)
 
 
 @dataclass(frozen=True)

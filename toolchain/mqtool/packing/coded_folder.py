@@ -1,7 +1,8 @@
 """The files of a packed folder whose weights are coded, before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ from mqruntime.bundle.manifest import CODED_FORMAT, MANIFEST_NAME, Manifest
 from mqruntime.engine.coded_data import CodedData
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import split_graph
-from mqtool.model.layers import Layer
+from mqtool.model.layers import Layer, static_shape
 from mqtool.packing.coded_data import coded_file, uncoded_bytes
 from mqtool.packing.coded_rewrite import layer_of_tensor, replace_by_codes
 from mqtool.packing.rewrite import CODES_SUFFIX
@@ -75,8 +76,8 @@ class CodedFolder:
             files[name], tensors = self._split(role, weights)
             if not tensors:
                 continue
-            content = [tensor.tobytes() for tensor in tensors]
-            length = sum(map(len, content))
+            content = (tensor.tobytes() for tensor in tensors)
+            length = sum(tensor.nbytes for tensor in tensors)
             files[f"{name}.data.gz"], coded = coded_file(content, kept=min(kept, length))
             cuts[f"{name}.data"] = coded.to_json()
             kept = max(kept - length, 0)
@@ -139,7 +140,11 @@ class CodedFolder:
             finished, self._manifest.graphs[role], least=LEAST_EXTERNAL, order=_alike
         )
         scales = {name: weight.scale for name, weight in weights.items()}
-        return _Graph(content, tensors, scales)
+        stored = [
+            tensor if _coded_layer(tensor, weights) is None else _blank(tensor)
+            for tensor in tensors
+        ]
+        return _Graph(content, stored, scales)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class _Graph:
 
     Attributes:
         content: of the file.
-        stored: what its data holds.
+        stored: what its data holds, but for the codes, which are all zero.
         scales: of its layers, by name.
     """
 
@@ -167,11 +172,34 @@ class _Graph:
     def tensors(self, weights: Mapping[str, CodedWeight]) -> list[ir.TensorProtocol]:
         """The data with the codes of these weights."""
         return [
-            ir.Tensor(weights[layer].int8_parts()[0], name=tensor.name)
-            if (layer := (tensor.name or "").removesuffix(CODES_SUFFIX)) in weights
-            else tensor
+            tensor
+            if (layer := _coded_layer(tensor, weights)) is None
+            else _lazy(tensor, partial(_parts, weights[layer]))
             for tensor in self.stored
         ]
+
+
+def _coded_layer(tensor: ir.TensorProtocol, weights: Mapping[str, CodedWeight]) -> str | None:
+    """Name of the layer whose codes a tensor holds."""
+    layer = (tensor.name or "").removesuffix(CODES_SUFFIX)
+    return layer if layer in weights else None
+
+
+def _parts(weight: CodedWeight) -> NDArray[np.int8]:
+    return weight.int8_parts()[0]
+
+
+def _blank(tensor: ir.TensorProtocol) -> ir.LazyTensor:
+    """Of the same shape, all zero."""
+    return _lazy(tensor, lambda: np.zeros(static_shape(tensor), np.int8))
+
+
+def _lazy(like: ir.TensorProtocol, codes: Callable[[], NDArray[np.int8]]) -> ir.LazyTensor:
+    """Codes that are made when they are read: all layers' take as much memory again."""
+    shape = ir.Shape(static_shape(like))
+    return ir.LazyTensor(
+        lambda: ir.Tensor(codes(), name=like.name), dtype=like.dtype, shape=shape, name=like.name
+    )
 
 
 def stored_tensors(graph: bytes, coded: CodedData | None) -> dict[str, StoredTensor]:

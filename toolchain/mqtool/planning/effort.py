@@ -2,7 +2,8 @@
 
 Probing runs the model once a layer and recording, so that a model of hundreds of layers takes
 hours. Layers of one kind at neighbouring depths stand about the same: of every kind the first and
-the last are probed and every third between them, and the others lie on the lines between these.
+the last are probed and every third between them, on half as many recordings, and the others lie on
+the lines between these.
 """
 
 import re
@@ -13,9 +14,12 @@ import numpy as np
 
 from mqtool.model.layers import Layer
 
-__all__ = ["Effort", "between", "probed"]
+__all__ = ["QUICK_CLIPS", "Effort", "between", "probed"]
 
 Effort = Literal["quick", "full"]
+
+QUICK_CLIPS = 4
+"""Recordings that layers are probed on."""
 
 EVERY = 3
 """Layers of a kind from one that is probed to the next."""

@@ -60,10 +60,11 @@ def fit_steps(
     estimate = CodedBytes(layers)
     blank = {layer.name: layers.blank(layer) for layer in layers.layers}
     other = folder.size(blank) - math.fsum(layer.params for layer in layers.layers) / 8
-    ratio, steps = 1.0, dict[str, float]()
+    ratio, steps, weights = 1.0, dict[str, float](), dict[str, CodedWeight]()
     for _ in range(_ROUNDS):
         wanted = (budget * _AIM - other) / ratio
         before, steps = steps, _steps_for(estimate, ranges, wanted)
+        weights.clear()  # large models leave no room for two of them
         weights = _rounded(layers, steps, advance)
         total = folder.size(weights)
         if budget <= total <= budget * _MOST or steps == before:
@@ -76,6 +77,7 @@ def fit_steps(
         except BudgetError:
             steps = {name: step * coarser for name, step in steps.items()}
             coarser *= coarser
+            weights.clear()
             weights = _rounded(layers, steps, advance)
 
 

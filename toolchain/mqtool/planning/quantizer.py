@@ -20,6 +20,7 @@ from mqtool.packing.size import KB, SizeModel, packed_manifest, size_model
 from mqtool.packing.write import PackReport, pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.divergence import ReferenceOutputs
+from mqtool.planning.effort import QUICK_CLIPS
 from mqtool.planning.fit import check_bounds, check_budget
 from mqtool.planning.fit_steps import fit_steps
 from mqtool.planning.methods.method import Allocation, Evidence
@@ -38,7 +39,7 @@ from mqtool.quantization.calibration_stats import (
 )
 from mqtool.quantization.coded_layers import CodedLayers
 from mqtool.quantization.rounding import Rounding, is_compensating
-from mqtool.recordings.clips import Clip, pcm_sha256, probe_clips
+from mqtool.recordings.clips import PROBE_CLIPS, Clip, pcm_sha256, probe_clips
 
 __all__ = ["Memory", "Quantizer", "in_process"]
 
@@ -304,7 +305,8 @@ class Quantizer:
 
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
         stats = self._stats(recipe.effective_rounding, steps=recipe.has_steps)
-        graphs, clips = probe_graphs(stats.folder), probe_clips(self.clips)
+        most = PROBE_CLIPS if recipe.effort == "full" else QUICK_CLIPS
+        graphs, clips = probe_graphs(stats.folder), probe_clips(self.clips, most)
         reference = ReferenceOutputs(stats.folder, clips, graphs, self.context)
         layers, effort = CodedLayers(stats), recipe.effort
         return measure_ranges(layers, graphs, reference, self.context, effort=effort)

@@ -75,7 +75,7 @@ def _rounding_errors(
 ) -> tuple[float, dict[int, float]]:
     """Squared error of a sample of rows at a step, and at each width up to 8."""
     weight, inputs, highest = layers.weight(layer), layers.inputs(layer), layers.highest(layer)
-    is_grouped_conv = inputs is not None and len(inputs.moments.gram) > 1
+    is_grouped_conv = inputs is not None and inputs.moments.groups > 1
     sample = weight if is_grouped_conv else weight[:: max(1, layer.rows // ERROR_ROWS)]
     sampled = replace(layer, shape=(len(sample), *layer.shape[1:]))
 
@@ -86,7 +86,8 @@ def _rounding_errors(
         return float(np.square(difference).sum())
 
     scale = row_steps(sample, step, highest)
-    probed = error(round_to_steps(sample, scale, inputs, highest=highest))
+    compensators = None if inputs is None else inputs.compensators
+    probed = error(round_to_steps(sample, scale, compensators, highest=highest))
     return probed, {
         bits: error(quantize_weight(sampled, sample, bits, 0, rounding, inputs))
         for bits in WIDTHS[:8]

@@ -19,11 +19,18 @@ from numpy.typing import NDArray
 from mqtool.context import QUIET, RunContext
 from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.model.folder import ModelFolder
+from mqtool.model.layers import Layer
 from mqtool.observe.frequencies import RowFrequencies
 from mqtool.observe.moments import InputMoments, capture_moments
 from mqtool.quantization.coded import row_factors
-from mqtool.quantization.compensate import Compensator
-from mqtool.quantization.rounding import LayerInput, Rounding, is_compensating, layer_inputs
+from mqtool.quantization.compensate import Compensators, inverse_diagonal
+from mqtool.quantization.rounding import (
+    LayerInput,
+    Rounding,
+    is_compensating,
+    layer_inputs,
+    weighed,
+)
 from mqtool.recordings.clips import PROBE_CLIPS, Clip
 
 __all__ = ["CalibrationStats", "collect_stats", "with_packing_layout"]
@@ -39,14 +46,23 @@ class CalibrationStats:
 
     Attributes:
         folder: the float model with its channels equalized, as the recordings have them.
-        inputs: layer name -> what the layer multiplies; none for tables that are no heads.
+        inputs: for weights with bits: layer name -> what the layer multiplies; none for tables that
+            are no heads.
+        compensators: for weights with steps: likewise, what makes up for errors in it.
         row_factors: for weights with steps: table name -> by what the steps of its rows are
             multiplied, [rows].
     """
 
     folder: ModelFolder
     inputs: Mapping[str, LayerInput] = field(default_factory=dict)
+    compensators: Mapping[str, Compensators] = field(default_factory=dict)
     row_factors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def compensators_of(self, layer: Layer) -> Compensators | None:
+        """What makes up for errors in a layer, as far as the recordings tell."""
+        if (found := self.inputs.get(layer.name)) is not None:
+            return found.compensators
+        return self.compensators.get(layer.name)
 
 
 def collect_stats(
@@ -79,16 +95,36 @@ def collect_stats(
     equalized = folder.equalized(factors)
     if steps:
         equalized = equalized.with_formulas()
+    if not steps:
+        return CalibrationStats(equalized, layer_inputs(equalized.layers, moments))
     languages = len({clip.language for clip in clips})
     rows = {table: row_factors(p, languages) for table, p in frequencies.probabilities().items()}
-    return CalibrationStats(equalized, layer_inputs(equalized.layers, moments), rows)
+    return CalibrationStats(equalized, {}, _compensators(equalized.layers, moments), rows)
+
+
+def _compensators(
+    layers: Sequence[Layer], moments: dict[str, InputMoments]
+) -> dict[str, Compensators]:
+    """By layer name. Moments are used up: large models leave no room for both."""
+    sharing: dict[tuple[int, bool], list[Layer]] = {}
+    for layer in layers:
+        if layer.name in moments:
+            key = id(moments[layer.name]), layer.op == "embedding"
+            sharing.setdefault(key, []).append(layer)
+    found = {}
+    for alike in sharing.values():
+        made = Compensators(weighed(alike[0], moments[alike[0].name]))
+        for layer in alike:
+            found[layer.name] = made
+            del moments[layer.name]
+    return found
 
 
 def _column_steps(moments: InputMoments) -> NDArray[np.float32]:
     """Steps of the columns of what multiplies such inputs, [columns]; their mean logarithm is 0."""
     if not moments.is_matrix:
         return np.ones(moments.gram.shape[-1], np.float32)
-    diagonal = Compensator(moments.gram[0]).diagonal
+    diagonal = inverse_diagonal(moments.gram[0])
     steps: NDArray[np.float32] = (diagonal / np.exp(np.log(diagonal).mean())) ** COLUMN_EXPONENT
     return steps
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqtool.model.layers import Layer
-from mqtool.quantization.rounding import LayerInput
+from mqtool.quantization.compensate import Compensators
 
 __all__ = [
     "HIGHEST_CODE",
@@ -51,7 +51,7 @@ class CodedWeight:
     """Codes and steps of a layer.
 
     Attributes:
-        codes: [rows, columns], int16 where that holds them, else int32.
+        codes: [rows, columns], of the narrowest integers that hold them and are signed.
         scale: float32 [rows], each a bfloat16 value above 0.
     """
 
@@ -159,7 +159,7 @@ def row_steps(
 def round_to_steps(
     weight: NDArray[np.float32],
     scale: NDArray[np.float32],
-    inputs: LayerInput | None = None,
+    compensators: Compensators | None = None,
     *,
     highest: int | None = None,
 ) -> CodedWeight:
@@ -168,20 +168,21 @@ def round_to_steps(
     Args:
         weight: float32 [rows, columns].
         scale: step of each row, as stored (`storable_step`), float32 [rows].
-        inputs: what the layer multiplies, for codes that make up for each other's errors
-            (`mqtool.quantization.compensate`); None to round each weight to the nearest code.
+        compensators: of what the layer multiplies, for codes that make up for each other's errors;
+            None to round each weight to the nearest code.
         highest: largest magnitude of a code; None for as large as they come.
     """
     most = _UNBOUNDED if highest is None else highest
-    if inputs is None or not inputs.moments.is_matrix:
+    if compensators is None or not compensators.are_known:
         nearest = np.rint(weight / scale[:, None]).clip(-most, most)
         return CodedWeight(_narrow(nearest), scale)
     step = np.broadcast_to(scale[:, None], weight.shape)
     bound = np.full(len(weight), most, np.int32)
-    return CodedWeight(_narrow(inputs.round(weight, step, -bound, bound)), scale)
+    return CodedWeight(_narrow(compensators.round(weight, step, -bound, bound)), scale)
 
 
 def _narrow(codes: NDArray[np.generic]) -> NDArray[np.integer]:
-    is_short = not codes.size or max(codes.max(), -codes.min()) < 1 << 15
-    narrow: NDArray[np.integer] = codes.astype(np.int16 if is_short else np.int32)
+    largest = max(codes.max(), -codes.min()) if codes.size else 0
+    kind = np.int8 if largest < 1 << 7 else np.int16 if largest < 1 << 15 else np.int32
+    narrow: NDArray[np.integer] = codes.astype(kind)
     return narrow

@@ -80,12 +80,12 @@ class CodedLayers:
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
         if highest is None:
             _check_repeats(layer, step, np.abs(weight).max(axis=0) / scale.min())
-        inputs = self.inputs(layer) if compensated else None
-        return round_to_steps(weight, scale, inputs, highest=highest)
+        compensators = self._stats.compensators_of(layer) if compensated else None
+        return round_to_steps(weight, scale, compensators, highest=highest)
 
     def blank(self, layer: Layer) -> CodedWeight:
         """The same shape with every code at zero."""
-        codes = np.zeros((layer.rows, layer.columns), np.int16)
+        codes = np.zeros((layer.rows, layer.columns), np.int8)
         return CodedWeight(codes, storable_step(np.ones(layer.rows)))
 
     @cached_property

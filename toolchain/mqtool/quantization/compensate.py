@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-__all__ = ["Compensator"]
+from mqtool.observe.moments import InputMoments
+from mqtool.observe.triangle import upper_triangle, upper_triangular
+
+__all__ = ["Compensator", "Compensators", "inverse_diagonal"]
 
 Float = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -33,24 +36,9 @@ class Compensator:
     """
 
     def __init__(self, gram: Float) -> None:
-        mean_squares = np.diagonal(gram).astype(np.float64)
-        self._order = np.argsort(-mean_squares, kind="stable")
-        damped = gram[np.ix_(self._order, self._order)].astype(np.float64)
-        damped[np.diag_indices_from(damped)] += max(DAMPING * mean_squares.mean(), 1e-12)
-        # Rows of the upper factor U of inverse(M) = U^T U: with M = A A^T, A upper, U = inverse(A).
-        upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+        self._order, upper = _factored(gram)
         inverse = solve_triangular(upper, np.eye(len(upper)), check_finite=False)
-        self._inverse: Float = inverse.astype(np.float32)
-
-    @property
-    def diagonal(self) -> Float:
-        """Of the triangular factor of the inverse, [columns].
-
-        The greater, the less an error in a column costs once the others make up for it.
-        """
-        diagonal = np.empty(len(self._order), np.float32)
-        diagonal[self._order] = np.diagonal(self._inverse)
-        return diagonal
+        self._inverse = upper_triangle(inverse.astype(np.float32))
 
     def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
         """Codes of a weight, int32 [rows, columns].
@@ -62,30 +50,86 @@ class Compensator:
             high: greatest code of each row, [rows].
         """
         codes = np.empty(weight.shape, np.int32)
+        inverse = upper_triangular(self._inverse, len(self._order))
         for first in range(0, len(weight), ROWS):
             rows = slice(first, first + ROWS)
             left = np.ascontiguousarray(weight[rows][:, self._order].T)
             steps = np.ascontiguousarray(step[rows][:, self._order].T)
-            rounded = self._round_columns(left, steps, low[rows], high[rows])
+            rounded = _round_columns(inverse, left, steps, low[rows], high[rows])
             codes[rows, self._order] = rounded.T
         return codes
 
-    def _round_columns(self, left: Float, steps: Float, low: Codes, high: Codes) -> Codes:
-        """Codes [columns, rows] of weights [columns, rows], which are used up."""
-        codes = np.empty(left.shape, np.int32)
-        is_sign = (low == -1) & (high == 1)
-        inverse = self._inverse
-        for start in range(0, len(left), BLOCK):
-            stop = min(start + BLOCK, len(left))
-            errors = np.empty_like(left[start:stop])
-            for column in range(start, stop):
-                code = np.clip(np.rint(left[column] / steps[column]), low, high)
-                code = np.where(is_sign, np.where(left[column] < 0, -1, 1), code)
-                codes[column] = code
-                error = (left[column] - code * steps[column]) / inverse[column, column]
-                errors[column - start] = error
-                left[column + 1 : stop] -= (
-                    inverse[column, column + 1 : stop, None] * errors[column - start]
-                )
-            left[stop:] -= inverse[start:stop, stop:].T @ errors
+
+class Compensators:
+    """Round the rows of layers that share one input, group by group.
+
+    Args:
+        moments: of the input.
+    """
+
+    def __init__(self, moments: InputMoments) -> None:
+        self._each = [Compensator(gram) for gram in moments.gram] if moments.is_matrix else []
+
+    @property
+    def are_known(self) -> bool:
+        """Whether whole matrices of moments were: nothing else tells what makes up for what."""
+        return bool(self._each)
+
+    def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
+        """Codes that make up for each other's errors.
+
+        Arguments as of `Compensator.round`; rows lie group by group.
+        """
+        codes = np.empty(weight.shape, np.int32)
+        each = len(weight) // len(self._each)
+        for group, compensator in enumerate(self._each):
+            rows = slice(group * each, (group + 1) * each)
+            codes[rows] = compensator.round(weight[rows], step[rows], low[rows], high[rows])
         return codes
+
+
+def inverse_diagonal(gram: Float) -> Float:
+    """Diagonal of the triangular factor of the inverse, [columns].
+
+    The greater, the less an error in a column costs once the others make up for it.
+
+    Args:
+        gram: mean of x x^T over inputs x, [columns, columns].
+    """
+    order, upper = _factored(gram)
+    diagonal = np.empty(len(order), np.float32)
+    diagonal[order] = 1 / np.diagonal(upper)
+    return diagonal
+
+
+def _factored(gram: Float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """An order of the columns, and A, upper triangular, with A A^T the damped matrix in it.
+
+    Rows of the upper factor U of the inverse, U^T U, are those of inverse(A).
+    """
+    mean_squares = np.diagonal(gram).astype(np.float64)
+    order = np.argsort(-mean_squares, kind="stable")
+    damped = gram[np.ix_(order, order)].astype(np.float64)
+    damped[np.diag_indices_from(damped)] += max(DAMPING * mean_squares.mean(), 1e-12)
+    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    return order, np.asarray(upper, np.float64)
+
+
+def _round_columns(inverse: Float, left: Float, steps: Float, low: Codes, high: Codes) -> Codes:
+    """Codes [columns, rows] of weights [columns, rows], which are used up."""
+    codes = np.empty(left.shape, np.int32)
+    is_sign = (low == -1) & (high == 1)
+    for start in range(0, len(left), BLOCK):
+        stop = min(start + BLOCK, len(left))
+        errors = np.empty_like(left[start:stop])
+        for column in range(start, stop):
+            code = np.clip(np.rint(left[column] / steps[column]), low, high)
+            code = np.where(is_sign, np.where(left[column] < 0, -1, 1), code)
+            codes[column] = code
+            error = (left[column] - code * steps[column]) / inverse[column, column]
+            errors[column - start] = error
+            left[column + 1 : stop] -= (
+                inverse[column, column + 1 : stop, None] * errors[column - start]
+            )
+        left[stop:] -= inverse[start:stop, stop:].T @ errors
+    return codes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mqtool.model.layers import Layer
 from mqtool.observe.moments import InputMoments
 from mqtool.quantization.bits import FLOAT_BITS, code_range
-from mqtool.quantization.compensate import Compensator
+from mqtool.quantization.compensate import Compensators
 from mqtool.quantization.weights import (
     GROUP_SIZE,
     QuantizedWeight,
@@ -37,6 +37,7 @@ __all__ = [
     "quantize_weight",
     "round_groups",
     "round_rows",
+    "weighed",
 ]
 
 Rounding = Literal["nearest", "clipped", "grouped", "compensated"]
@@ -69,21 +70,9 @@ class LayerInput:
         self.moments = moments
 
     @cached_property
-    def _compensators(self) -> list[Compensator]:
-        """One for each group of columns."""
-        return [Compensator(gram) for gram in self.moments.gram]
-
-    def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
-        """Codes that make up for each other's errors, where whole matrices of moments are known.
-
-        Arguments as of `Compensator.round`; rows lie group by group.
-        """
-        codes = np.empty(weight.shape, np.int32)
-        each = len(weight) // len(self._compensators)
-        for group, compensator in enumerate(self._compensators):
-            rows = slice(group * each, (group + 1) * each)
-            codes[rows] = compensator.round(weight[rows], step[rows], low[rows], high[rows])
-        return codes
+    def compensators(self) -> Compensators:
+        """What makes codes make up for each other's errors."""
+        return Compensators(self.moments)
 
     def root_importance(self, rows: slice, count: int) -> Float:
         """Root mean square of what some of `count` rows multiply, [1 or rows, columns]."""
@@ -101,18 +90,23 @@ were not among them; with less, tokens of a language that was not among them suf
 looked up."""
 
 
-def layer_inputs(
-    layers: Sequence[Layer], moments: Mapping[str, InputMoments]
-) -> dict[str, LayerInput]:
-    """By layer name; layers that share their moments share the work of inverting them.
+def weighed(layer: Layer, moments: InputMoments) -> InputMoments:
+    """Moments of a layer's input as its errors count.
 
     A table has moments only where it is the output head too. Rounding that suits what the head
     multiplies alone would be paid for wherever a word is looked up, so both uses are weighed:
     errors count by the head's moments and, alike in all directions, by `LOOKUP_WEIGHT`.
     """
+    return moments.damped(LOOKUP_WEIGHT) if layer.op == "embedding" else moments
+
+
+def layer_inputs(
+    layers: Sequence[Layer], moments: Mapping[str, InputMoments]
+) -> dict[str, LayerInput]:
+    """By layer name; layers that share their moments share the work of inverting them."""
     shared = {id(found): LayerInput(found) for found in moments.values()}
     return {
-        layer.name: LayerInput(moments[layer.name].damped(LOOKUP_WEIGHT))
+        layer.name: LayerInput(weighed(layer, moments[layer.name]))
         if layer.op == "embedding"
         else shared[id(moments[layer.name])]
         for layer in layers
@@ -171,7 +165,7 @@ def _compensated(layer: Layer, rounded: QuantizedWeight, inputs: LayerInput) -> 
     weight, scale, unit = rounded.weight, rounded.scale, np.ones_like(rounded.weight)
     if rounded.group_scales is not None:
         unit = np.repeat(rounded.group_scales, GROUP_SIZE, axis=1).astype(np.float32)
-    codes = inputs.round(weight, unit * scale[:, None], low, high)
+    codes = inputs.compensators.round(weight, unit * scale[:, None], low, high)
     scale = _best_scale(weight, codes * unit, inputs.moments, scale)
     return replace(rounded, codes=codes, scale=scale)
 
