@@ -6,7 +6,7 @@ greedily first, then the decoder runs once over the prompt and the tokens it pro
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -41,6 +41,10 @@ PROBE_SECONDS = 10.0
 
 MOST_WORKERS = 4
 """Recordings side by side: each may hold all that a graph computes for one window."""
+
+GROUP = 64
+"""Recordings whose texts are kept: the model says them first, and is then opened anew and watched.
+Both at once take the memory of two models, and texts of all would grow with their number."""
 
 SILENCE = 1.0
 """Seconds after a clip that stand for the silence that fills Whisper's window."""
@@ -147,6 +151,50 @@ def watch(
         longest: see `utterances`; where it is given, the first graph is watched on `shortened`
             utterances (`mqruntime.tasks.task.Task`).
     """
+    advance = context.progress("Running the float model", len(clips))
+    if longest is None:
+        _watch(folder, clips, edit, take, context, advance)
+        return
+    for start in range(0, len(clips), GROUP):
+        group = clips[start : start + GROUP]
+        said = _said(folder, group, context, longest)
+        taken = partial(_from, take, start)
+        _watch(folder, group, edit, taken, context, advance, said)
+
+
+def _from(
+    take: Callable[[int, str, Values], None], start: int, number: int, role: str, values: Values
+) -> None:
+    take(start + number, role, values)
+
+
+def _said(
+    folder: ModelFolder, clips: Sequence[Clip], context: RunContext, longest: int
+) -> list[list[Utterance]]:
+    """What the model makes of each clip, without what its first graph answers."""
+    roles = folder.task.roles
+    graphs = {
+        role: Session(folder.path / folder.manifest.graphs[role], threads=1)
+        for role in (roles if len(roles) > 1 else ())
+    }
+
+    def heard(clip: Clip) -> list[Utterance]:
+        found = utterances(folder, [clip], graphs, longest=longest)
+        return [replace(utterance, cross={}) for utterance in found]
+
+    return _at_most(context).map(heard, clips)
+
+
+def _watch(
+    folder: ModelFolder,
+    clips: Sequence[Clip],
+    edit: Callable[[ir.Model, str], None],
+    take: Callable[[int, str, Values], None],
+    context: RunContext,
+    advance: Callable[[], None],
+    said: Sequence[Sequence[Utterance]] | None = None,
+) -> None:
+    """As `watch`; `said` is what `_said` gives for `longest`, which is not to run again."""
     outputs: dict[str, list[str]] = {}
 
     def edit_noting(model: ir.Model, role: str) -> None:
@@ -154,9 +202,7 @@ def watch(
         edit(model, role)
 
     sessions = open_graphs(folder, edit_noting)
-    roles = folder.task.roles
-    unwatched = () if len(roles) == 1 else roles[1:] if longest is None else roles
-    plain = {role: _Unwatched(sessions[role], outputs[role]) for role in unwatched}
+    plain = {role: _Unwatched(sessions[role], outputs[role]) for role in folder.task.roles[1:]}
     turns = Turns()
 
     def run(number: int, clip: Clip) -> None:
@@ -167,14 +213,16 @@ def watch(
         watched: dict[str, Graph] = {
             role: _Watched(session, partial(taken, role)) for role, session in sessions.items()
         }
-        for utterance in utterances(folder, [clip], watched | plain, longest=longest):
-            if longest is not None:
-                utterance = folder.task.shortened(watched, utterance, SILENCE)
-            folder.task.output_logits(watched, utterance)
+        if said is None:
+            for utterance in utterances(folder, [clip], watched | plain):
+                folder.task.output_logits(watched, utterance)
+        else:
+            for utterance in said[number]:
+                shortened = folder.task.shortened(watched, utterance, SILENCE)
+                folder.task.output_logits(watched, shortened)
         turns.end(number)
 
-    advance = context.progress("Running the float model", len(clips))
-    with ThreadPoolExecutor(min(context.workers, MOST_WORKERS)) as pool:
+    with ThreadPoolExecutor(_at_most(context).workers) as pool:
         try:
             for _ in pool.map(run, range(len(clips)), clips):
                 advance()
@@ -182,6 +230,11 @@ def watch(
             turns.stop()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _at_most(context: RunContext) -> RunContext:
+    """With no more than `MOST_WORKERS`."""
+    return replace(context, threads=min(context.workers, MOST_WORKERS))
 
 
 @dataclass(frozen=True)
