@@ -1,16 +1,18 @@
-"""How far packed models are from the float one, coded and in planes, at the same sizes.
+"""How far packed models are from the float one, at the same sizes, made in several ways.
 
 The mean KL divergence of a model's own output distribution, in nats an output position, on the
 manifest's `dev` rows, which calibration never sees; Whisper is fed the tokens that the float model
-generated. Both kinds are planned and packed from the same `calib` rows by `measured`, to the same
-number of bytes, all files, and run as they are. Intervals are over clips (bootstrap).
+generated. All are planned and packed from the same `calib` rows by `measured`, to the same number
+of bytes, all files, and run as they are. Intervals are over clips (bootstrap), those of differences
+over pairs. Minutes are those of planning alone, where nothing was known from before.
 
     python examples/divergence.py MODEL/ --manifest M.csv [--language en] [--megabytes 17,14,12]
-        [--clips 40] -o OUT.csv
+        [--recipes planes,coded] [--clips 40] -o OUT.csv
 """
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,12 @@ from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
 from mqtool.recordings.clips import Clip, find_clips
 
-STORAGES = ("planes", "coded")
+RECIPES = {
+    "planes": Recipe(storage="planes"),
+    "coded": Recipe(storage="coded"),
+    "quick": Recipe(storage="coded", effort="quick"),
+}
+"""By the name that `--recipes` and results have for it."""
 
 
 def divergences(packed: Path, references: list[ReferenceOutputs], threads: int) -> np.ndarray:
@@ -43,16 +50,26 @@ def spread(clips: list[Clip], count: int) -> list[Clip]:
 
 def lines(rows: list[dict]) -> list[str]:
     """One line a size."""
+    names = list(dict.fromkeys(row["recipe"] for row in rows))
     table = []
     for megabytes in dict.fromkeys(row["megabytes"] for row in rows):
-        found = {row["storage"]: row for row in rows if row["megabytes"] == megabytes}
-        cells = [
-            f"{row['kl']:.4f} ({row['kl_low']:.4f} to {row['kl_high']:.4f})"
-            for row in found.values()
-        ]
-        ratio = found["coded"]["kl"] / found["planes"]["kl"] if len(found) > 1 else float("nan")
-        table.append([f"{megabytes:g}", *cells, *[""] * (2 - len(cells)), f"{ratio:.2f}"])
-    return markdown_table(["MB", *STORAGES, "coded / planes"], table)
+        found = {row["recipe"]: row for row in rows if row["megabytes"] == megabytes}
+        cells = [_interval(row, "kl") for row in found.values()]
+        last = found[names[-1]] if len(found) == len(names) else {}
+        more = _interval(last, "more") if "more" in last else ""
+        table.append([f"{megabytes:g}", *cells, *[""] * (len(names) - len(cells)), more])
+    more = f"{names[-1]} - {names[0]}"
+    return markdown_table(["MB", *names, more], table)
+
+
+def _interval(row: dict, name: str) -> str:
+    return f"{row[name]:.4f} ({row[f'{name}_low']:.4f} to {row[f'{name}_high']:.4f})"
+
+
+def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """Mean and interval as fields of a row; `values` are [clips]."""
+    low, high = interval(values.tolist(), [1.0] * len(values))
+    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def main() -> None:
@@ -62,6 +79,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--language")
     parser.add_argument("--megabytes", default="17,14,12")
+    parser.add_argument("--recipes", default="planes,coded", help=", ".join(RECIPES))
     parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("-o", "--output", type=csv_path, required=True)
@@ -72,20 +90,33 @@ def main() -> None:
     heard = find_clips([options.manifest], **rows | {"split": "dev"})
     graphs = probe_graphs(folder)
     references = [ReferenceOutputs(folder, [clip], graphs) for clip in spread(heard, options.clips)]
-    quantizer = Quantizer(folder, calibration, RunContext(options.threads))
+    names = options.recipes.split(",")
+    context = RunContext(options.threads)
+    quantizers = {name: Quantizer(folder, calibration, context) for name in names}
     found: list[dict] = []
     for megabytes in map(float, options.megabytes.split(",")):
-        for storage in STORAGES:
-            plan = quantizer.plan(Recipe(storage=storage), int(megabytes * 1e6))
+        first = None
+        for name in names:
+            start = time.perf_counter()
+            plan = quantizers[name].plan(RECIPES[name], int(megabytes * 1e6))
+            minutes = (time.perf_counter() - start) / 60
             with tempfile.TemporaryDirectory() as scratch:
-                report = quantizer.pack(plan, Path(scratch) / "packed")
+                report = quantizers[name].pack(plan, Path(scratch) / "packed")
                 values = divergences(Path(scratch) / "packed", references, options.threads)
-            low, high = interval(values.tolist(), [1.0] * len(values))
-            row = {"megabytes": megabytes, "storage": storage, "bytes": report.bytes}
+            first = values if first is None else first
+            row = {"megabytes": megabytes, "recipe": name, "bytes": report.bytes}
             row |= {"average_bits": plan.average_bits, "clips": len(values)}
-            found.append(row | {"kl": float(values.mean()), "kl_low": low, "kl_high": high})
-            write_result(options.output, found, lines(found))
-            print(megabytes, storage, f"{values.mean():.4f}", flush=True)
+            if not any(known["recipe"] == name for known in found):
+                row["minutes"] = round(minutes, 1)
+            row |= with_interval("kl", values)
+            found.append(row | (with_interval("more", values - first) if name != names[0] else {}))
+            write_result(options.output, found, lines(found), **spent(found))
+            print(megabytes, name, f"{minutes:.1f} minutes, {values.mean():.4f}", flush=True)
+
+
+def spent(rows: list[dict]) -> dict[str, float]:
+    """Minutes of the first plan of each recipe."""
+    return {f"minutes_{row['recipe']}": row["minutes"] for row in rows if "minutes" in row}
 
 
 if __name__ == "__main__":
