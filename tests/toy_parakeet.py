@@ -7,10 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 import tokenizers
+from random_sources import random_model
 from tokenizers import decoders
 from transformers import ParakeetFeatureExtractor, ParakeetProcessor, ParakeetTokenizer
-
-from random_sources import random_model
 
 __all__ = ["ENCODER", "PIECES", "parakeet_folder", "write_processor"]
 
