@@ -10,6 +10,8 @@ import torch
 import transformers
 from tokenizers import decoders
 
+from mqtool.recordings.spoken import CLIPS, spoken
+
 __all__ = ["BYTES", "BYTE_FALLBACK", "ENCODER", "PIECES", "parakeet_folder", "random_parakeet"]
 
 ENCODER = {
@@ -71,11 +73,26 @@ def random_parakeet(head: str, **options: Any) -> Any:
                 parameter += 0.1 * torch.randn_like(parameter)
             elif name.endswith(("bias_u", "bias_v")):
                 parameter += 0.3 * torch.randn_like(parameter)
+            elif "subsampling" in name:
+                parameter *= 2  # else all frames are alike
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
+    if head == "CTC":
+        _let_all_tokens_be_heard(model)
     return model
+
+
+def _let_all_tokens_be_heard(model: Any) -> None:
+    """Of a sentence all have logits about as large; else texts repeat two or three."""
+    mels = model.config.encoder_config.num_mel_bins
+    extract = transformers.ParakeetFeatureExtractor(mels)
+    with torch.no_grad():
+        logits = model(**extract(spoken(CLIPS[0], 16000), sampling_rate=16000)).logits[0]
+        deviation, mean = torch.std_mean(logits, 0)
+        model.ctc_head.weight /= deviation[:, None, None]
+        model.ctc_head.bias.copy_((model.ctc_head.bias - mean) / deviation)
 
 
 def write_processor(
