@@ -5,7 +5,8 @@ is windowed (Hann's, symmetric) and transformed, which is one product with kerne
 operators compute from the integers k n; onnxruntime folds them when it loads the graph. Of each
 mel bin the mean over time is taken out, and its standard deviation divided out.
 
-transformers has one frame more, masks it, and leaves it out of everything that follows.
+transformers has one frame more, masks it, and leaves it out of everything that follows. Of a bin
+that never changes, as in digital silence, its features are errors of rounding; here they are zero.
 """
 
 import math
