@@ -34,7 +34,7 @@ def test_what_transformers_hears(tmp_path, portion):
     texts: Counter[str] = Counter()
     for number in range(portion(400)):
         rng = random.Random(number)
-        kind = ("whisper", "ctc", "labels", "ctc", "parakeet")[number % 5]
+        kind = "parakeet" if number % 8 == 7 else ("whisper", "ctc", "labels", "ctc")[number % 4]
         source = tmp_path / f"source{number}"
         if kind == "whisper":
             random_whisper_folder(source, rng)
@@ -55,4 +55,5 @@ def test_what_transformers_hears(tmp_path, portion):
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
         texts[kind] += len(set(found)) > 3
-    assert all(texts[kind] >= portion(400) / 10 for kind in ("whisper", "ctc", "parakeet")), texts
+    assert all(texts[kind] >= portion(400) / 10 for kind in ("whisper", "ctc")), texts
+    assert texts["parakeet"] >= portion(400) / 20, texts
