@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from mqruntime.bundle.manifest import Seq2SeqSettings
 from mqtool.errors import ExportError
-from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.piece_tokenizer import decoder_steps
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import UNUSED, read_added
 
@@ -104,10 +104,7 @@ def _tokens_per_second(model: Any, folder: Path) -> float:
 
 def _spelling(folder: Path) -> Literal["byte_fallback", "byte_level"]:
     path = folder / "tokenizer.json"
-    tokenizer = read_json(path, missing="how tokens spell a text is not known; copy the file here")
-    decoder = tokenizer.get("decoder")
-    steps = decoder.get("decoders") if isinstance(decoder, dict) else None
-    steps = [step for step in steps or [decoder] if isinstance(step, dict)]
+    steps = decoder_steps(path)
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"]:
         return "byte_level"
