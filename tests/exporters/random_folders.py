@@ -237,7 +237,10 @@ def heard_by_transformers(folder: Path, pcm: np.ndarray) -> str:
         model = kind.from_pretrained(folder)
         if model.generation_config.max_length is None:
             model.generation_config.max_length = config["max_target_positions"]
-        tokens = model.generate(**inputs, do_sample=False, num_beams=1)[0]
+        # What generate returns by itself ends where two timestamps meet, and it takes all ids above
+        # the first timestamp for such.
+        made = model.generate(**inputs, do_sample=False, num_beams=1, return_dict_in_generate=True)
+        tokens = made.sequences[0]
         tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
         return str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     model = kind.from_pretrained(folder).eval()
