@@ -1,5 +1,7 @@
 """Wav2Vec2-BERT: its filter bank in the graph, its half-empty last step masked."""
 
+import json
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -68,3 +70,17 @@ def test_the_shortest_recording():
         add_adapter = False
 
     assert min_samples(Config) == 560
+
+
+def test_an_extractor_of_another_model_compares_nothing(tmp_path):
+    """Where the folder names none, transformers takes Wav2Vec2's, which gives no features."""
+    source = bert_folder(tmp_path / "s")
+    path = source / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    del settings["feature_extractor_type"]
+    path.write_text(json.dumps(settings))
+    exported = export_model(str(source), tmp_path / "m")
+    assert exported.texts.recordings == 0
+    (missing,) = exported.texts.missing
+    assert missing.startswith("front end")
+    assert Manifest.read(exported.path).source["not_compared"] == missing

@@ -22,9 +22,9 @@ def texts_of(model: Any, source: Source, settings: Seq2SeqSettings) -> Reference
         settings: how it is decoded.
     """
     missing: list[str] = []
-    extract, tokenizer = load_feature_extractor(source), _tokenizer(source)
+    extract, tokenizer = load_feature_extractor(model, source), _tokenizer(source)
     if extract is None:
-        missing.append("front end (transformers loads no feature extractor)")
+        missing.append("front end (transformers loads no feature extractor of this model)")
     if tokenizer is None:
         missing.append("text (no tokenizer that transformers loads)")
     heard = []

@@ -26,9 +26,9 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
         ExportError, OptionError: see `read_ctc_tokens`.
     """
     missing: list[str] = []
-    extract = load_feature_extractor(source)
+    extract = load_feature_extractor(model, source)
     if extract is None:
-        missing.append("front end (transformers loads no feature extractor)")
+        missing.append("front end (transformers loads no feature extractor of this model)")
     if (source.folder / "language_model").is_dir():
         missing.append("language model (not exported)")
     is_ctc = hasattr(model, "lm_head")
@@ -49,15 +49,19 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
     return ReferenceTexts(heard, [] if tokenizer is None else spelled_by(tokenizer, size), missing)
 
 
-def load_feature_extractor(source: "Source") -> Any:
-    """As transformers loads it; None if it does not."""
+def load_feature_extractor(model: Any, source: "Source") -> Any:
+    """As transformers loads it; None if it does not, or one that gives what the model does not take.
+
+    Where the folder names none, transformers takes one by the model's type, which may be another.
+    """
     from transformers import AutoFeatureExtractor
 
     try:
         extractors: Any = AutoFeatureExtractor
-        return extractors.from_pretrained(source.folder, local_files_only=True)
+        found = extractors.from_pretrained(source.folder, local_files_only=True)
     except Exception:  # whatever it is, it comes from what is in the folder
         return None
+    return found if model.main_input_name in found.model_input_names else None
 
 
 def _logits(model: Any, extract: Any, pcm: np.ndarray) -> np.ndarray:
