@@ -50,7 +50,7 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
 
 
 def load_feature_extractor(model: Any, source: "Source") -> Any:
-    """As transformers loads it; None if it does not, or one that gives what the model does not take.
+    """As transformers loads it; None if it does not, or gives what the model does not take.
 
     Where the folder names none, transformers takes one by the model's type, which may be another.
     """
