@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from mqruntime.errors import ModelError
 
@@ -60,9 +61,17 @@ class Vocabulary:
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
+    def spelled_text(
+        self, tokens: Iterable[int], spelling: Literal["byte_fallback", "byte_level"]
+    ) -> str:
+        """Text of tokens that are spelled in one of these ways."""
+        return {"byte_fallback": self.byte_fallback_text, "byte_level": self.bpe_text}[spelling](
+            tokens
+        )
+
     def bpe_text(self, tokens: Iterable[int]) -> str:
         """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""
-        units = "".join(self._token(token) for token in tokens)
+        units = "".join(self.token(token) for token in tokens)
         return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
 
     def byte_fallback_text(self, tokens: Iterable[int]) -> str:
@@ -71,7 +80,7 @@ class Vocabulary:
         Of tokens <0x00> to <0xFF> those in a row are UTF-8; if not, each becomes U+FFFD.
         """
         text = []
-        for is_byte, run in groupby(map(self._token, tokens), _is_byte):
+        for is_byte, run in groupby(map(self.token, tokens), _is_byte):
             pieces = list(run)
             if is_byte:
                 text.append(_utf8(bytes(int(piece[3:5], 16) for piece in pieces)))
@@ -87,13 +96,18 @@ class Vocabulary:
             word_delimiter: token that stands for a space; None if none does.
             clean_up: whether spaces before punctuation and English contractions go.
         """
-        text = "".join(" " if token == word_delimiter else self._token(token) for token in tokens)
+        text = "".join(" " if token == word_delimiter else self.token(token) for token in tokens)
         text = text.strip()
         for spaced in _SPACED if clean_up else ():
             text = text.replace(spaced, spaced.strip())
         return text
 
-    def _token(self, token: int) -> str:
+    def token(self, token: int) -> str:
+        """As the table spells it.
+
+        Raises:
+            ModelError: it is beyond the table.
+        """
         if token >= len(self.tokens):
             raise ModelError(
                 f"the model gives token {token}, the vocabulary has {len(self.tokens)}; "
