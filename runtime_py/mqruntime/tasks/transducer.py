@@ -30,7 +30,7 @@ __all__ = ["TransducerTask"]
 _PUNCTUATION = frozenset("?'¡¿-:,%/.!")
 """What transformers' ParakeetProcessor lets begin and end where the token before it ends."""
 
-_WORD_BEGINS = {"byte_fallback": "\u2581", "byte_level": "\u0120"}
+_SPACES = {"byte_fallback": "\u2581", "byte_level": "\u0120"}
 """What a space is spelled as."""
 
 _TYPICAL_SECONDS, _TYPICAL_TOKENS = 10.0, 32
@@ -87,7 +87,8 @@ class TransducerTask:
             ]
             timings["encoder"] += encoded - started
             timings["decoder"] += time.perf_counter() - encoded
-            segments += [self._segment(word, at, seconds) for word in self._words(found)]
+            said = [self._segment(word, at, seconds) for word in self._words(found)]
+            segments += [segment for segment in said if segment.text]
             spoken += found
         tokens = [item.token for item in spoken]
         return Result(self.text(tokens).strip(), tokens, None, seconds, timings, segments=segments)
@@ -238,12 +239,15 @@ class TransducerTask:
 
     def _words(self, spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
         """Group tokens that are text into words: one begins where a token begins with a space."""
-        begins = _WORD_BEGINS[self._settings.spelling]
+        space = _SPACES[self._settings.spelling]
         word: list[Spoken] = []
+        spelled = ""
         for item in self._placed(spoken):
-            if word and self._known_vocabulary().token(item.token).startswith(begins):
+            token = self._known_vocabulary().token(item.token)
+            if token.startswith(space) and spelled.strip(space):
                 yield word
-                word = []
+                word, spelled = [], ""
+            spelled += token
             word.append(item)
         if word:
             yield word

@@ -1,0 +1,132 @@
+"""What transformers' own transducers answer: logits along its greedy paths, and texts."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mqtool.exporters.families.fast_conformer import whole_steps
+from mqtool.exporters.families.generated import greedy_config, spelled_in_chunks
+from mqtool.exporters.families.transducer_settings import load_tokenizer, transducer_settings
+from mqtool.exporters.parakeet_frontend import read_front_end
+from mqtool.exporters.parity import Case, probe
+from mqtool.exporters.sources.find import Source, quiet
+from mqtool.exporters.text_parity import Heard, ReferenceTexts
+from mqtool.exporters.tokenizer import read_vocabulary
+from mqtool.recordings.spoken import CLIPS, spoken
+
+__all__ = ["reference_cases", "reference_texts"]
+
+_CASE_STEPS = 60
+"""Of the path that a case follows, at most."""
+
+
+def reference_cases(model: Any, source: Source) -> list[Case]:
+    """Logits along greedy paths at three lengths and two batch sizes.
+
+    Raises:
+        ExportError: the feature extractor's settings are missing or not known.
+    """
+    front_end = read_front_end(source.folder, model.config.encoder_config.num_mel_bins)
+    some = 20 * front_end.hop + 7
+    cases = []
+    for samples in (front_end.min_samples, some, 4 * some, 10 * front_end.rate):
+        for batch in (1, 2) if samples <= 4 * some else (1,):
+            pcm = probe(batch, samples)
+            path = _Path(model, _features(front_end.extractor(), list(pcm)))
+            tokens, frames = path.fed[:, :_CASE_STEPS], path.frames[:, :_CASE_STEPS]
+            cases.append(Case(pcm, tokens.numpy(), path.logits(_CASE_STEPS), frames.numpy()))
+    return cases
+
+
+def reference_texts(model: Any, source: Source) -> ReferenceTexts:
+    """Two sentences by `generate`, step by step, and every token's text.
+
+    Raises:
+        ExportError: see `transducer_settings`.
+    """
+    config = model.config
+    front_end = read_front_end(source.folder, config.encoder_config.num_mel_bins)
+    names = read_vocabulary(source.folder, config.vocab_size, multiple=None)
+    settings = transducer_settings(model, names, source, front_end)
+    tokenizer = load_tokenizer(source)
+    heard, spelled = [], []
+    for clip in CLIPS:
+        pcm = spoken(clip, front_end.rate)[: settings.window]
+        path = _Path(model, _features(front_end.extractor(), pcm))
+        text = None if tokenizer is None else _decoded(tokenizer, path.tokens[0].tolist())
+        logits = path.logits()[0]
+        heard.append(Heard(pcm, text, path.choices(), logits))
+    missing = [] if tokenizer else ["text (no tokenizer that transformers loads)"]
+    if tokenizer is not None:
+        known = set(range(min(config.vocab_size, len(tokenizer)))) - set(settings.special)
+        spelled = spelled_in_chunks(tokenizer, sorted(known - {settings.blank}))
+    return ReferenceTexts(heard, spelled, missing)
+
+
+def _features(extract: Any, pcm: Any) -> dict[str, Tensor]:
+    with quiet():
+        return dict(extract(pcm, sampling_rate=extract.sampling_rate, return_tensors="pt"))
+
+
+def _decoded(tokenizer: Any, tokens: list[int]) -> str:
+    """As transformers' ParakeetProcessor does for transducers: repeats are kept."""
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True, group_tokens=False)
+    return text
+
+
+class _Path:
+    """What `generate` chooses step by step; all int64 [batch, steps].
+
+    Args:
+        model: transformers'.
+        inputs: what its feature extractor makes of recordings of one length.
+
+    Attributes:
+        tokens: that were chosen.
+        fed: that the prediction network was given before.
+        frames: that the joint network looked at.
+    """
+
+    def __init__(self, model: Any, inputs: dict[str, Tensor]) -> None:
+        self._model = model
+        config = model.config
+        start = model.generation_config.decoder_start_token_id
+        classes = model.joint.head.out_features
+        chosen = {
+            "decoder_start_token_id": config.blank_token_id if start is None else start,
+            "suppress_tokens": list(range(config.vocab_size, classes)) or None,  # durations
+        }
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", "Using the model-agnostic default `max_length`")
+            made = model.generate(**inputs, generation_config=greedy_config(model, chosen))
+            encoded = model.get_audio_features(**inputs)
+        ahead = made.durations
+        self.tokens, self.fed = made.sequences[:, 1:], made.sequences[:, :-1]
+        last = whole_steps(model, inputs["attention_mask"]) - 1
+        self.frames = (ahead.cumsum(-1) - ahead)[:, 1:].clamp(max=last)
+        self._heard = encoded.pooler_output
+
+    def logits(self, most: int | None = None) -> np.ndarray:
+        """Of every step, as `mqruntime` gives them: [batch, steps, classes]."""
+        from transformers.models.parakeet.generation_parakeet import ParakeetRNNTDecoderCache
+
+        cache, parts = ParakeetRNNTDecoderCache(self._model.config), []
+        batch = torch.arange(len(self.fed))
+        for token, frame in zip(self.fed.T[:most], self.frames.T[:most], strict=True):
+            with torch.no_grad():
+                predicted = self._model.decoder(token[:, None], cache=cache)
+                parts.append(self._model.joint(predicted[:, 0], self._heard[batch, frame]))
+        size = self._model.config.vocab_size
+        logits = torch.stack(parts, 1)
+        tokens, durations = logits[..., :size], logits[..., size:]
+        if durations.shape[-1]:
+            tokens = (tokens[..., None] + durations[..., None, :]).flatten(-2)
+        return tokens.numpy()
+
+    def choices(self) -> list[int]:
+        """Of the first recording, by number among the classes of `logits`."""
+        best: list[int] = self.logits()[0].argmax(-1).tolist()
+        return best
