@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["exportable", "positions_of", "relative_scores"]
+__all__ = ["RelativePositions", "exportable", "positions_of", "relative_scores", "shifted"]
 
 
 @contextmanager
@@ -59,7 +59,9 @@ def positions_of(module: Any) -> nn.Module | None:
     """What a Conformer's relative or rotary positions are computed by; None where it has none."""
     positions: Any = getattr(module, "embed_positions", None)
     if hasattr(positions, "d_model"):
-        return _RelativePositions(positions.d_model)
+        exponents = torch.arange(0, positions.d_model, 2, dtype=torch.int64).float()
+        step = torch.log(torch.tensor(10000.0)) / positions.d_model
+        return RelativePositions(torch.exp(exponents * -step))
     return _RotaryPositions(positions.inv_freq) if hasattr(positions, "inv_freq") else None
 
 
@@ -96,16 +98,14 @@ def _squeezed_encoder(
     return BaseModelOutput(functional.pad(spread, (0, 0, 0, left_over)))
 
 
-class _RelativePositions(nn.Module):
+class RelativePositions(nn.Module):
     """Sinusoids of the relative positions length - 1 down to 1 - length, computed, not stored.
 
     Transformer-XL (arXiv 1901.02860), section 3.3.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, frequencies: Tensor) -> None:
         super().__init__()
-        exponents = torch.arange(0, width, 2, dtype=torch.int64).float()
-        frequencies = torch.exp(exponents * -(torch.log(torch.tensor(10000.0)) / width))
         self.frequencies: Tensor
         self.register_buffer("frequencies", frequencies)
 
@@ -139,11 +139,11 @@ def relative_scores(
     """The query with its content bias, and the position scores [batch, heads, length, length]."""
     heads, size = query.shape[1], query.shape[3]
     projected = attention.linear_pos(positions).view(1, -1, heads, size).permute(0, 2, 3, 1)
-    scores = _shifted((query + attention.pos_bias_v.unsqueeze(1)) @ projected)
+    scores = shifted((query + attention.pos_bias_v.unsqueeze(1)) @ projected)
     return query + attention.pos_bias_u.unsqueeze(1), scores * attention.scaling
 
 
-def _shifted(scores: Tensor) -> Tensor:
+def shifted(scores: Tensor) -> Tensor:
     """Row i of [batch, heads, length, 2 * length - 1] from place length - 1 - i on.
 
     Transformer-XL (arXiv 1901.02860), appendix B: columns are of relative positions, these are the
@@ -235,9 +235,9 @@ def _disentangled_attention(
     query = query * scaling
     scores = query @ key.mT
     if falling is not None:
-        scores = scores + _shifted(query @ falling.mT)
+        scores = scores + shifted(query @ falling.mT)
     if rising is not None:
-        scores = scores + _shifted(key @ (rising * scaling).mT).mT
+        scores = scores + shifted(key @ (rising * scaling).mT).mT
     mixed = torch.softmax(scores, -1) @ _split_heads(self.value_proj(hidden_states), heads)
     return mixed.transpose(1, 2).flatten(2), None
 
