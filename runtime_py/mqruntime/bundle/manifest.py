@@ -32,13 +32,15 @@ Graph inputs and outputs, the same in float and packed models:
     and of transducers
     encoder.onnx    pcm float32 [batch, samples], at most `window`
                     -> frames float32 [batch, frames, size]
-    predictor.onnx  tokens int64 [batch], past_hidden_{i}, past_cell_{i} float32 [batch, size], at
-                    first 0 -> prediction, present_hidden_{i}, present_cell_{i}, all alike
-    joint.onnx      frame, prediction float32 [batch, size] -> logits float32 [batch, vocabulary],
-                    and where the manifest's `transducer.durations` names any,
-                    durations float32 [batch, their number]
+    predictor.onnx  tokens int64 [batch, 1], past_hidden_{i}, past_cell_{i} float32
+                    [batch, 1, size], at first 0
+                    -> prediction, present_hidden_{i}, present_cell_{i}, all alike
+    joint.onnx      frame, prediction float32 [batch, pairs, size]
+                    -> logits float32 [batch, pairs, vocabulary], and where the manifest's
+                    `transducer.durations` names any, durations float32 [batch, pairs, number]
 
-with i from 0 to the number of decoder layers - 1. PCM is mono at `sample_rate`, in [-1, 1].
+with i from 0 to the number of the decoder's or predictor's layers - 1. PCM is mono at
+`sample_rate`, in [-1, 1].
 
 Format 1 is of models whose weights are as onnxruntime opens them, format 2 of packed models whose
 weights are coded; `packed.weights` then has `{"encoder.onnx.data": [[stored, inflated], ...]}`, the

@@ -38,7 +38,7 @@ _TYPICAL_SECONDS, _TYPICAL_TOKENS = 10.0, 32
 
 @dataclass(frozen=True)
 class _Prediction:
-    """What the prediction network makes of the tokens so far; arrays float32 [1, size]."""
+    """What the prediction network makes of the tokens so far; arrays float32 [1, 1, size]."""
 
     value: np.ndarray
     states: Mapping[str, np.ndarray]
@@ -124,8 +124,9 @@ class TransducerTask:
         for token in [*utterance.prompt, *utterance.tokens][: max(said) + 1]:
             states = predictions[-1].states if predictions else self._no_states()
             predictions.append(self._predict(graphs, token, states))
-        values = np.concatenate([prediction.value for prediction in predictions])
-        logits, durations = self._join(graphs, utterance.cross["frames"][0, frames], values[said])
+        values = np.concatenate([prediction.value for prediction in predictions], 1)
+        heard = utterance.cross["frames"][:, frames]
+        logits, durations = self._join(graphs, heard, values[:, said])
         if durations is None:
             return logits
         both: np.ndarray = logits[:, :, np.newaxis] + durations[:, np.newaxis]
@@ -151,7 +152,7 @@ class TransducerTask:
 
         def step() -> None:
             prediction = self._predict(graphs, self._settings.start, self._no_states())
-            self._join(graphs, frames[0, :1], prediction.value)
+            self._join(graphs, frames[:, :1], prediction.value)
 
         return {"encoder": (lambda: self._encode(graphs, pcm), 1), "decoder_step": (step, 10)}
 
@@ -161,7 +162,7 @@ class TransducerTask:
         for _ in range(_TYPICAL_TOKENS):
             prediction = self._predict(graphs, self._settings.start, prediction.states)
         for place in range(frames.shape[1]):
-            self._join(graphs, frames[0, place : place + 1], prediction.value)
+            self._join(graphs, frames[:, place : place + 1], prediction.value)
 
     def _said(
         self,
@@ -182,7 +183,7 @@ class TransducerTask:
         prediction = self._predict(graphs, settings.start, self._no_states())
         for _ in range(settings.most_steps(samples)):
             check_cancelled(cancel)
-            logits, durations = self._join(graphs, frames[0, place : place + 1], prediction.value)
+            logits, durations = self._join(graphs, frames[:, place : place + 1], prediction.value)
             token = int(logits[0].argmax())
             is_blank = token == settings.blank
             symbols = 0 if is_blank else symbols + 1
@@ -207,14 +208,14 @@ class TransducerTask:
 
     def _no_states(self) -> dict[str, np.ndarray]:
         """Before the first token."""
-        zeros = np.zeros((1, self._settings.size), np.float32)
+        zeros = np.zeros((1, 1, self._settings.size), np.float32)
         layers = range(self._settings.layers)
         return {f"past_{kind}_{i}": zeros for i in layers for kind in ("hidden", "cell")}
 
     def _predict(self, graphs: Graphs, token: int, states: Mapping[str, np.ndarray]) -> _Prediction:
-        feeds = {"tokens": np.array([token], np.int64), **states}
+        feeds = {"tokens": np.array([[token]], np.int64), **states}
         outputs = graphs["predictor"].run(feeds)
-        shape = (1, self._settings.size)
+        shape = (1, 1, self._settings.size)
         grown = {
             name: checked_output(outputs, name.replace("past_", "present_", 1), shape)
             for name in states
@@ -224,9 +225,10 @@ class TransducerTask:
     def _join(
         self, graphs: Graphs, frames: np.ndarray, predictions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits [pairs, vocabulary], and of durations [pairs, durations]; None without any."""
+        """Of pairs, [1, pairs, size]: logits [pairs, vocabulary] and [pairs, durations] or None."""
         outputs = graphs["joint"].run({"frame": frames, "prediction": predictions})
-        logits = checked_output(outputs, "logits", (len(frames), None))
+        pairs = frames.shape[1]
+        logits: np.ndarray = checked_output(outputs, "logits", (1, pairs, None))[0]
         highest, count = self._settings.highest_token, len(self._settings.durations)
         if highest >= logits.shape[-1]:
             raise ModelError(
@@ -235,7 +237,7 @@ class TransducerTask:
             )
         if not count:
             return logits, None
-        return logits, checked_output(outputs, "durations", (len(frames), count))
+        return logits, checked_output(outputs, "durations", (1, pairs, count))[0]
 
     def _words(self, spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
         """Group tokens that are text into words: one begins where a token begins with a space."""

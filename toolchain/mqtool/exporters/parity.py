@@ -116,26 +116,24 @@ class GraphRunner:
         heard = _run(self._sessions["encoder"], {"pcm": pcm})["frames"]
         batch, size = len(pcm), settings.size
         names = [f"{kind}_{i}" for i in range(settings.layers) for kind in ("hidden", "cell")]
-        known = {name: np.zeros((batch, size), np.float32) for name in ["prediction", *names]}
+        known = {name: np.zeros((batch, 1, size), np.float32) for name in ["prediction", *names]}
         predictions = []
-        for place, column in enumerate(tokens.T):
+        for place, column in enumerate(np.split(tokens, tokens.shape[1], axis=1)):
             past = {f"past_{name}": known[name] for name in names}
             made = _run(self._sessions["predictor"], {"tokens": column, **past})
-            is_new = ((column != settings.blank) | (place == 0))[:, np.newaxis]
+            is_new = ((column != settings.blank) | (place == 0))[:, :, np.newaxis]
             for name in known:
                 given = made["prediction" if name == "prediction" else f"present_{name}"]
                 known[name] = np.where(is_new, given, known[name])
             predictions.append(known["prediction"])
-        pairs = {
-            "frame": heard[np.arange(batch)[:, np.newaxis], frames].reshape(-1, size),
-            "prediction": np.stack(predictions, 1).reshape(-1, size),
-        }
+        frame = heard[np.arange(batch)[:, np.newaxis], frames]
+        pairs = {"frame": frame, "prediction": np.concatenate(predictions, 1)}
         outputs = _run(self._sessions["joint"], pairs)
         logits = outputs["logits"]
         if settings.durations:
-            both = logits[:, :, np.newaxis] + outputs["durations"][:, np.newaxis]
-            logits = both.reshape(len(logits), -1)
-        return logits.reshape(batch, -1, logits.shape[-1])
+            both = logits[..., np.newaxis] + outputs["durations"][:, :, np.newaxis]
+            logits = both.reshape(*logits.shape[:2], -1)
+        return logits
 
 
 def _run(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

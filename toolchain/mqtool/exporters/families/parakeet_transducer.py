@@ -3,9 +3,11 @@
 PCM to what the joint network hears in every frame; a token and states to a prediction and states;
 both to logits. The prediction network is an LSTM (arXiv 1308.0850, section 2, without peepholes),
 written out, so that its weights are Linears as all others. It has a graph of its own because it
-runs after tokens that are text only, which are few among all steps.
+runs after tokens that are text only, which are few among all steps. What has one position has an
+axis for it: onnxruntime turns a quantized 2-D MatMul with a bias into a float Gemm.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,13 @@ from mqtool.exporters.parakeet_frontend import prepend_log_mel, read_front_end
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabulary
 
-__all__ = ["FAMILY", "Heard", "Joint", "Predictor", "write_folder"]
+__all__ = ["FAMILY", "FrameEncoder", "Joint", "Predictor", "write_folder"]
 
 PREDICTOR = "predictor.onnx"
 JOINT = "joint.onnx"
 
 
-class Heard(nn.Module):
+class FrameEncoder(nn.Module):
     """Features to what the joint network takes of each frame."""
 
     def __init__(self, model: Any) -> None:
@@ -48,18 +50,21 @@ class Cell(nn.Module):
 
     def __init__(self, lstm: nn.LSTM, layer: int) -> None:
         super().__init__()
-        for name, kind in (("input", "ih"), ("hidden", "hh")):
-            weight = getattr(lstm, f"weight_{kind}_l{layer}")
-            linear = nn.Linear(weight.shape[1], weight.shape[0])
-            linear.weight, linear.bias = weight, getattr(lstm, f"bias_{kind}_l{layer}")
-            setattr(self, name, linear)
+        self.input, self.hidden = (_linear(lstm, f"{kind}_l{layer}") for kind in ("ih", "hh"))
 
     def forward(self, given: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """All [batch, size]; the new hidden and cell state."""
+        """All [batch, 1, size]; the new hidden and cell state."""
         gates = self.input(given) + self.hidden(hidden)
         entering, kept, candidate, leaving = gates.chunk(4, -1)
         cell = torch.sigmoid(kept) * cell + torch.sigmoid(entering) * torch.tanh(candidate)
         return torch.sigmoid(leaving) * torch.tanh(cell), cell
+
+
+def _linear(lstm: nn.LSTM, name: str) -> nn.Linear:
+    weight: nn.Parameter = getattr(lstm, f"weight_{name}")
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.weight, linear.bias = weight, getattr(lstm, f"bias_{name}")
+    return linear
 
 
 class Predictor(nn.Module):
@@ -75,11 +80,11 @@ class Predictor(nn.Module):
         """Predict.
 
         Args:
-            tokens: int64 [batch].
-            states: of each layer hidden and cell state, [batch, size].
+            tokens: int64 [batch, 1].
+            states: of each layer hidden and cell state, [batch, 1, size].
 
         Returns:
-            Prediction [batch, size], and the new states.
+            Prediction [batch, 1, size], and the new states.
         """
         given, new = self.embedding(tokens), []
         for place, layer in enumerate(self.lstm):
@@ -96,12 +101,11 @@ class Joint(nn.Module):
         self.joint = joint
 
     def forward(self, frame: Tensor, prediction: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Both [batch, size] to [batch, vocabulary] and [batch, durations]."""
+        """Both [batch, pairs, size] to [batch, pairs, vocabulary], [batch, pairs, durations]."""
         logits: Tensor = self.joint.head(self.joint.activation(frame + prediction))
         tokens = self.joint.vocab_size
-        if logits.shape[-1] == tokens:
-            return logits
-        return logits.split([tokens, logits.shape[-1] - tokens], -1)
+        durations = logits.shape[-1] - tokens
+        return torch.split(logits, [tokens, durations], -1) if durations else logits
 
 
 def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
@@ -118,7 +122,7 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
     write_vocabulary(tokens, folder / VOCABULARY)
     size = settings.size
     heard = trace(
-        Heard(model).eval(),
+        FrameEncoder(model).eval(),
         {"features": torch.zeros(2, 67, front_end.mels)},
         {"frames": ["batch", "frames", size]},
         {"features": {0: "batch", 1: "feature_frames"}},
@@ -126,17 +130,14 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
     prepend_log_mel(heard, front_end)
     save(heard, folder / ENCODER)
     states = [f"{kind}_{i}" for i in range(settings.layers) for kind in ("hidden", "cell")]
-    inputs = {"tokens": torch.zeros(2, dtype=torch.int64)}
-    inputs |= {f"past_{name}": torch.zeros(2, size) for name in states}
-    made = dict.fromkeys(["prediction", *(f"present_{name}" for name in states)], ["batch", size])
-    dynamic = {name: {0: "batch"} for name in inputs}
-    save(trace(Predictor(model.decoder).eval(), inputs, made, dynamic), folder / PREDICTOR)
-    inputs = {name: torch.zeros(2, size) for name in ("frame", "prediction")}
-    logits = {"logits": ["batch", config.vocab_size]}
-    if settings.durations:
-        logits |= {"durations": ["batch", len(settings.durations)]}
-    dynamic = {name: {0: "batch"} for name in inputs}
-    save(trace(Joint(model.joint).eval(), inputs, logits, dynamic), folder / JOINT)
+    given = {"tokens": torch.zeros(2, 1, dtype=torch.int64)}
+    given |= {f"past_{name}": torch.zeros(2, 1, size) for name in states}
+    made = dict.fromkeys(["prediction", *(f"present_{name}" for name in states)], size)
+    _export_step(Predictor(model.decoder), given, made, {0: "batch"}, folder / PREDICTOR)
+    given = {name: torch.zeros(2, 3, size) for name in ("frame", "prediction")}
+    made = {"logits": config.vocab_size}
+    made |= {"durations": len(settings.durations)} if settings.durations else {}
+    _export_step(Joint(model.joint), given, made, {0: "batch", 1: "pairs"}, folder / JOINT)
     return Manifest(
         family=config.model_type,
         task="transducer",
@@ -147,6 +148,28 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
         transducer=settings,
         source=source.description,
     )
+
+
+def _export_step(
+    module: nn.Module,
+    given: dict[str, Tensor],
+    made: dict[str, int],
+    axes: dict[int, str],
+    path: Path,
+) -> None:
+    """Write a graph of a step.
+
+    Args:
+        module: computes it.
+        given: example inputs.
+        made: outputs' names and widths, their last axis.
+        axes: of inputs and outputs, that may have any length; the second else has length 1.
+        path: of the file.
+    """
+    outputs: dict[str, Sequence[str | int]] = {
+        name: ["batch", axes.get(1, 1), width] for name, width in made.items()
+    }
+    save(trace(module.eval(), given, outputs, dict.fromkeys(given, axes)), path)
 
 
 FAMILY = Family(write_folder, reference_cases, reference_texts=reference_texts)

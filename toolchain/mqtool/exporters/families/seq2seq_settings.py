@@ -122,8 +122,8 @@ def spelling(folder: Path) -> Literal["byte_fallback", "byte_level"]:
     if stripped == _BYTE_FALLBACK and steps[0] == _SPACE:
         return "byte_fallback"
     raise ExportError(
-        f"{path}: its decoder is {' + '.join(map(str, kinds)) or None}; known are ByteLevel, Metaspace and "
-        f"{' + '.join(_BYTE_FALLBACK)} with U+2581 for a space"
+        f"{path}: its decoder is {' + '.join(map(str, kinds)) or None}; known are ByteLevel, and "
+        f"Metaspace or {' + '.join(_BYTE_FALLBACK)} with U+2581 for a space"
     )
 
 

@@ -111,9 +111,10 @@ class _Path:
 
     def logits(self, most: int | None = None) -> np.ndarray:
         """Of every step, as `mqruntime` gives them: [batch, steps, classes]."""
-        from transformers.models.parakeet.generation_parakeet import ParakeetRNNTDecoderCache
+        from transformers.models.parakeet import generation_parakeet
 
-        cache, parts = ParakeetRNNTDecoderCache(self._model.config), []
+        caches: Any = generation_parakeet
+        cache, parts = caches.ParakeetRNNTDecoderCache(self._model.config), []
         batch = torch.arange(len(self.fed))
         for token, frame in zip(self.fed.T[:most], self.frames.T[:most], strict=True):
             with torch.no_grad():
