@@ -31,17 +31,16 @@ PREDICTOR = "predictor.onnx"
 JOINT = "joint.onnx"
 
 
-class FrameEncoder(nn.Module):
+class FrameEncoder(Encoder):
     """Features to what the joint network takes of each frame."""
 
     def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.encoder = Encoder(model.encoder)
+        super().__init__(model.encoder)
         self.encoder_projector = model.encoder_projector
 
     def forward(self, features: Tensor) -> Tensor:
         """[batch, frames, mels] to [batch, steps, size]."""
-        heard: Tensor = self.encoder_projector(self.encoder(features))
+        heard: Tensor = self.encoder_projector(super().forward(features))
         return heard
 
 
@@ -72,9 +71,11 @@ class Predictor(nn.Module):
 
     def __init__(self, decoder: Any) -> None:
         super().__init__()
-        self.embedding, self.decoder_projector = decoder.embedding, decoder.decoder_projector
+        self.decoder = nn.Module()
+        self.decoder.embedding = decoder.embedding
         layers = range(decoder.lstm.num_layers)
-        self.lstm = nn.ModuleList(Cell(decoder.lstm, layer) for layer in layers)
+        self.decoder.lstm = nn.ModuleList(Cell(decoder.lstm, layer) for layer in layers)
+        self.decoder.decoder_projector = decoder.decoder_projector
 
     def forward(self, tokens: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Predict.
@@ -86,11 +87,12 @@ class Predictor(nn.Module):
         Returns:
             Prediction [batch, 1, size], and the new states.
         """
-        given, new = self.embedding(tokens), []
-        for place, layer in enumerate(self.lstm):
+        decoder: Any = self.decoder
+        given, new = decoder.embedding(tokens), []
+        for place, layer in enumerate(decoder.lstm):
             given, cell = layer(given, *states[2 * place : 2 * place + 2])
             new += [given, cell]
-        return self.decoder_projector(given), *new
+        return decoder.decoder_projector(given), *new
 
 
 class Joint(nn.Module):
