@@ -60,7 +60,7 @@ OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 """Fields that files of format 1 lack."""
 
 OF_SOME_MODELS = {
-    "CtcSettings": {"clean_up"},
+    "CtcSettings": {"clean_up", "byte_fallback"},
     "Manifest": {"seq2seq", "transducer"},
     "Plan": {"task"},
     "WhisperSettings": {"language", "task", "words"},

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 from mqruntime.errors import ModelError
 
@@ -61,17 +60,9 @@ class Vocabulary:
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
-    def spelled_text(
-        self, tokens: Iterable[int], spelling: Literal["byte_fallback", "byte_level"]
-    ) -> str:
-        """Text of tokens that are spelled in one of these ways."""
-        return {"byte_fallback": self.byte_fallback_text, "byte_level": self.bpe_text}[spelling](
-            tokens
-        )
-
     def bpe_text(self, tokens: Iterable[int]) -> str:
         """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""
-        units = "".join(self.token(token) for token in tokens)
+        units = "".join(self._token(token) for token in tokens)
         return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
 
     def byte_fallback_text(self, tokens: Iterable[int]) -> str:
@@ -79,41 +70,48 @@ class Vocabulary:
 
         Of tokens <0x00> to <0xFF> those in a row are UTF-8; if not, each becomes U+FFFD.
         """
-        text = []
-        for is_byte, run in groupby(map(self.token, tokens), _is_byte):
-            pieces = list(run)
-            if is_byte:
-                text.append(_utf8(bytes(int(piece[3:5], 16) for piece in pieces)))
-            else:
-                text += [piece.replace("\u2581", " ") for piece in pieces]
-        return "".join(text).removeprefix(" ")
+        pieces = (self._token(token).replace("\u2581", " ") for token in tokens)
+        return _with_bytes(pieces).removeprefix(" ")
 
-    def ctc_text(self, tokens: Iterable[int], word_delimiter: int | None, clean_up: bool) -> str:
+    def ctc_text(
+        self,
+        tokens: Iterable[int],
+        word_delimiter: int | None,
+        clean_up: bool,
+        byte_fallback: bool = False,
+    ) -> str:
         """Text of CTC tokens, as transformers' tokenizers decode them.
 
         Args:
             tokens: without blanks and repeats.
             word_delimiter: token that stands for a space; None if none does.
             clean_up: whether spaces before punctuation and English contractions go.
+            byte_fallback: whether tokens may be bytes, as in `byte_fallback_text`.
         """
-        text = "".join(" " if token == word_delimiter else self.token(token) for token in tokens)
-        text = text.strip()
+        pieces = (" " if token == word_delimiter else self._token(token) for token in tokens)
+        text = (_with_bytes(pieces) if byte_fallback else "".join(pieces)).strip()
         for spaced in _SPACED if clean_up else ():
             text = text.replace(spaced, spaced.strip())
         return text
 
-    def token(self, token: int) -> str:
-        """As the table spells it.
-
-        Raises:
-            ModelError: it is beyond the table.
-        """
+    def _token(self, token: int) -> str:
         if token >= len(self.tokens):
             raise ModelError(
                 f"the model gives token {token}, the vocabulary has {len(self.tokens)}; "
                 "export the model again"
             )
         return self.tokens[token]
+
+
+def _with_bytes(pieces: Iterable[str]) -> str:
+    """Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are."""
+    text = []
+    for is_byte, run in groupby(pieces, _is_byte):
+        if is_byte:
+            text.append(_utf8(bytes(int(piece[3:5], 16) for piece in run)))
+        else:
+            text += run
+    return "".join(text)
 
 
 def _is_byte(token: str) -> bool:

@@ -78,6 +78,27 @@ def test_ctc_text_is_cleaned_up_where_the_tokenizer_does():
     assert vocabulary.ctc_text(tokens, 1, True) == "is it's. ain 't .. a'm?"
 
 
+def test_bytes_are_utf_8_where_the_tokenizer_falls_back_to_them():
+    vocabulary = Vocabulary(["<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41"])
+    tokens = [2, 0, 1, 0, 3, 4]
+    assert vocabulary.ctc_text(tokens, None, False, True) == "caf\ufffd\ufffd\ufffd <0x41><0x41"
+    assert vocabulary.ctc_text([2, 0, 1, 3], 3, False, True) == "caf\u00e9"
+    assert vocabulary.ctc_text([2, 0, 1], None, False) == "caf<0xC3><0xa9>"
+
+
+def test_words_end_at_a_delimiter_and_before_a_token_that_opens_one():
+    def grouped(tokens, delimiter, opening=()):
+        spoken = [ctc.Spoken(token, 2 * place, 2 * place + 1, 1.0) for place, token in tokens]
+        return [[item.start for item in word] for word in ctc.words(spoken, delimiter, opening)]
+
+    tokens = list(enumerate([1, 1, 2, 3, 1, 3, 3, 4]))
+    assert grouped(tokens, None) == [[0, 2, 4, 6, 8, 10, 12, 14]]
+    assert grouped(tokens, 3) == [[0, 2, 4], [8], [14]]
+    assert grouped(tokens, None, {3}) == [[0, 2, 4], [6, 8], [10], [12, 14]]
+    assert grouped(tokens, 1, {3, 1}) == [[4], [6], [10], [12, 14]]
+    assert grouped([], 1) == []
+
+
 def test_vocabulary_file(tmp_path):
     path = tmp_path / "vocabulary.json.gz"
     path.write_bytes(gzip.compress(json.dumps(["a", "b"]).encode()))

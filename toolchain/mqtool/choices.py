@@ -80,6 +80,7 @@ FAMILIES = {
         "Wav2Vec2BertForCTC",
         "Wav2Vec2BertForSequenceClassification",
     ),
+    "mqtool.exporters.families.parakeet:FAMILY": ("ParakeetForCTC",),
 }
 """`mqtool.exporters.families.family.Family` -> the architectures, as config.json names them."""
 

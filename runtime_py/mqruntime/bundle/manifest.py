@@ -15,8 +15,8 @@ A model folder (float or packed) holds:
                           one is opened
     vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
                           (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
-                          CTC: characters, the word delimiter as it is;
-                          seq2seq, transducer: as the manifest's `spelling` there says)
+                          CTC, transducers: what each adds to a text, a word delimiter as it is;
+                          seq2seq: as the manifest's `seq2seq.spelling` says)
 
 Graph inputs and outputs, the same in float and packed models:
 
@@ -135,14 +135,18 @@ class CtcSettings:
 
     Attributes:
         blank: token that is no text.
-        word_delimiter: token that stands for a space between words; None: no words.
+        word_delimiter: token that stands for a space between words; None: words begin at tokens
+            that begin with a space.
         clean_up: whether spaces before `.`, `?`, `!`, `,` and English contractions go, as in
             transformers' `clean_up_tokenization`; not in the file where they stay.
+        byte_fallback: whether tokens <0x00> to <0xFF> are bytes, of which those in a row are UTF-8,
+            or each U+FFFD if they are not; not in the file where they are none.
     """
 
     blank: int
     word_delimiter: int | None
     clean_up: bool = False
+    byte_fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,9 @@ class Manifest:
             for name, absent in (("words", []), ("language", None), ("task", "transcribe")):
                 if value["whisper"][name] == absent:
                     del value["whisper"][name]
-        if self.ctc is not None and not self.ctc.clean_up:
-            del value["ctc"]["clean_up"]
+        for name in ("clean_up", "byte_fallback") if self.ctc is not None else ():
+            if not value["ctc"][name]:
+                del value["ctc"][name]
         for name in ("seq2seq", "transducer"):
             if value[name] is None:
                 del value[name]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 __all__ = ["TransducerSettings"]
 
@@ -24,7 +23,7 @@ class TransducerSettings:
             gives none (RNN-T): a blank is then followed by the next frame, other tokens by none.
         max_symbols: RNN-T: so many tokens one after the other that are no blank are followed by
             the next frame. For every model, so many times the frames, less one, are most steps.
-        spelling: as of `seq2seq`.
+        byte_fallback: as of `ctc`.
         layers: of the prediction network; each has a hidden and a cell state.
         size: of these states and of what goes into the joint network.
         hop: samples from one frame to the next.
@@ -37,7 +36,7 @@ class TransducerSettings:
     special: list[int]
     durations: list[int]
     max_symbols: int
-    spelling: Literal["byte_fallback", "byte_level"]
+    byte_fallback: bool
     layers: int
     size: int
     hop: int

@@ -1,7 +1,7 @@
 """Greedy CTC decoding: Graves et al., "Connectionist Temporal Classification" (2006), 3.2."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -55,11 +55,25 @@ def spoken(logits: np.ndarray, blank: int) -> list[Spoken]:
     return found
 
 
-def words(tokens: Iterable[Spoken], delimiter: int | None) -> Iterator[list[Spoken]]:
-    """Group tokens into words; without a delimiter all are one."""
-    for is_delimiter, word in groupby(tokens, lambda item: item.token == delimiter):
-        if not is_delimiter:
-            yield list(word)
+def words(
+    tokens: Iterable[Spoken], delimiter: int | None, opening: Collection[int] = ()
+) -> Iterator[list[Spoken]]:
+    """Group tokens into words.
+
+    Args:
+        tokens: of a text.
+        delimiter: token between words, of none of them.
+        opening: tokens that words begin with.
+    """
+    word: list[Spoken] = []
+    for item in tokens:
+        if word and (item.token == delimiter or item.token in opening):
+            yield word
+            word = []
+        if item.token != delimiter:
+            word.append(item)
+    if word:
+        yield word
 
 
 def logits_in_pieces(
@@ -134,9 +148,11 @@ class CtcTask(SingleGraph):
             )
         found = spoken(logits, self._settings.blank)
         frame = len(pcm) / self._rate / len(logits)
+        opening = {i for i, token in enumerate(vocabulary.tokens) if token.startswith(" ")}
         segments = [
-            _segment(word, vocabulary, self._settings, frame, seconds)
-            for word in words(found, self._settings.word_delimiter)
+            segment
+            for word in words(found, self._settings.word_delimiter, opening)
+            if (segment := _segment(word, vocabulary, self._settings, frame, seconds)).text
         ]
         tokens = [item.token for item in found]
         text = _text(vocabulary, tokens, self._settings)
@@ -171,4 +187,6 @@ def _segment(
 
 
 def _text(vocabulary: Vocabulary, tokens: list[int], settings: CtcSettings) -> str:
-    return vocabulary.ctc_text(tokens, settings.word_delimiter, settings.clean_up)
+    return vocabulary.ctc_text(
+        tokens, settings.word_delimiter, settings.clean_up, settings.byte_fallback
+    )

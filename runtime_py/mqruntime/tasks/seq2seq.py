@@ -124,4 +124,6 @@ class Seq2SeqTask(EncoderDecoder):
         if self._vocabulary is None:
             raise ManifestError("a seq2seq model needs a vocabulary; export again")
         spelled = self._settings.text(tokens)
-        return self._vocabulary.spelled_text(spelled, self._settings.spelling)
+        if self._settings.spelling == "byte_level":
+            return self._vocabulary.bpe_text(spelled)
+        return self._vocabulary.byte_fallback_text(spelled)

@@ -20,7 +20,7 @@ from mqruntime.errors import ManifestError, ModelError
 from mqruntime.options import DecodingOptions
 from mqruntime.probabilities import softmax
 from mqruntime.result import Result, Segment
-from mqruntime.tasks.ctc import Spoken
+from mqruntime.tasks.ctc import Spoken, words
 from mqruntime.tasks.pieces import quiet_pieces
 from mqruntime.tasks.task import Graphs, Utterance, check_cancelled, checked_output
 from mqruntime.vocabulary import Vocabulary
@@ -29,9 +29,6 @@ __all__ = ["TransducerTask"]
 
 _PUNCTUATION = frozenset("?'¡¿-:,%/.!")
 """What transformers' ParakeetProcessor lets begin and end where the token before it ends."""
-
-_SPACES = {"byte_fallback": "\u2581", "byte_level": "\u0120"}
-"""What a space is spelled as."""
 
 _TYPICAL_SECONDS, _TYPICAL_TOKENS = 10.0, 32
 
@@ -72,8 +69,10 @@ class TransducerTask:
         cancel: threading.Event | None,
     ) -> Result:
         _check_greedy(options)
+        tokens = self._known_vocabulary().tokens
+        opening = {index for index, token in enumerate(tokens) if token.startswith(" ")}
         timings = {"encoder": 0.0, "decoder": 0.0}
-        spoken: list[Spoken] = []
+        said: list[int] = []
         segments: list[Segment] = []
         for at, piece in quiet_pieces(pcm, self._settings.window, self._rate):
             check_cancelled(cancel)
@@ -87,15 +86,15 @@ class TransducerTask:
             ]
             timings["encoder"] += encoded - started
             timings["decoder"] += time.perf_counter() - encoded
-            said = [self._segment(word, at, seconds) for word in self._words(found)]
-            segments += [segment for segment in said if segment.text]
-            spoken += found
-        tokens = [item.token for item in spoken]
-        return Result(self.text(tokens).strip(), tokens, None, seconds, timings, segments=segments)
+            for word in words(self._placed(found), None, opening):
+                segment = self._segment(word, at, seconds)
+                segments += [segment] if segment.text else []
+            said += [item.token for item in found]
+        return Result(self.text(said), said, None, seconds, timings, segments=segments)
 
     def text(self, tokens: Sequence[int]) -> str:
-        spelled = self._settings.text(tokens)
-        return self._known_vocabulary().spelled_text(spelled, self._settings.spelling)
+        vocabulary, spelled = self._known_vocabulary(), self._settings.text(tokens)
+        return vocabulary.ctc_text(spelled, None, False, self._settings.byte_fallback)
 
     def utterances(
         self, graphs: Graphs, pcm: np.ndarray, language: str | None
@@ -239,26 +238,12 @@ class TransducerTask:
             return logits, None
         return logits, checked_output(outputs, "durations", (1, pairs, count))[0]
 
-    def _words(self, spoken: Sequence[Spoken]) -> Iterator[list[Spoken]]:
-        """Group tokens that are text into words: one begins where a token begins with a space."""
-        space = _SPACES[self._settings.spelling]
-        word: list[Spoken] = []
-        spelled = ""
-        for item in self._placed(spoken):
-            token = self._known_vocabulary().token(item.token)
-            if token.startswith(space) and spelled.strip(space):
-                yield word
-                word, spelled = [], ""
-            spelled += token
-            word.append(item)
-        if word:
-            yield word
-
     def _placed(self, spoken: Sequence[Spoken]) -> Iterator[Spoken]:
         """The same, punctuation of TDT where the token before it ends."""
-        vocabulary, before = self._known_vocabulary(), None
+        before = None
         for item in spoken:
-            if self._settings.durations and before and vocabulary.token(item.token) in _PUNCTUATION:
+            is_mark = self._known_vocabulary().ctc_text([item.token], None, False) in _PUNCTUATION
+            if self._settings.durations and before and is_mark:
                 item = replace(item, start=before.end, end=before.end)
             yield item
             before = item
@@ -271,7 +256,7 @@ class TransducerTask:
             for frame in (word[0].start, word[-1].end)
         )
         score = sum(item.probability for item in word) / len(word)
-        return Segment(start, end, self.text(tokens).strip(), tokens, score)
+        return Segment(start, end, self.text(tokens), tokens, score)
 
     def _known_vocabulary(self) -> Vocabulary:
         if self._vocabulary is None:

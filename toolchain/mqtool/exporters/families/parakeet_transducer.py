@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from mqruntime.bundle.manifest import Manifest
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.fast_conformer import Encoder
+from mqtool.exporters.families.parakeet import front_end_of
 from mqtool.exporters.families.transducer_reference import reference_cases, reference_texts
-from mqtool.exporters.families.transducer_settings import transducer_settings
+from mqtool.exporters.families.transducer_settings import read_transducer
 from mqtool.exporters.families.two_graphs import ENCODER
 from mqtool.exporters.graphs import save, trace
-from mqtool.exporters.parakeet_frontend import prepend_log_mel, read_front_end
+from mqtool.exporters.parakeet_frontend import prepend_log_mel
 from mqtool.exporters.sources.find import Source
-from mqtool.exporters.tokenizer import VOCABULARY, read_vocabulary, write_vocabulary
+from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 
 __all__ = ["FAMILY", "FrameEncoder", "Joint", "Predictor", "write_folder"]
 
@@ -118,9 +119,8 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
         OptionError: a language is asked for.
     """
     config = model.config
-    front_end = read_front_end(source.folder, config.encoder_config.num_mel_bins)
-    tokens = read_vocabulary(source.folder, config.vocab_size, multiple=None)
-    settings = transducer_settings(model, tokens, source, front_end)
+    front_end = front_end_of(model, source)
+    _, tokens, settings = read_transducer(model, source, front_end)
     write_vocabulary(tokens, folder / VOCABULARY)
     size = settings.size
     heard = trace(

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from mqruntime.bundle.manifest import Seq2SeqSettings
 from mqtool.errors import ExportError
-from mqtool.exporters.sources.checks import read_json
+from mqtool.exporters.piece_tokenizer import decoder_steps
 from mqtool.exporters.sources.find import Source
 from mqtool.exporters.tokenizer import UNUSED, read_added
 
-__all__ = ["seq2seq_settings", "spelling", "start_token"]
+__all__ = ["seq2seq_settings", "start_token"]
 
 _RATE = 16000
 _MOST_SECONDS = 30.0
@@ -64,7 +64,7 @@ def seq2seq_settings(
         suppress=_ids(generation.suppress_tokens, len(tokens)),
         suppress_at_begin=_ids(generation.begin_suppress_tokens, len(tokens)),
         special=sorted(special | set(unused)),
-        spelling=spelling(source.folder),
+        spelling=_spelling(source.folder),
         max_tokens=most,
         tokens_per_second=speed,
         window=int(window if longest is None else min(window, longest)),
@@ -102,28 +102,18 @@ def _tokens_per_second(model: Any, folder: Path) -> float:
     return float(stated[1]) if stated else _TOKENS_PER_SECOND
 
 
-def spelling(folder: Path) -> Literal["byte_fallback", "byte_level"]:
-    """How a folder's tokens spell text.
-
-    Raises:
-        ExportError: its tokenizer.json is missing, or has a decoder that is not known.
-    """
+def _spelling(folder: Path) -> Literal["byte_fallback", "byte_level"]:
     path = folder / "tokenizer.json"
-    tokenizer = read_json(path, missing="how tokens spell a text is not known; copy the file here")
-    decoder = tokenizer.get("decoder")
-    steps = decoder.get("decoders") if isinstance(decoder, dict) else None
-    steps = [step for step in steps or [decoder] if isinstance(step, dict)]
+    steps = decoder_steps(path)
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"]:
         return "byte_level"
     stripped = kinds[:-1] if kinds[-1:] == ["Strip"] else kinds
-    if kinds == ["Metaspace"] and steps[0].get("replacement") == "\u2581":
-        return "byte_fallback"
     if stripped == _BYTE_FALLBACK and steps[0] == _SPACE:
         return "byte_fallback"
     raise ExportError(
         f"{path}: its decoder is {' + '.join(map(str, kinds)) or None}; known are ByteLevel, and "
-        f"Metaspace or {' + '.join(_BYTE_FALLBACK)} with U+2581 for a space"
+        f"{' + '.join(_BYTE_FALLBACK)} with U+2581 for a space"
     )
 
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mqtool.exporters.families.fast_conformer import whole_steps
 from mqtool.exporters.families.generated import greedy_config, spelled_in_chunks
-from mqtool.exporters.families.transducer_settings import load_tokenizer, transducer_settings
-from mqtool.exporters.parakeet_frontend import read_front_end
-from mqtool.exporters.parity import Case, probe
+from mqtool.exporters.families.parakeet import cannot_run, front_end_of, rising
+from mqtool.exporters.families.transducer_settings import read_transducer
+from mqtool.exporters.parakeet_frontend import FrontEnd
+from mqtool.exporters.parity import Case
 from mqtool.exporters.sources.find import Source, quiet
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
-from mqtool.exporters.tokenizer import read_vocabulary
 from mqtool.recordings.spoken import CLIPS, spoken
 
 __all__ = ["reference_cases", "reference_texts"]
@@ -29,13 +28,13 @@ def reference_cases(model: Any, source: Source) -> list[Case]:
     Raises:
         ExportError: the feature extractor's settings are missing or not known.
     """
-    front_end = read_front_end(source.folder, model.config.encoder_config.num_mel_bins)
+    front_end = front_end_of(model, source)
     some = 20 * front_end.hop + 7
     cases = []
     for samples in (front_end.min_samples, some, 4 * some, 10 * front_end.rate):
         for batch in (1, 2) if samples <= 4 * some else (1,):
-            pcm = probe(batch, samples)
-            path = _Path(model, _features(front_end.extractor(), list(pcm)))
+            pcm = rising(batch, samples)
+            path = _Path(model, source, front_end, pcm)
             tokens, frames = path.fed[:, :_CASE_STEPS], path.frames[:, :_CASE_STEPS]
             cases.append(Case(pcm, tokens.numpy(), path.logits(_CASE_STEPS), frames.numpy()))
     return cases
@@ -45,30 +44,19 @@ def reference_texts(model: Any, source: Source) -> ReferenceTexts:
     """Two sentences by `generate`, step by step, and every token's text.
 
     Raises:
-        ExportError: see `transducer_settings`.
+        ExportError: see `read_transducer`.
     """
-    config = model.config
-    front_end = read_front_end(source.folder, config.encoder_config.num_mel_bins)
-    names = read_vocabulary(source.folder, config.vocab_size, multiple=None)
-    settings = transducer_settings(model, names, source, front_end)
-    tokenizer = load_tokenizer(source)
-    heard, spelled = [], []
+    front_end = front_end_of(model, source)
+    tokenizer, _, settings = read_transducer(model, source, front_end)
+    heard = []
     for clip in CLIPS:
         pcm = spoken(clip, front_end.rate)[: settings.window]
-        path = _Path(model, _features(front_end.extractor(), pcm))
-        text = None if tokenizer is None else _decoded(tokenizer, path.tokens[0].tolist())
-        logits = path.logits()[0]
-        heard.append(Heard(pcm, text, path.choices(), logits))
-    missing = [] if tokenizer else ["text (no tokenizer that transformers loads)"]
-    if tokenizer is not None:
-        known = set(range(min(config.vocab_size, len(tokenizer)))) - set(settings.special)
-        spelled = spelled_in_chunks(tokenizer, sorted(known - {settings.blank}))
-    return ReferenceTexts(heard, spelled, missing)
-
-
-def _features(extract: Any, pcm: Any) -> dict[str, Tensor]:
-    with quiet():
-        return dict(extract(pcm, sampling_rate=extract.sampling_rate, return_tensors="pt"))
+        path = _Path(model, source, front_end, pcm[None])
+        text = _decoded(tokenizer, path.tokens[0].tolist())
+        heard.append(Heard(pcm, text, path.choices(), path.logits()[0]))
+    known = set(range(min(model.config.vocab_size, len(tokenizer))))
+    known -= {*settings.special, settings.blank}
+    return ReferenceTexts(heard, spelled_in_chunks(tokenizer, sorted(known)))
 
 
 def _decoded(tokenizer: Any, tokens: list[int]) -> str:
@@ -82,7 +70,9 @@ class _Path:
 
     Args:
         model: transformers'.
-        inputs: what its feature extractor makes of recordings of one length.
+        source: where it is from.
+        front_end: of its encoder.
+        pcm: float32 [batch, samples].
 
     Attributes:
         tokens: that were chosen.
@@ -90,19 +80,21 @@ class _Path:
         frames: that the joint network looked at.
     """
 
-    def __init__(self, model: Any, inputs: dict[str, Tensor]) -> None:
+    def __init__(self, model: Any, source: Source, front_end: FrontEnd, pcm: np.ndarray) -> None:
         self._model = model
-        config = model.config
-        start = model.generation_config.decoder_start_token_id
-        classes = model.joint.head.out_features
+        start, size = model.generation_config.decoder_start_token_id, model.config.vocab_size
         chosen = {
-            "decoder_start_token_id": config.blank_token_id if start is None else start,
-            "suppress_tokens": list(range(config.vocab_size, classes)) or None,  # durations
+            "decoder_start_token_id": model.config.blank_token_id if start is None else start,
+            "suppress_tokens": [*range(size, model.joint.head.out_features)] or None,  # durations
         }
-        with quiet(), warnings.catch_warnings(), torch.no_grad():
-            warnings.filterwarnings("ignore", "Using the model-agnostic default `max_length`")
-            made = model.generate(**inputs, generation_config=greedy_config(model, chosen))
-            encoded = model.get_audio_features(**inputs)
+        inputs = front_end.extractor()(list(pcm), sampling_rate=front_end.rate, return_tensors="pt")
+        try:
+            with quiet(), warnings.catch_warnings(), torch.no_grad():
+                warnings.filterwarnings("ignore", "Using the model-agnostic default `max_length`")
+                made = model.generate(**inputs, generation_config=greedy_config(model, chosen))
+                encoded = model.get_audio_features(**inputs)
+        except Exception as error:  # whatever it is, it comes from what config.json says
+            raise cannot_run(source, error) from None
         ahead = made.durations
         self.tokens, self.fed = made.sequences[:, 1:], made.sequences[:, :-1]
         last = whole_steps(model, inputs["attention_mask"]) - 1

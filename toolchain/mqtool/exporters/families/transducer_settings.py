@@ -4,27 +4,25 @@ from typing import Any
 
 from mqruntime.bundle.manifest import TransducerSettings
 from mqtool.errors import ExportError, OptionError
-from mqtool.exporters.families.seq2seq_settings import spelling
 from mqtool.exporters.parakeet_frontend import FrontEnd
+from mqtool.exporters.piece_tokenizer import load_piece_tokenizer, read_pieces
 from mqtool.exporters.sources.find import Source
-from mqtool.exporters.tokenizer import UNUSED, read_added
 
-__all__ = ["load_tokenizer", "transducer_settings"]
+__all__ = ["read_transducer"]
 
 _WINDOW_SECONDS = 30
 """Of what is heard at once; attention takes memory by its square."""
 
 
-def transducer_settings(
-    model: Any, tokens: list[str], source: Source, front_end: FrontEnd
-) -> TransducerSettings:
-    """Decoding settings, from config, generation config and tokenizer.
+def read_transducer(
+    model: Any, source: Source, front_end: FrontEnd
+) -> tuple[Any, list[str], TransducerSettings]:
+    """Tokenizer, what tokens add to a text, and how they are found.
 
     transformers takes the place of a duration in `durations` for the duration.
 
     Args:
         model: transformers' model.
-        tokens: its token table.
         source: where it is from.
         front_end: of its encoder.
 
@@ -35,6 +33,8 @@ def transducer_settings(
     if source.language is not None:
         raise OptionError(f"language {source.language!r}: this model is told none; leave it out")
     config, generation, folder = model.config, model.generation_config, source.folder
+    tokenizer = load_piece_tokenizer(folder)
+    tokens, byte_fallback = read_pieces(folder, tokenizer, config.vocab_size)
     start = generation.decoder_start_token_id
     ends = generation.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
@@ -52,38 +52,25 @@ def transducer_settings(
         )
     subsampling, lstm = model.encoder.subsampling, model.decoder.lstm
     hop = front_end.hop * subsampling.stride**subsampling.num_layers
-    return TransducerSettings(
+    settings = TransducerSettings(
         blank=blank,
         start=start,
         end=sorted(set(ends)),
-        special=_special(source, tokens),
+        special=_special(tokenizer, tokens),
         durations=list(range(model.joint.head.out_features - config.vocab_size)),
         max_symbols=config.max_symbols_per_step,
-        spelling=spelling(folder),
+        byte_fallback=byte_fallback,
         layers=lstm.num_layers,
         size=lstm.hidden_size,
         hop=hop,
         window=_WINDOW_SECONDS * front_end.rate,
     )
+    return tokenizer, tokens, settings
 
 
-def load_tokenizer(source: Source) -> Any:
-    """As transformers loads it; None if it does not."""
-    from transformers import AutoTokenizer
-
-    tokenizers: Any = AutoTokenizer
-    try:
-        return tokenizers.from_pretrained(source.folder, local_files_only=True)
-    except Exception:  # whatever it is, it comes from what is in the folder
-        return None
-
-
-def _special(source: Source, tokens: list[str]) -> list[int]:
+def _special(tokenizer: Any, tokens: list[str]) -> list[int]:
     """Tokens that the tokenizer leaves out of texts, and rows of no token."""
-    added = read_added(source.folder)
-    found = {index for index, token in added.items() if token.get("special")}
-    tokenizer = load_tokenizer(source)
-    if tokenizer is not None:
-        found |= set(tokenizer.all_special_ids)
-    found |= {index for index, token in enumerate(tokens) if token.startswith(UNUSED)}
+    added = tokenizer.added_tokens_decoder
+    found = {index for index, token in added.items() if token.special}
+    found |= {*tokenizer.all_special_ids, *range(len(tokenizer), len(tokens))}
     return sorted(index for index in found if 0 <= index < len(tokens))

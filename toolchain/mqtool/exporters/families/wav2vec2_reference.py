@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mqtool.exporters.sources.find import Source
 
-__all__ = ["load_feature_extractor", "reference_texts"]
+__all__ = ["load_feature_extractor", "reference_texts", "spelled_by"]
 
 _CHUNK = 64  # tokens that are spelled together
 
@@ -45,7 +45,8 @@ def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceText
         labels: Any = model.config.id2label
         text = labels[tokens[0]] if tokenizer is None else tokenizer.decode(tokens)
         heard.append(Heard(pcm, text, tokens, logits))
-    return ReferenceTexts(heard, [] if tokenizer is None else _spelled(model, tokenizer), missing)
+    size = model.config.vocab_size
+    return ReferenceTexts(heard, [] if tokenizer is None else spelled_by(tokenizer, size), missing)
 
 
 def load_feature_extractor(source: "Source") -> Any:
@@ -69,12 +70,17 @@ def _logits(model: Any, extract: Any, pcm: np.ndarray) -> np.ndarray:
     return logits.reshape(-1, logits.shape[-1])
 
 
-def _spelled(model: Any, tokenizer: Any) -> list[tuple[list[int], str]]:
-    """Chunks of the vocabulary, a blank after each token, so that repeats are not merged."""
+def spelled_by(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
+    """Chunks of the vocabulary, a blank after each token, so that repeats are not merged.
+
+    Args:
+        tokenizer: whose pad token is the blank.
+        size: tokens of the model.
+    """
     blank = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
     spelled = []
-    for first in range(0, model.config.vocab_size, _CHUNK):
-        ids = range(first, min(first + _CHUNK, model.config.vocab_size))
+    for first in range(0, size, _CHUNK):
+        ids = range(first, min(first + _CHUNK, size))
         tokens = [token for index in ids for token in (index, blank)]
         spelled.append((tokens, tokenizer.decode(tokens)))
     return spelled

@@ -60,8 +60,13 @@ def readable_fields(path: Path) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def check_settings(config: dict[str, Any], path: Path) -> None:
+def check_settings(config: dict[str, Any], path: Path, within: str = "") -> None:
     """Refuse settings that no model is made of, or only in other numbers than float.
+
+    Args:
+        config: what config.json holds, or an object in it.
+        path: of config.json.
+        within: name of that object and a dot.
 
     Raises:
         ExportError: naming the field and its value.
@@ -77,9 +82,11 @@ def check_settings(config: dict[str, Any], path: Path) -> None:
         counts = name.endswith(_COUNTS)
         numbers = value if isinstance(value, list) else [value]
         if counts and any(type(number) is int and number < 1 for number in numbers):
-            raise ExportError(f"{path}: {name} is {value}; copy the file again")
+            raise ExportError(f"{path}: {within}{name} is {value}; copy the file again")
         if name.endswith("_layers") and type(value) is int and value > _MOST_LAYERS:
-            raise ExportError(f"{path}: {name} is {value}, more than {_MOST_LAYERS}")
+            raise ExportError(f"{path}: {within}{name} is {value}, more than {_MOST_LAYERS}")
+        if name.endswith("_config") and isinstance(value, dict) and not within:
+            check_settings(value, path, f"{name}.")
 
 
 def mismatched_shapes(folder: Path, model: Any) -> str:

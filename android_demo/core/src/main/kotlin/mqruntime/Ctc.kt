@@ -33,14 +33,20 @@ object Ctc {
         return found
     }
 
-    /** Group tokens into words; without a delimiter all are one. */
-    fun words(tokens: List<Spoken>, delimiter: Int?): List<List<Spoken>> {
+    /**
+     * Group tokens into words.
+     *
+     * @param delimiter token between words, of none of them.
+     * @param opens whether words begin with a token.
+     */
+    fun words(tokens: List<Spoken>, delimiter: Int?, opens: (Int) -> Boolean): List<List<Spoken>> {
         val found = ArrayList<List<Spoken>>()
         var first = 0
         for (i in 0..tokens.size) {
-            if (i < tokens.size && tokens[i].token != delimiter) continue
+            val parts = i == tokens.size || tokens[i].token == delimiter
+            if (!parts && !opens(tokens[i].token)) continue
             if (i > first) found.add(tokens.subList(first, i))
-            first = i + 1
+            first = if (parts) i + 1 else i
         }
         return found
     }

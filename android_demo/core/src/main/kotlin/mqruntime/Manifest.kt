@@ -99,15 +99,23 @@ data class WhisperSettings(
  * How CTC's tokens become text.
  *
  * @property blank token that is no text.
- * @property wordDelimiter token that stands for a space between words; null: no words.
+ * @property wordDelimiter token that stands for a space between words; null: words begin at tokens that
+ *     begin with a space.
  * @property cleanUp whether spaces before punctuation and English contractions go.
+ * @property byteFallback whether tokens <0x00> to <0xFF> are bytes, as in [Vocabulary.byteFallbackText].
  */
-data class CtcSettings(val blank: Int, val wordDelimiter: Int?, val cleanUp: Boolean = false) {
+data class CtcSettings(
+    val blank: Int,
+    val wordDelimiter: Int?,
+    val cleanUp: Boolean = false,
+    val byteFallback: Boolean = false,
+) {
     companion object {
         internal fun of(fields: Fields) = CtcSettings(
             fields.int("blank"),
             fields.optionalInt("word_delimiter"),
             fields.holds("clean_up") && fields.boolean("clean_up"),
+            fields.holds("byte_fallback") && fields.boolean("byte_fallback"),
         ).also { fields.done() }
     }
 }

@@ -165,7 +165,8 @@ class Recognizer(
         }
         val found = Ctc.spoken(logits, settings.blank)
         val frame = pcm.size.toDouble() / rate / logits.size
-        val segments = Ctc.words(found, settings.wordDelimiter).map { word(it, settings, frame, seconds) }
+        val words = Ctc.words(found, settings.wordDelimiter) { vocabulary.tokens[it].startsWith(" ") }
+        val segments = words.map { word(it, settings, frame, seconds) }.filter { it.text.isNotEmpty() }
         val tokens = found.map { it.token }
         return Result(vocabulary.ctcText(tokens, settings), tokens, null, seconds, timings, segments = segments)
     }

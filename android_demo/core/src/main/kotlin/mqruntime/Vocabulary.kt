@@ -26,18 +26,18 @@ class Vocabulary(val tokens: List<String>) {
      *
      * Of tokens <0x00> to <0xFF> those in a row are UTF-8; if not, each becomes U+FFFD.
      */
-    fun byteFallbackText(tokens: Iterable<Int>): String {
+    fun byteFallbackText(tokens: Iterable<Int>): String =
+        withBytes(tokens.map { token(it).replace('\u2581', ' ') }).removePrefix(" ")
+
+    /** Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are. */
+    private fun withBytes(pieces: List<String>): String {
         val text = StringBuilder()
         val bytes = ByteArrayOutputStream()
-        for (token in tokens.map(::token)) {
-            val byte = BYTE.matchEntire(token)
-            if (byte != null) {
-                bytes.write(byte.groupValues[1].toInt(16))
-                continue
-            }
-            text.append(utf8(bytes)).append(token.replace('\u2581', ' '))
+        for (piece in pieces) {
+            val byte = BYTE.matchEntire(piece)
+            if (byte != null) bytes.write(byte.groupValues[1].toInt(16)) else text.append(utf8(bytes)).append(piece)
         }
-        return text.append(utf8(bytes)).removePrefix(" ").toString()
+        return text.append(utf8(bytes)).toString()
     }
 
     /** What the bytes so far spell; then there are none. */
@@ -53,7 +53,8 @@ class Vocabulary(val tokens: List<String>) {
 
     /** Text of CTC tokens, as transformers' tokenizers decode them. */
     fun ctcText(tokens: Iterable<Int>, settings: CtcSettings): String {
-        val text = tokens.joinToString("") { if (it == settings.wordDelimiter) " " else token(it) }.trim()
+        val pieces = tokens.map { if (it == settings.wordDelimiter) " " else token(it) }
+        val text = (if (settings.byteFallback) withBytes(pieces) else pieces.joinToString("")).trim()
         return if (settings.cleanUp) SPACED.fold(text) { found, spaced -> found.replace(spaced, spaced.trim()) } else text
     }
 

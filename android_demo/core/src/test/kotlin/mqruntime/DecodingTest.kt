@@ -46,6 +46,28 @@ class DecodingTest {
     }
 
     @Test
+    fun bytesAreUtf8WhereTheTokenizerFallsBackToThem() {
+        val vocabulary = Vocabulary(listOf("<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41"))
+        val bytes = CtcSettings(9, null, byteFallback = true)
+        val spelled = vocabulary.ctcText(listOf(2, 0, 1, 0, 3, 4), bytes)
+        assertEquals("caf\uFFFD\uFFFD\uFFFD <0x41><0x41", spelled)
+        assertEquals("caf\u00e9", vocabulary.ctcText(listOf(2, 0, 1, 3), bytes.copy(wordDelimiter = 3)))
+        assertEquals("caf<0xC3><0xa9>", vocabulary.ctcText(listOf(2, 0, 1), CtcSettings(9, null)))
+    }
+
+    @Test
+    fun wordsEndAtADelimiterAndBeforeATokenThatOpensOne() {
+        val tokens = listOf(1, 1, 2, 3, 1, 3, 3, 4).mapIndexed { i, token -> Ctc.Spoken(token, 2 * i, 2 * i + 1, 1.0) }
+        fun grouped(delimiter: Int?, vararg opening: Int) =
+            Ctc.words(tokens, delimiter) { it in opening }.map { word -> word.map { it.start } }
+        assertEquals(listOf(listOf(0, 2, 4, 6, 8, 10, 12, 14)), grouped(null))
+        assertEquals(listOf(listOf(0, 2, 4), listOf(8), listOf(14)), grouped(3))
+        assertEquals(listOf(listOf(0, 2, 4), listOf(6, 8), listOf(10), listOf(12, 14)), grouped(null, 3))
+        assertEquals(listOf(listOf(4), listOf(6), listOf(10), listOf(12, 14)), grouped(1, 3, 1))
+        assertEquals(emptyList<List<Ctc.Spoken>>(), Ctc.words(emptyList(), 1) { true })
+    }
+
+    @Test
     fun vocabularyIsReadStrictly() {
         assertEquals(listOf("a", "ü"), Vocabulary.parse(gzip("[\"a\",\"ü\"]"), "v").tokens)
         for (text in listOf("{}", "[1]", "[\"a\"", "", "[\"a\"] x", "['a']", "[NaN]")) {
