@@ -27,7 +27,7 @@ from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["TransducerTask"]
 
-_PUNCTUATION = frozenset("?'¡¿-:,%/.!")
+_PUNCTUATION = [[mark] for mark in "?'¡¿-:,%/.!"]
 """What transformers' ParakeetProcessor lets begin and end where the token before it ends."""
 
 _TYPICAL_SECONDS, _TYPICAL_TOKENS = 10.0, 32
@@ -72,6 +72,7 @@ class TransducerTask:
         tokens = self._known_vocabulary().tokens
         opening = {index for index, token in enumerate(tokens) if token.startswith(" ")}
         timings = {"encoder": 0.0, "decoder": 0.0}
+        texts: list[str] = []
         said: list[int] = []
         segments: list[Segment] = []
         for at, piece in quiet_pieces(pcm, self._settings.window, self._rate):
@@ -89,8 +90,10 @@ class TransducerTask:
             for word in words(self._placed(found), None, opening):
                 segment = self._segment(word, at, seconds)
                 segments += [segment] if segment.text else []
-            said += [item.token for item in found]
-        return Result(self.text(said), said, None, seconds, timings, segments=segments)
+            spelled = [item.token for item in found]
+            texts += [text] if (text := self.text(spelled)) else []
+            said += spelled
+        return Result(" ".join(texts), said, None, seconds, timings, segments=segments)
 
     def text(self, tokens: Sequence[int]) -> str:
         vocabulary, spelled = self._known_vocabulary(), self._settings.text(tokens)
@@ -240,9 +243,9 @@ class TransducerTask:
 
     def _placed(self, spoken: Sequence[Spoken]) -> Iterator[Spoken]:
         """The same, punctuation of TDT where the token before it ends."""
-        before = None
+        tokens, before = self._known_vocabulary().tokens, None
         for item in spoken:
-            is_mark = self._known_vocabulary().ctc_text([item.token], None, False) in _PUNCTUATION
+            is_mark = tokens[item.token : item.token + 1] in _PUNCTUATION
             if self._settings.durations and before and is_mark:
                 item = replace(item, start=before.end, end=before.end)
             yield item
