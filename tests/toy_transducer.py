@@ -14,7 +14,7 @@ from toy_moonshine import MERGES, PIECES
 SPECIAL = ["<unk>", "<s>", "<pad>"]
 TOKENS = [*SPECIAL, *PIECES, "?", "\u2581!", "-", "<blank>"]
 BLANK = len(TOKENS) - 1
-BLANK_BIAS = {"TDT": 1.0, "RNNT": 2.0}
+BLANK_BIAS = {"TDT": 1.0, "RNNT": 2.5}
 """Standard deviations by which a blank is likelier than another token, in the mean."""
 
 ENCODER = {
@@ -72,6 +72,7 @@ def random_transducer(kind: str, *, seed: int = 1, **options: Any) -> Any:
         logits = model.joint.head(model.joint.activation(heard + model.decoder(said)))
         _standardize(model.joint.head, logits.flatten(0, 1))
         model.joint.head.bias[config.blank_token_id] += BLANK_BIAS[kind]
+        model.joint.head.bias[config.vocab_size : config.vocab_size + 1] -= 1  # of a duration of 0
     return model
 
 

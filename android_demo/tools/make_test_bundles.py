@@ -4,8 +4,8 @@
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
 with 8-bit activations, as NAME-coded with coded weights, and, as NAME-float, without; a random
-multilingual Whisper and a random Moonshine; the trained commands models (where they are); and four
-toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
+multilingual Whisper, a random Moonshine and random transducers; the trained commands models (where
+they are); and four toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
 
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
               what Recognizer.transcribe hears, one thread; options are those of
@@ -125,6 +125,9 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     yield "random-whisper", random_whisper(folder / "random-whisper"), [("short.wav", {})]
     heard = [("short.wav", {}), ("long.wav", {}), ("long.wav", {"beam_size": 3})]
     yield "random-moonshine", random_moonshine(folder / "random-moonshine"), heard
+    for kind in ("TDT", "RNNT"):
+        name = f"random-{kind.lower()}"
+        yield name, random_transducer(folder / name, kind), [("short.wav", {}), ("08.wav", {})]
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
         yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken()
@@ -171,6 +174,14 @@ def random_moonshine(folder: Path) -> Path:
 
     toy_moonshine.moonshine_folder(folder / "source")
     return exported(folder / "source", folder, None, "float")
+
+
+def random_transducer(folder: Path, kind: str) -> Path:
+    """A small Parakeet with random weights, packed to about 8 bits: with fewer it repeats itself."""
+    import toy_transducer
+
+    toy_transducer.transducer_folder(folder / "source", kind)
+    return exported(folder / "source", folder, 82, "float")
 
 
 def exported(

@@ -88,6 +88,9 @@ class _Path:
             "suppress_tokens": [*range(size, model.joint.head.out_features)] or None,  # durations
         }
         inputs = front_end.extractor()(list(pcm), sampling_rate=front_end.rate, return_tensors="pt")
+        steps = whole_steps(model, inputs["attention_mask"])
+        if model.max_symbols_per_step * steps < 2:  # generate's own limit, which it refuses
+            chosen["max_length"] = 2
         try:
             with quiet(), warnings.catch_warnings(), torch.no_grad():
                 warnings.filterwarnings("ignore", "Using the model-agnostic default `max_length`")
@@ -97,8 +100,7 @@ class _Path:
             raise cannot_run(source, error) from None
         ahead = made.durations
         self.tokens, self.fed = made.sequences[:, 1:], made.sequences[:, :-1]
-        last = whole_steps(model, inputs["attention_mask"]) - 1
-        self.frames = (ahead.cumsum(-1) - ahead)[:, 1:].clamp(max=last)
+        self.frames = (ahead.cumsum(-1) - ahead)[:, 1:].clamp(max=steps - 1)
         self._heard = encoded.pooler_output
 
     def logits(self, most: int | None = None) -> np.ndarray:
