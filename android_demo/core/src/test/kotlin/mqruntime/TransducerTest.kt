@@ -177,7 +177,7 @@ class TransducerTest {
             settings.copy(layers = 3) to "no tensor 'present_hidden_2'",
         )) {
             val error = assertThrows(ModelError::class.java) { opened(spoken, wrong).transcribe(pcm(3)) }
-            assertTrue(message in error.message!!, error.message)
+            assertTrue(message in error.message, error.message)
             assertEquals(0, open)
         }
     }
