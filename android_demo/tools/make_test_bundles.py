@@ -4,8 +4,9 @@
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
 with 8-bit activations, as NAME-coded with coded weights, and, as NAME-float, without; a random
-multilingual Whisper, a random Moonshine and random transducers; the trained commands models (where
-they are); and four toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and `expected.json`:
+multilingual Whisper, a random Moonshine and random Parakeets; the trained commands models (where
+they are); and four toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and
+`expected.json`:
 
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
               what Recognizer.transcribe hears, one thread; options are those of
@@ -125,6 +126,8 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     yield "random-whisper", random_whisper(folder / "random-whisper"), [("short.wav", {})]
     heard = [("short.wav", {}), ("long.wav", {}), ("long.wav", {"beam_size": 3})]
     yield "random-moonshine", random_moonshine(folder / "random-moonshine"), heard
+    heard = [("short.wav", {}), ("long.wav", {})]
+    yield "random-parakeet", random_parakeet(folder / "random-parakeet"), heard
     for kind in ("TDT", "RNNT"):
         name = f"random-{kind.lower()}"
         yield name, random_transducer(folder / name, kind), [("short.wav", {}), ("08.wav", {})]
@@ -173,6 +176,15 @@ def random_moonshine(folder: Path) -> Path:
     import toy_moonshine
 
     toy_moonshine.moonshine_folder(folder / "source")
+    return exported(folder / "source", folder, None, "float")
+
+
+def random_parakeet(folder: Path) -> Path:
+    """A small Parakeet with random weights, whose tokens are pieces of text and bytes."""
+    import toy_parakeet
+
+    spelled = {"pieces": toy_parakeet.BYTES, "decoder": toy_parakeet.BYTE_FALLBACK}
+    toy_parakeet.parakeet_folder(folder / "source", **spelled)
     return exported(folder / "source", folder, None, "float")
 
 

@@ -19,6 +19,7 @@ from random_sources import (
 
 from mqtool.exporters.pipeline import export_model
 from toy_moonshine import moonshine_folder
+from toy_parakeet import BYTE_FALLBACK, BYTES, parakeet_folder
 
 ADAPTER = {"add_adapter": True, "adapter_kernel_size": 4, "output_hidden_size": 20}
 WEIGHTED = {"use_weighted_layer_sum": True}
@@ -42,12 +43,21 @@ MODELS = {
     "SEWD": [SEW_D | options for options in (*SQUEEZED, {"share_att_key": False})],
 }
 
+PARAKEET = [
+    {},
+    {"num_mel_bins": 128, "subsampling_factor": 4},
+    {"attention_bias": False, "convolution_bias": False, "scale_input": False},
+    {"pieces": BYTES, "decoder": BYTE_FALLBACK, "front_end": {"preemphasis": None}},
+]
+
 
 def sources(folder: Path) -> Iterator[tuple[str, list[Path]]]:
     """Names of transformers, and folders of models of that name."""
     yield "Whisper", [whisper_folder(folder / "whisper")]
     yield "Moonshine", [moonshine_folder(folder / "moonshine")]
     yield "MoonshineStreaming", [moonshine_folder(folder / "streaming", streaming=True)]
+    made = [parakeet_folder(folder / f"parakeet{n}", **one) for n, one in enumerate(PARAKEET)]
+    yield "Parakeet", made
     for model, choices in MODELS.items():
         made = []
         for head, more in (("CTC", {}), ("SequenceClassification", WEIGHTED)):

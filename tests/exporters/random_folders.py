@@ -9,13 +9,17 @@ import numpy as np
 import torch
 import transformers
 from random_sources import WAV2VEC2, WHISPER, random_model
+from tokenizers import decoders
 
 from mqruntime.vocabulary import byte_units
+from toy_parakeet import parakeet_folder
 
 __all__ = [
     "heard_by_transformers",
+    "parakeet_shape",
     "random_ctc_folder",
     "random_label_folder",
+    "random_parakeet_folder",
     "random_whisper_folder",
 ]
 
@@ -178,6 +182,50 @@ def random_whisper_folder(folder: Path, rng: random.Random) -> Path:
     return folder
 
 
+def parakeet_shape(rng: random.Random) -> dict[str, Any]:
+    """Sizes of a Parakeet's encoder."""
+    heads = rng.choice([1, 2, 4])
+    return {
+        "num_attention_heads": heads,
+        "hidden_size": heads * rng.choice([8, 16]),
+        "num_hidden_layers": rng.randint(1, 3),
+        "intermediate_size": rng.randint(9, 60),
+        "num_mel_bins": rng.choice([80, 128]),
+        "conv_kernel_size": rng.choice([1, 5, 9, 31]),
+        "subsampling_factor": rng.choice([2, 4, 8]),
+        "subsampling_conv_kernel_size": rng.choice([3, 5]),
+        "subsampling_conv_channels": rng.choice([4, 16]),
+        "attention_bias": rng.random() < 0.5,
+        "convolution_bias": rng.random() < 0.5,
+        "scale_input": rng.random() < 0.5,
+        "hidden_act": rng.choice(["silu", "relu", "gelu"]),
+    }
+
+
+def random_parakeet_folder(folder: Path, rng: random.Random) -> Path:
+    """Pieces in any order, with and without bytes, spelled by any decoder that is known."""
+    pieces = ["<unk>", "▁", *(f"<0x{byte:02X}>" for byte in rng.sample(range(256), 12))]
+    letters = rng.sample(LETTERS, 12)
+    pieces += [f"▁{letter}" for letter in letters[:6]] + letters[4:]
+    rng.shuffle(pieces)
+    replace, fuse = decoders.Replace("▁", " "), decoders.Fuse()
+    spelled = rng.choice(
+        [
+            decoders.Metaspace("▁", rng.choice(["always", "never", "first"])),
+            decoders.Sequence([replace, decoders.ByteFallback(), fuse]),
+            decoders.Sequence([replace, decoders.ByteFallback(), fuse, decoders.Strip(" ", 1, 0)]),
+            decoders.Sequence([replace, fuse]),
+        ]
+    )
+    front = {
+        "preemphasis": rng.choice([0.97, 0.97, 0.5, None]),
+        "sampling_rate": rng.choice([8000, 16000, 16000, 16000]),
+        "win_length": rng.choice([400, 400, 512, 320]),
+    }
+    unused = -(len(pieces) + 1) % 8 if rng.random() < 0.3 else 0
+    return parakeet_folder(folder, "CTC", front, pieces, spelled, unused, **parakeet_shape(rng))
+
+
 def heard_by_transformers(folder: Path, pcm: np.ndarray) -> str:
     """Text or label of a recording by transformers alone, everything as the folder says."""
     config = json.loads((folder / "config.json").read_text())
@@ -193,6 +241,9 @@ def heard_by_transformers(folder: Path, pcm: np.ndarray) -> str:
         tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
         return str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
     model = kind.from_pretrained(folder).eval()
+    if architecture.startswith("Parakeet"):
+        processor = transformers.ParakeetProcessor.from_pretrained(folder)
+        return str(processor.decode(model.generate(**inputs)[0])).strip()
     with torch.no_grad():  # a mask of one recording masks nothing
         best = model(inputs["input_values"]).logits[0].argmax(-1)
     if "CTC" not in architecture:

@@ -104,8 +104,6 @@ def random_model(name: str, **options: Any) -> Any:
             if parameter_name.rpartition(".")[2] in (
                 "pos_bias_u",
                 "pos_bias_v",
-                "bias_u",
-                "bias_v",
                 "gru_rel_pos_const",
             ):
                 parameter += 0.3 * torch.randn_like(parameter)

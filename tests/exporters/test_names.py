@@ -17,7 +17,10 @@ from mqtool.exporters.sources.find import find_source
     ("name", "message"),
     [
         ("tiny.pt", "a checkpoint without its tokenizer; .*convert_openai_to_hf, and give the"),
-        ("parakeet.nemo", "an archive of NeMo; .*convert_nemo_to_hf, and give the folder it makes"),
+        (
+            "parakeet.nemo",
+            "an archive of NeMo; .*convert_nemo_to_hf.py .*, and give the folder it makes",
+        ),
         ("model.onnx", "is a file; give the folder of a model"),
     ],
 )

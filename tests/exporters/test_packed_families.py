@@ -5,13 +5,10 @@ import pytest
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
 from random_sources import (
-    BERT,
     DATA2VEC,
     LAYER_NORM,
     SEW_D,
-    WAV2VEC2,
     bert_folder,
-    random_model,
     wav2vec2_folder,
 )
 from torch import nn
@@ -19,8 +16,10 @@ from torch import nn
 import mqtool
 from mqruntime.bundle.manifest import Manifest
 from mqtool.choices import METHODS
+from mqtool.exporters.sources.find import find_source, load_source
 from mqtool.model.folder import ModelFolder
 from tiny_graph import noise_clips
+from toy_parakeet import parakeet_folder
 
 FAMILIES = [
     ("data2vec-audio", "Data2VecAudioForCTC", DATA2VEC),
@@ -28,7 +27,8 @@ FAMILIES = [
     ("unispeech-sat", "UniSpeechSatForCTC", {}),
     ("sew", "SEWForSequenceClassification", {}),
     ("sew-d", "SEWDForSequenceClassification", SEW_D),
-    ("wav2vec2-bert", "Wav2Vec2BertForCTC", BERT),
+    ("wav2vec2-bert", "Wav2Vec2BertForCTC", {}),
+    ("parakeet_ctc", "ParakeetForCTC", {}),
 ]
 
 
@@ -38,18 +38,20 @@ def test_every_method_packs_what_is_heard(number, tmp_path, portion):
     family, architecture, options = FAMILIES[number]
     if family == "wav2vec2-bert":
         source = bert_folder(tmp_path / "source")
+    elif family == "parakeet_ctc":
+        source = parakeet_folder(tmp_path / "source")
     else:
         source = wav2vec2_folder(tmp_path / "source", architecture, **options)
     model = mqtool.export(source, output=tmp_path / "model")
     assert model.parity.difference < 1e-5
     assert Manifest.read(tmp_path / "model").family == family
     assert mqtool.inspect(model).fields["family"] == family
-    shapes = options if family == "wav2vec2-bert" else WAV2VEC2 | options
     products = {
         name
-        for name, module in random_model(architecture, **shapes).named_modules()
+        for name, module in load_source(find_source(str(source)))[0].named_modules()
         # A table of distances that queries are multiplied by is one too.
-        if isinstance(module, nn.Linear | nn.Conv1d) or name.endswith("distance_embedding")
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        or name.endswith("distance_embedding")
     }
     layers = ModelFolder.open(tmp_path / "model").layers
     assert {layer.name for layer in layers if layer.op != "embedding"} == products

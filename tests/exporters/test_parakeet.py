@@ -23,9 +23,8 @@ from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parakeet_frontend import FrontEnd, prepend_log_mel
 from mqtool.exporters.pipeline import export_model
 from mqtool.recordings.spoken import CLIPS, spoken
-from toy_parakeet import BYTE_FALLBACK, PIECES, parakeet_folder
+from toy_parakeet import BYTE_FALLBACK, BYTES, PIECES, parakeet_folder
 
-BYTES = [*PIECES, *(f"<0x{byte:02X}>" for byte in (0x41, 0xC3, 0xA9, 0xE2, 0x96, 0x81, 0x20))]
 CASES = {
     "as it is": {},
     "128 bins, a quarter of the frames": {"num_mel_bins": 128, "subsampling_factor": 4},

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
+from random_folders import parakeet_shape
 from random_sources import (
     CONFORMER,
     DATA2VEC,
@@ -21,6 +22,7 @@ from random_sources import (
 from mqtool.choices import FAMILIES
 from mqtool.exporters.pipeline import export_model
 from toy_moonshine import STREAMING_ENCODER, moonshine_folder
+from toy_parakeet import parakeet_folder
 
 ARCHITECTURES = [name for names in FAMILIES.values() for name in names]
 
@@ -42,6 +44,9 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
             decoder_ffn_dim=inner[1],
             num_mel_bins=rng.choice([80, 128]),
         )
+    if architecture.startswith("Parakeet"):
+        head = architecture.removeprefix("ParakeetFor")
+        return parakeet_folder(folder, head, **parakeet_shape(rng))
     if architecture.startswith("Moonshine"):
         return random_moonshine(folder, "Streaming" in architecture, heads, size, layers, rng)
     options: dict[str, Any] = {

@@ -12,6 +12,7 @@ from random_folders import (
     heard_by_transformers,
     random_ctc_folder,
     random_label_folder,
+    random_parakeet_folder,
     random_whisper_folder,
 )
 
@@ -33,10 +34,12 @@ def test_what_transformers_hears(tmp_path, portion):
     texts: Counter[str] = Counter()
     for number in range(portion(400)):
         rng = random.Random(number)
-        kind = ("whisper", "ctc", "labels", "ctc")[number % 4]
+        kind = ("whisper", "ctc", "labels", "ctc", "parakeet")[number % 5]
         source = tmp_path / f"source{number}"
         if kind == "whisper":
             random_whisper_folder(source, rng)
+        elif kind == "parakeet":
+            random_parakeet_folder(source, rng)
         else:
             ending = "ForCTC" if kind == "ctc" else "ForSequenceClassification"
             architecture = rng.choice([name for name in ARCHITECTURES if name.endswith(ending)])
@@ -52,4 +55,4 @@ def test_what_transformers_hears(tmp_path, portion):
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
         texts[kind] += len(set(found)) > 3
-    assert all(texts[kind] >= portion(400) / 10 for kind in ("whisper", "ctc")), texts
+    assert all(texts[kind] >= portion(400) / 10 for kind in ("whisper", "ctc", "parakeet")), texts

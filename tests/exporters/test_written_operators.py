@@ -28,6 +28,7 @@ from mqruntime.engine.operators import OPERATORS
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.pipeline import export_model
 from tiny_graph import noise_clips
+from toy_parakeet import parakeet_folder
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +72,10 @@ def exported(folder: Path) -> Iterator[Path]:
         source = wav2vec2_folder(folder / f"source{number}", name, **options)
         export_model(str(source), folder / f"model{number}")
         yield folder / f"model{number}"
-    export_model(str(whisper_folder(folder / "source")), folder / "whisper")
-    yield folder / "whisper"
+    sources = {"whisper": whisper_folder, "parakeet": parakeet_folder}
+    for name, make in sources.items():
+        export_model(str(make(folder / f"{name}-source")), folder / name)
+        yield folder / name
 
 
 def operators(folder: Path) -> set[str]:

@@ -5,7 +5,8 @@ is windowed (Hann's, symmetric) and transformed, which is one product with kerne
 operators compute from the integers k n; onnxruntime folds them when it loads the graph. Of each
 mel bin the mean over time is taken out, and its standard deviation divided out.
 
-transformers has one frame more, masks it, and leaves it out of everything that follows.
+transformers has one frame more, masks it, and leaves it out of everything that follows. Of a bin
+that never changes, as in digital silence, its features are errors of rounding; here they are zero.
 """
 
 import math
@@ -30,23 +31,28 @@ _LOG_MEL = Template(
 log_mel (float[batch, samples] pcm, float[k] mel_values, int32[k] mel_places)
     => (float[batch, frames, $mels] features)
 {
+    # sin(2 pi m / 4 fft) for m = 4 k n, and for m + fft, which is the cosine: onnxruntime has none
+    # in double.
     zero = Constant <value_int: int = 0> ()
     one = Constant <value_int: int = 1> ()
-    full_turn = Constant <value_int: int = $fft> ()
+    four = Constant <value_int: int = 4> ()
+    quarter_turn = Constant <value_int: int = $fft> ()
     window_length = Constant <value_int: int = $window> ()
     bins = Constant <value_int: int = $bins> ()
     second_axis = Constant <value: tensor = int64[1] {1}> ()
     step = Constant <value: tensor = double {$step}> ()
+    full_turn = Mul (quarter_turn, four)
     n = Range (zero, window_length, one)
     k = Range (zero, bins, one)
-    k_column = Unsqueeze (k, second_axis)
-    turns = Mul (k_column, n)
+    quarters = Mul (k, four)
+    k_column = Unsqueeze (quarters, second_axis)
+    sine_turns = Mul (k_column, n)
+    cosine_turns = Add (sine_turns, quarter_turn)
+    turns = Concat <axis: int = 0> (cosine_turns, sine_turns)
     turns_left = Mod (turns, full_turn)
     turns_double = Cast <to: int = 11> (turns_left)
     angles = Mul (turns_double, step)
-    cosines = Cos (angles)
-    sines = Sin (angles)
-    waves = Concat <axis: int = 0> (cosines, sines)
+    waves = Sin (angles)
 
     # 0.5 - 0.5 cos(2 pi n / (length - 1)) = sin(pi n / (length - 1)) ^ 2.
     half_step = Constant <value: tensor = double {$half_step}> ()
@@ -230,7 +236,7 @@ def prepend_log_mel(model: ir.Model, front_end: FrontEnd) -> None:
         window=front_end.window,
         bins=front_end.fft // 2 + 1,
         mel_size=filters.size,
-        step=repr(2 * math.pi / front_end.fft),
+        step=repr(math.pi / (2 * front_end.fft)),
         half_step=repr(math.pi / (front_end.window - 1)),
         preemphasis=repr(front_end.preemphasis),
         left=left,

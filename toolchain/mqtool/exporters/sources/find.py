@@ -89,7 +89,8 @@ def _described(folder: Path, description: dict[str, str], language: str | None) 
 
 
 _ARCHIVES = {
-    ".nemo": "an archive of NeMo; convert it with transformers' convert_nemo_to_hf",
+    ".nemo": "an archive of NeMo; convert it with convert_nemo_to_hf.py of transformers' "
+    "repository (models/parakeet)",
     ".pt": "a checkpoint without its tokenizer; of openai-whisper, convert it with transformers' "
     "convert_openai_to_hf",
 }

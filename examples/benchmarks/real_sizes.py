@@ -1,0 +1,187 @@
+"""Time and memory of exporting models of their real sizes, planning them by measuring, packing.
+
+Weights are random, as are the four clips: that changes what comes out, hardly the work. Every text
+that is written token by token runs to its limit. Each step is a process of its own, so that its
+peak memory is its own. Rows of other models that a result holds stay.
+
+    python examples/benchmarks/real_sizes.py --models moonshine-tiny,parakeet-ctc-0.6b
+        -o examples/results/real-sizes.csv
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from calibration_cost import run_python, write_clips
+from result_files import csv_path, read_result, write_result
+
+CLIPS, SECONDS = 4, 5
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of model: its class in transformers, what differs from its defaults, its budget."""
+
+    architecture: str
+    budget_kb: int
+    shape: dict[str, Any] = field(default_factory=dict)
+
+
+LIMITS = {"max_position_embeddings": 194, "pad_head_dim_to_multiple_of": 8}
+BASE = {
+    "hidden_size": 416,
+    "intermediate_size": 1664,
+    "encoder_num_hidden_layers": 8,
+    "decoder_num_hidden_layers": 8,
+}
+MODELS = {
+    "moonshine-tiny": Model("MoonshineForConditionalGeneration", 12_000, LIMITS),
+    "moonshine-base": Model("MoonshineForConditionalGeneration", 26_000, LIMITS | BASE),
+    "moonshine-streaming-tiny": Model(
+        "MoonshineStreamingForConditionalGeneration", 16_000, {"num_key_value_heads": 8}
+    ),
+    "parakeet-ctc-0.6b": Model("ParakeetForCTC", 300_000),
+    "parakeet-ctc-1.1b": Model(
+        "ParakeetForCTC", 520_000, {"encoder_config": {"num_hidden_layers": 42}}
+    ),
+    "wav2vec2-bert": Model("Wav2Vec2BertForCTC", 290_000, {"vocab_size": 32, "pad_token_id": 0}),
+    "data2vec-audio-base": Model("Data2VecAudioForCTC", 46_000),
+    "hubert-base": Model("HubertForCTC", 46_000),
+    "unispeech-base": Model("UniSpeechForCTC", 46_000),
+    "unispeech-sat-base": Model("UniSpeechSatForCTC", 46_000),
+    "wavlm-base": Model("WavLMForCTC", 46_000),
+    "sew": Model("SEWForCTC", 46_000),
+    "sew-d": Model("SEWDForCTC", 46_000),
+}
+
+MEASURE = """
+import json, resource, sys, time
+benchmarks, architecture, shape, budget, source, clips, model, plan, packed = sys.argv[1:]
+sys.path.insert(0, benchmarks)
+start = time.perf_counter()
+"""
+
+REPORT = """
+print(json.dumps({
+    "seconds": round(time.perf_counter() - start, 1),
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+}))
+"""
+
+MAKE = "import real_sizes\nreal_sizes.make_source(architecture, json.loads(shape), source)\n"
+
+STEPS = {
+    "export": "import mqtool\nmqtool.export(source, output=model)\n",
+    "plan": (
+        "import mqtool\n"
+        "made = mqtool.plan(model, budget_kb=int(budget), method='measured', recordings=clips)\n"
+        "open(plan, 'wb').write(made.to_bytes())\n"
+    ),
+    "pack": "import mqtool\nmqtool.pack(model, plan=plan, recordings=clips, output=packed)\n",
+}
+
+
+def make_source(architecture: str, shape: dict[str, Any], folder: str) -> None:
+    """Save a model with random weights, and the files that its export needs beside it."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    kind = getattr(transformers, architecture)
+    model = kind(kind.config_class(**shape)).eval()
+    model.save_pretrained(folder)
+    front_end: dict[str, Any] = {"do_normalize": False, "sampling_rate": 16000}
+    files: dict[str, Any] = {"preprocessor_config.json": front_end}
+    if architecture.startswith("Wav2Vec2Bert"):
+        front_end["feature_extractor_type"] = "SeamlessM4TFeatureExtractor"
+    if architecture.startswith("Moonshine"):
+        front_end["return_attention_mask"] = True
+        names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+        files["tokenizer.json"] = pieces(names)
+    elif architecture.startswith("Parakeet"):
+        encoder = model.config.encoder_config
+        front_end["feature_size"] = encoder.num_mel_bins
+        front_end["feature_extractor_type"] = "ParakeetFeatureExtractor"
+        names = [f"\u2581{index}" for index in range(model.config.vocab_size)]
+        names[model.config.pad_token_id] = "<pad>"
+        files["tokenizer.json"] = pieces(names)
+        files["tokenizer_config.json"] = {"pad_token": "<pad>"}
+    else:
+        names = [f"{index} " for index in range(model.config.vocab_size)]
+        names[model.config.pad_token_id] = "<pad>"
+        files["vocab.json"] = {name: index for index, name in enumerate(names)}
+    for name, content in files.items():
+        (Path(folder) / name).write_text(json.dumps(content))
+
+
+def pieces(names: list[str]) -> dict[str, Any]:
+    """A tokenizer.json of pieces of text and bytes."""
+    replace = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    steps = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    vocabulary = {name: index for index, name in enumerate(names)}
+    return {
+        "added_tokens": [],
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        "decoder": {"type": "Sequence", "decoders": steps},
+    }
+
+
+def main(given: list[str] | None = None) -> None:
+    """Make, export, plan and pack each, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(MODELS), help="some of the default")
+    parser.add_argument("--shape", type=json.loads, default={}, help="settings over those known")
+    parser.add_argument("--budget-kb", type=int, help="another one")
+    parser.add_argument("--steps", default=",".join(STEPS), help="the first of the default")
+    parser.add_argument("-o", "--output", type=csv_path)
+    options = parser.parse_args(given)
+    names = options.models.split(",")
+    rows = []
+    if options.output and options.output.is_file():
+        rows = [row for row in read_result(options.output) if row["model"] not in names]
+    with tempfile.TemporaryDirectory() as scratch:
+        clips = Path(scratch) / "clips"
+        write_clips(clips, CLIPS, SECONDS)
+        for name in names:
+            rows += measured(MODELS[name], name, clips, Path(scratch) / name, options)
+            if options.output:
+                machine = f"{platform.machine()}, {os.cpu_count()} cores"
+                facts = {"clips": CLIPS, "seconds_a_clip": SECONDS}
+                write_result(options.output, rows, machine=machine, **facts)
+
+
+def measured(
+    model: Model, name: str, clips: Path, folder: Path, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row a step, printed as it is known."""
+    folder.mkdir()
+    packed = folder / "packed"
+    places = [folder / "source", clips, folder / "model", folder / "plan", packed]
+    shape = json.dumps(model.shape | options.shape)
+    budget = str(options.budget_kb or model.budget_kb)
+    here = str(Path(__file__).resolve().parent)
+    arguments = [here, model.architecture, shape, budget, *map(str, places)]
+    run_python(MEASURE + MAKE + REPORT, *arguments)
+    rows = []
+    for step in options.steps.split(","):
+        before = os.getloadavg()[0]
+        found = json.loads(run_python(MEASURE + STEPS[step] + REPORT, *arguments))
+        row = {"model": name, "step": step, **found, "load_average_before": round(before, 1)}
+        if packed.is_dir():
+            size = sum(path.stat().st_size for path in packed.iterdir())
+            row["packed_kb"] = round(size / 1024, 1)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
