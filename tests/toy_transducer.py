@@ -1,7 +1,9 @@
 """Small Parakeets with a prediction network and random weights, as transformers saves them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,12 +37,13 @@ MODEL = {
 }
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer(tokens: Sequence[str] = TOKENS, decoder: Any = None) -> Tokenizer:
     """BPE with U+2581 for spaces, as NeMo's are converted."""
-    vocabulary = {token: index for index, token in enumerate(TOKENS)}
-    made = Tokenizer(models.BPE(vocabulary, MERGES, unk_token="<unk>", fuse_unk=True))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    merges = MERGES if decoder is None else []
+    made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True))
     made.pre_tokenizer = pre_tokenizers.Metaspace("\u2581", "always")
-    made.decoder = decoders.Metaspace("\u2581", "always")
+    made.decoder = decoder or decoders.Metaspace("\u2581", "always")
     special = [*SPECIAL, "<blank>"]
     made.add_special_tokens([AddedToken(token, special=True) for token in special])
     return made
@@ -88,18 +91,37 @@ def features(pcm: Any, encoder: dict[str, Any]) -> Any:
     return extract(pcm, sampling_rate=16000, return_tensors="pt")
 
 
-def transducer_folder(folder: Path, kind: str = "TDT", **options: Any) -> Path:
-    """Save one with its whole processor."""
-    model = random_transducer(kind, **options)
+def transducer_folder(
+    folder: Path,
+    kind: str = "TDT",
+    *,
+    tokens: Sequence[str] = TOKENS,
+    decoder: Any = None,
+    front_end: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Path:
+    """Save one with its whole processor.
+
+    Args:
+        folder: made here.
+        kind: TDT or RNNT.
+        tokens: those of `SPECIAL` and `<blank>` among them.
+        decoder: of the tokenizer; None for Metaspace.
+        front_end: settings of the feature extractor.
+        options: of the model, over the toy's own.
+    """
+    ids = {"vocab_size": len(tokens), "blank_token_id": tokens.index("<blank>")}
+    model = random_transducer(kind, **(ids | {"pad_token_id": tokens.index("<pad>")} | options))
     model.generation_config.decoder_start_token_id = model.config.blank_token_id
     model.save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
+    tokenizer(tokens, decoder).save(str(folder / "tokenizer.json"))
     named = {"pad_token": "<pad>", "unk_token": "<unk>", "tokenizer_class": "ParakeetTokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(named))
     settings = {
         "feature_extractor_type": "ParakeetFeatureExtractor",
         "feature_size": model.config.encoder_config.num_mel_bins,
         "sampling_rate": 16000,
+        **front_end,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     whole = {

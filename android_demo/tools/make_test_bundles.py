@@ -189,7 +189,7 @@ def random_parakeet(folder: Path) -> Path:
 
 
 def random_transducer(folder: Path, kind: str) -> Path:
-    """A small Parakeet with random weights, packed to about 8 bits: with fewer it repeats itself."""
+    """A small Parakeet with random weights, packed to 8 bits: with fewer it repeats itself."""
     import toy_transducer
 
     toy_transducer.transducer_folder(folder / "source", kind)

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
+import numpy as np
+import onnx_ir as ir
 import soundfile
 
 import mqtool
@@ -14,6 +16,11 @@ from mqruntime.bundle.selftest import selftest
 from mqruntime.recognition import Recognizer
 from mqtool.choices import METHODS
 from mqtool.exporters.parity import probe
+from mqtool.model.folder import ModelFolder
+from mqtool.observe import gradients, samples
+from mqtool.observe.gradients import capture_gradients, divergence_direction
+from mqtool.observe.runs import open_graphs, utterances
+from mqtool.recordings.clips import Clip
 
 BUDGET_KB = 80
 SECONDS = (1.3, 2.1, 4.3)
@@ -106,3 +113,47 @@ def test_a_bundle_says_what_its_folder_says(packed, manifest, tmp_path):
     with Recognizer.open(tmp_path / "expanded") as expanded, Recognizer.open(folder) as plain:
         pcm = probe(1, 20000)[0]
         assert expanded.transcribe(pcm).tokens == plain.transcribe(pcm).tokens
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["decoder.lstm.0.hidden", "decoder.decoder_projector", "encoder.layers.0.self_attn.o_proj"],
+)
+@pytest.mark.parametrize("kind", ["TDT", "RNNT"])
+def test_gradients_go_back_through_all_steps(
+    kind, layer, toy_transducer, manifest, monkeypatch, tmp_path
+):
+    """Summed over positions they are the derivative by a bias, which differences measure too."""
+    _, model, _ = toy_transducer(kind)
+    monkeypatch.setattr(samples, "SAMPLE_ROWS", 10**6)
+    folder, recording = ModelFolder.open(model), Clip(manifest.parent / "1.wav")
+    directions = []
+
+    def kept(logits, signs):
+        directions.append(divergence_direction(logits, signs))
+        return directions[-1]
+
+    monkeypatch.setattr(gradients, "divergence_direction", kept)
+    _, found = capture_gradients(folder, [recording])[layer]
+    (direction,) = directions
+    role = "encoder" if layer.startswith("encoder") else "predictor"
+    plain = open_graphs(folder, lambda graph, role: None)
+    (utterance,) = utterances(folder, [recording], plain)
+    assert len(utterance.tokens) > 3
+
+    def value(step):
+        def edit(graph, changed):
+            if changed == role:
+                bias = graph.graph.initializers[f"{layer}.bias"]
+                bias.const_value = ir.tensor(bias.const_value.numpy() + step, name=bias.name)
+
+        graphs = open_graphs(folder, edit)
+        logits = folder.task.output_logits(graphs, folder.task.shortened(graphs, utterance, 1.0))
+        return float((logits.astype(np.float64) * direction).sum())
+
+    for row in (0, 5, 11):
+        step = np.zeros(found.shape[1], np.float32)
+        step[row] = 2e-3
+        measured = (value(step) - value(-step)) / 4e-3
+        scale = np.abs(found.sum(0)).max()
+        assert found[:, row].sum() == pytest.approx(measured, abs=0.02 * scale), row
