@@ -70,7 +70,7 @@ def sources(folder: Path) -> Iterator[tuple[str, list[Path]]]:
             transducer_folder(place, kind, **one)
             for place, one in zip(places, TRANSDUCERS, strict=True)
         ]
-        yield f"Parakeet ({kind})", made
+        yield f"Parakeet{kind}", made
     for model, choices in MODELS.items():
         made = []
         for head, more in (("CTC", {}), ("SequenceClassification", WEIGHTED)):
