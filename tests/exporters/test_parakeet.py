@@ -162,7 +162,7 @@ REFUSED = {
     "sampling_rate": ({"sampling_rate": 96000}, "is 96000, not 8000 to 48000"),
     "n_fft": ({"n_fft": 511}, "is 511, not an even"),
     "win_length": ({"win_length": 513}, "is 513, not 2 to 512"),
-    "hop_length": ({"hop_length": "160"}, "is '160', not 1 to"),
+    "hop_length": ({"hop_length": "160"}, "is '160', not 25 to"),
     "preemphasis": ({"preemphasis": 97}, "is 97, not -1 to 1"),
 }
 

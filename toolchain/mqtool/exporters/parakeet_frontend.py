@@ -124,7 +124,9 @@ log_mel (float[batch, samples] pcm, float[k] mel_values, int32[k] mel_places)
 _GUARD = 2.0**-24
 """What transformers adds before it takes the logarithm."""
 
-_LONGEST_FRAME = 1 << 14
+_LONGEST_FRAME = 1 << 12
+_MOST_OVERLAP = 16
+"""Frames that a sample is in: there are as many doubles a sample."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +209,13 @@ def read_front_end(folder: Path, mels: int) -> FrontEnd:
     fft = number("n_fft", 512, 2, _LONGEST_FRAME)
     if fft % 2:
         raise ExportError(f"{folder}: the feature extractor's n_fft is {fft}, not an even number")
+    window = number("win_length", 400, 2, fft)
     return FrontEnd(
         number("sampling_rate", 16000, RATES.start, RATES.stop - 1),
         mels,
-        number("hop_length", 160, 1, _LONGEST_FRAME),
+        number("hop_length", 160, max(1, window // _MOST_OVERLAP), _LONGEST_FRAME),
         fft,
-        number("win_length", 400, 2, fft),
+        window,
         float(share),
     )
 
