@@ -232,7 +232,15 @@ WRONG = {
     ),
     "no symbols": (
         lambda source: change(source / "config.json", max_symbols_per_step=0),
-        "max_symbols_per_step is 0",
+        "max_symbols is 0, not 1 to 1024",
+    ),
+    "suppressed words": (
+        lambda source: change(source / "generation_config.json", suppress_tokens=[5, 47]),
+        "suppress_tokens has 5",
+    ),
+    "a limit": (
+        lambda source: change(source / "generation_config.json", max_length=30),
+        "max_length is 30",
     ),
     "no tokenizer": (
         lambda source: (source / "tokenizer.json").unlink(),

@@ -1,5 +1,6 @@
 """What a transformers transducer says of its tokens, steps and frames."""
 
+from pathlib import Path
 from typing import Any
 
 from mqruntime.bundle.manifest import TransducerSettings
@@ -40,16 +41,13 @@ def read_transducer(
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     blank = config.blank_token_id
     start = blank if start is None else start
-    if wrong := [token for token in (blank, start, *ends) if not 0 <= token < len(tokens)]:
-        raise ExportError(
-            f"{folder}: config.json or generation_config.json names the token {wrong[0]}, the "
-            f"model has {len(tokens)}"
-        )
-    if not isinstance(config.max_symbols_per_step, int) or config.max_symbols_per_step < 1:
-        raise ExportError(
-            f"{folder}: config.json: max_symbols_per_step is {config.max_symbols_per_step!r}, not "
-            "1 or more"
-        )
+    for token in (blank, start, *ends):
+        if type(token) is not int or not 0 <= token < len(tokens):
+            raise ExportError(
+                f"{folder}: config.json or generation_config.json names the token {token!r}, the "
+                f"model has {len(tokens)}"
+            )
+    _check_followed(generation, folder, len(tokens))
     subsampling, lstm = model.encoder.subsampling, model.decoder.lstm
     hop = front_end.hop * subsampling.stride**subsampling.num_layers
     settings = TransducerSettings(
@@ -65,7 +63,31 @@ def read_transducer(
         hop=hop,
         window=_WINDOW_SECONDS * front_end.rate,
     )
+    try:
+        settings.check(front_end.rate, front_end.min_samples)
+    except ValueError as error:
+        raise ExportError(f"{folder / 'config.json'}: {error}; copy the file again") from None
     return tokenizer, tokens, settings
+
+
+def _check_followed(generation: Any, folder: Path, size: int) -> None:
+    """Refuse what `generate` would do and `mqruntime` does not.
+
+    Raises:
+        ExportError: naming the field of generation_config.json.
+    """
+    path = folder / "generation_config.json"
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        for token in getattr(generation, name) or []:
+            if type(token) is not int or token < size:  # others are durations
+                raise ExportError(
+                    f"{path}: {name} has {token!r}; transducers are not kept from it, leave it out"
+                )
+    for name in ("max_length", "max_new_tokens"):
+        if (limit := getattr(generation, name)) is not None:
+            raise ExportError(
+                f"{path}: {name} is {limit!r}, but transducers end with their sound; leave it out"
+            )
 
 
 def _special(tokenizer: Any, tokens: list[str]) -> list[int]:
