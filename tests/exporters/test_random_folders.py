@@ -35,7 +35,8 @@ def test_what_transformers_hears(tmp_path, portion):
     texts: Counter[str] = Counter()
     for number in range(portion(400)):
         rng = random.Random(number)
-        kind = ("whisper", "ctc", "labels", "ctc", "parakeet", "transducer")[number % 6]
+        kind = ("whisper", "ctc", "labels", "ctc")[number % 4]
+        kind = {7: "parakeet", 3: "transducer"}.get(number % 8, kind)
         source = tmp_path / f"source{number}"
         if kind == "whisper":
             random_whisper_folder(source, rng)
@@ -58,5 +59,7 @@ def test_what_transformers_hears(tmp_path, portion):
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
         texts[kind] += len(set(found)) > 3
-    kinds = ("whisper", "ctc", "parakeet", "transducer")
-    assert all(texts[kind] >= portion(400) / 12 for kind in kinds), texts
+    assert texts["whisper"] >= portion(400) / 10, texts
+    assert all(texts[kind] >= portion(400) / 20 for kind in ("ctc", "parakeet", "transducer")), (
+        texts
+    )
