@@ -183,17 +183,36 @@ def exported_base(whisper_base: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def toy_moonshine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Any]:
     """Source, model folder and result of a Moonshine with random weights, streaming or not."""
-    from mqtool.exporters.pipeline import export_model
     from toy_moonshine import moonshine_folder
 
     @cache
     def exported(streaming: bool) -> tuple[Path, Path, Any]:
         folder = _shared(tmp_path_factory) / f"moonshine{'-streaming' * streaming}"
-        source, model, made = folder / "source", folder / "model", folder / "made"
-        with FileLock(f"{folder}.lock"):
-            if not made.exists():
-                moonshine_folder(source, streaming=streaming)
-                made.write_bytes(pickle.dumps(export_model(str(source), model)))
-        return source, model, pickle.loads(made.read_bytes())
+        return _toy(folder, lambda source: moonshine_folder(source, streaming=streaming))
 
     return exported
+
+
+@pytest.fixture(scope="session")
+def toy_transducer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Source, model folder and result of a Parakeet with random weights, TDT or RNNT."""
+    from toy_transducer import transducer_folder
+
+    @cache
+    def exported(kind: str) -> tuple[Path, Path, Any]:
+        folder = _shared(tmp_path_factory) / f"transducer-{kind}"
+        return _toy(folder, lambda source: transducer_folder(source, kind))
+
+    return exported
+
+
+def _toy(folder: Path, make: Callable[[Path], object]) -> tuple[Path, Path, Any]:
+    """Source, model folder and result of an export, made by whichever worker comes first."""
+    from mqtool.exporters.pipeline import export_model
+
+    source, model, made = folder / "source", folder / "model", folder / "made"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            make(source)
+            made.write_bytes(pickle.dumps(export_model(str(source), model)))
+    return source, model, pickle.loads(made.read_bytes())

@@ -61,7 +61,7 @@ OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 
 OF_SOME_MODELS = {
     "CtcSettings": {"clean_up", "byte_fallback"},
-    "Manifest": {"seq2seq"},
+    "Manifest": {"seq2seq", "transducer"},
     "Plan": {"task"},
     "WhisperSettings": {"language", "task", "words"},
 }

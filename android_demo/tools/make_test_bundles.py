@@ -4,7 +4,7 @@
 
 Writes NAME.mqz for a packed whisper-tiny.en (if its weights are in work/weights), which computes
 with 8-bit activations, as NAME-coded with coded weights, and, as NAME-float, without; a random
-multilingual Whisper, a random Moonshine and a random Parakeet; the trained commands models (where
+multilingual Whisper, a random Moonshine and random Parakeets; the trained commands models (where
 they are); and four toys. Writes `clips/`, `mutants/`, the Python suite's mutants.json.gz, and
 `expected.json`:
 
@@ -128,6 +128,9 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
     yield "random-moonshine", random_moonshine(folder / "random-moonshine"), heard
     heard = [("short.wav", {}), ("long.wav", {})]
     yield "random-parakeet", random_parakeet(folder / "random-parakeet"), heard
+    for kind in ("TDT", "RNNT"):
+        name = f"random-{kind.lower()}"
+        yield name, random_transducer(folder / name, kind), [("short.wav", {}), ("08.wav", {})]
     weights = Path(os.environ.get("MQTOOL_TEST_WEIGHTS", ROOT / "work" / "weights")) / WHISPER
     if (weights / "model.bin").is_file():
         yield WHISPER, exported(weights, folder / WHISPER, WHISPER_BUDGET_KB), spoken()
@@ -183,6 +186,14 @@ def random_parakeet(folder: Path) -> Path:
     spelled = {"pieces": toy_parakeet.BYTES, "decoder": toy_parakeet.BYTE_FALLBACK}
     toy_parakeet.parakeet_folder(folder / "source", **spelled)
     return exported(folder / "source", folder, None, "float")
+
+
+def random_transducer(folder: Path, kind: str) -> Path:
+    """A small Parakeet with random weights, packed to 8 bits: with fewer it repeats itself."""
+    import toy_transducer
+
+    toy_transducer.transducer_folder(folder / "source", kind)
+    return exported(folder / "source", folder, 82, "float")
 
 
 def exported(

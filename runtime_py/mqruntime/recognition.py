@@ -191,8 +191,9 @@ class Recognizer:
         Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and
         longer ones phrase by phrase (`mqruntime.tasks.whisper.transcription`), unless `options`
         say otherwise; a language detected in the first window holds for all. CTC models get long
-        recordings in pieces, and so does Moonshine (`mqruntime.tasks.seq2seq`). Keyword models give
-        one label for the whole recording; see `keywords`.
+        recordings in pieces, and so do Moonshine (`mqruntime.tasks.seq2seq`) and transducers
+        (`mqruntime.tasks.transducer`). Keyword models give one label for the whole recording; see
+        `keywords`.
 
         Args:
             pcm: float [samples], mono at the manifest's `sample_rate`, in [-1, 1].

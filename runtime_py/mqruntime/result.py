@@ -18,11 +18,11 @@ class Segment:
     Attributes:
         start: seconds from the beginning of the recording.
         end: likewise.
-        text: what was said: a phrase (Whisper), a word (CTC), a label (keywords).
+        text: what was said: a phrase (Whisper), a word (CTC, transducers), a label (keywords).
         tokens: token ids of the text, or the label's index.
         score: how sure the model is: the mean log-probability of a token (Whisper), the mean
-            probability of the word's tokens (CTC), the label's probability (keywords); None where
-            it was not computed.
+            probability of the word's tokens (CTC, transducers), the label's probability
+            (keywords); None where it was not computed.
     """
 
     start: float

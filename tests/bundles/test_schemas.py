@@ -11,7 +11,7 @@ from fake_ctc import reader_folder
 from fake_whisper import whisper_folder
 from mqruntime.bundle.bundle_manifest import BundleManifest
 from mqruntime.bundle.file import Bundle
-from mqruntime.bundle.manifest import Manifest, Seq2SeqSettings
+from mqruntime.bundle.manifest import Manifest, Seq2SeqSettings, TransducerSettings
 from mqtool.bundles.package import write_package
 from mqtool.model.folder import ModelFolder
 from mutants import VECTORS
@@ -23,6 +23,8 @@ SCHEMAS = Path(__file__).parents[2] / "toolchain"
 
 ENCODER_DECODER = {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}
 SEQ2SEQ = Seq2SeqSettings([1], [2], [], [], [1, 2], "byte_level", 20, 6.5, 480_000)
+TRANSDUCER_GRAPHS = {name: f"{name}.onnx" for name in ("encoder", "predictor", "joint")}
+TRANSDUCER = TransducerSettings(8, 8, [], [8], [0, 1], 10, False, 2, 640, 1280, 480_000)
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -47,6 +49,7 @@ def test_a_bundle_fits_its_schemas(tmp_path):
 def test_manifests_of_every_task_fit_the_schema(tmp_path):
     manifests = [
         Manifest.read(whisper_folder(tmp_path / "whisper")),
+        Manifest("t", "transducer", 16000, TRANSDUCER_GRAPHS, "v.gz", transducer=TRANSDUCER),
         Manifest("moonshine", "seq2seq", 16000, ENCODER_DECODER, "v.gz", seq2seq=SEQ2SEQ),
     ]
     for manifest in manifests:

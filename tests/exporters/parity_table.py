@@ -20,6 +20,7 @@ from random_sources import (
 from mqtool.exporters.pipeline import export_model
 from toy_moonshine import moonshine_folder
 from toy_parakeet import BYTE_FALLBACK, BYTES, parakeet_folder
+from toy_transducer import transducer_folder
 
 ADAPTER = {"add_adapter": True, "adapter_kernel_size": 4, "output_hidden_size": 20}
 WEIGHTED = {"use_weighted_layer_sum": True}
@@ -49,6 +50,11 @@ PARAKEET = [
     {"attention_bias": False, "convolution_bias": False, "scale_input": False},
     {"pieces": BYTES, "decoder": BYTE_FALLBACK, "front_end": {"preemphasis": None}},
 ]
+TRANSDUCERS = [
+    {},
+    {"num_decoder_layers": 1, "max_symbols_per_step": 2, "hidden_act": "gelu"},
+    {"decoder_hidden_size": 37, "encoder_config": {"subsampling_factor": 4, "num_mel_bins": 128}},
+]
 
 
 def sources(folder: Path) -> Iterator[tuple[str, list[Path]]]:
@@ -58,6 +64,13 @@ def sources(folder: Path) -> Iterator[tuple[str, list[Path]]]:
     yield "MoonshineStreaming", [moonshine_folder(folder / "streaming", streaming=True)]
     made = [parakeet_folder(folder / f"parakeet{n}", **one) for n, one in enumerate(PARAKEET)]
     yield "Parakeet", made
+    for kind in ("TDT", "RNNT"):
+        places = [folder / f"{kind}{number}" for number in range(len(TRANSDUCERS))]
+        made = [
+            transducer_folder(place, kind, **one)
+            for place, one in zip(places, TRANSDUCERS, strict=True)
+        ]
+        yield f"Parakeet{kind}", made
     for model, choices in MODELS.items():
         made = []
         for head, more in (("CTC", {}), ("SequenceClassification", WEIGHTED)):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from tokenizers import decoders
 
 from mqruntime.vocabulary import byte_units
 from toy_parakeet import parakeet_folder
+from toy_transducer import SPECIAL, transducer_folder
 
 __all__ = [
+    "durations",
     "heard_by_transformers",
     "parakeet_shape",
     "random_ctc_folder",
     "random_label_folder",
     "random_parakeet_folder",
+    "random_transducer_folder",
     "random_whisper_folder",
+    "transducer_shape",
 ]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPäöüßéèñçøåλπωбгджאבتث日本語한국'-.,?!"
@@ -202,14 +207,52 @@ def parakeet_shape(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def transducer_shape(rng: random.Random) -> dict[str, Any]:
+    """Sizes of a Parakeet's encoder, prediction and joint network; durations, limits."""
+    return {
+        "encoder_config": parakeet_shape(rng),
+        "decoder_hidden_size": rng.randint(12, 40),
+        "num_decoder_layers": rng.randint(1, 3),
+        "hidden_act": rng.choice(["relu", "silu", "gelu", "tanh"]),
+        "max_symbols_per_step": rng.choice([1, 2, 3, 10]),
+        "seed": rng.randrange(1000),
+    }
+
+
+def durations(rng: random.Random) -> list[int]:
+    """Of TDT: transformers takes their places for them, whatever they are."""
+    return rng.choice([[0, 1, 2, 3, 4], [0, 1], [1, 2, 4], [0], list(range(9))])
+
+
+def random_transducer_folder(folder: Path, rng: random.Random) -> Path:
+    """TDT or RNN-T, as `random_parakeet_folder`; the blank is any token."""
+    pieces, spelled, front = _pieces(rng), _decoder(rng), _front_end(rng)
+    tokens = [*pieces, *SPECIAL[1:], "<blank>"]
+    rng.shuffle(tokens)
+    options = transducer_shape(rng) | {"tokens": tokens, "decoder": spelled, "front_end": front}
+    if rng.random() < 0.5:
+        return transducer_folder(folder, "RNNT", **options)
+    return transducer_folder(folder, "TDT", **options, durations=durations(rng))
+
+
 def random_parakeet_folder(folder: Path, rng: random.Random) -> Path:
     """Pieces in any order, with and without bytes, spelled by any decoder that is known."""
+    pieces, spelled, front = _pieces(rng), _decoder(rng), _front_end(rng)
+    unused = -(len(pieces) + 1) % 8 if rng.random() < 0.3 else 0
+    return parakeet_folder(folder, "CTC", front, pieces, spelled, unused, **parakeet_shape(rng))
+
+
+def _pieces(rng: random.Random) -> list[str]:
     pieces = ["<unk>", "▁", *(f"<0x{byte:02X}>" for byte in rng.sample(range(256), 12))]
     letters = rng.sample(LETTERS, 12)
     pieces += [f"▁{letter}" for letter in letters[:6]] + letters[4:]
     rng.shuffle(pieces)
+    return pieces
+
+
+def _decoder(rng: random.Random) -> Any:
     replace, fuse = decoders.Replace("▁", " "), decoders.Fuse()
-    spelled = rng.choice(
+    return rng.choice(
         [
             decoders.Metaspace("▁", rng.choice(["always", "never", "first"])),
             decoders.Sequence([replace, decoders.ByteFallback(), fuse]),
@@ -217,13 +260,14 @@ def random_parakeet_folder(folder: Path, rng: random.Random) -> Path:
             decoders.Sequence([replace, fuse]),
         ]
     )
-    front = {
+
+
+def _front_end(rng: random.Random) -> dict[str, Any]:
+    return {
         "preemphasis": rng.choice([0.97, 0.97, 0.5, None]),
         "sampling_rate": rng.choice([8000, 16000, 16000, 16000]),
         "win_length": rng.choice([400, 400, 512, 320]),
     }
-    unused = -(len(pieces) + 1) % 8 if rng.random() < 0.3 else 0
-    return parakeet_folder(folder, "CTC", front, pieces, spelled, unused, **parakeet_shape(rng))
 
 
 def heard_by_transformers(folder: Path, pcm: np.ndarray) -> str:
@@ -246,6 +290,12 @@ def heard_by_transformers(folder: Path, pcm: np.ndarray) -> str:
     model = kind.from_pretrained(folder).eval()
     if architecture.startswith("Parakeet"):
         processor = transformers.ParakeetProcessor.from_pretrained(folder)
+        if not architecture.endswith("CTC"):
+            size, classes = model.config.vocab_size, model.joint.head.out_features
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Using the model-agnostic default `max_length`")
+                made = model.generate(**inputs, suppress_tokens=[*range(size, classes)] or None)
+            return str(processor.decode(made.sequences[0], skip_special_tokens=True)).strip()
         return str(processor.decode(model.generate(**inputs)[0])).strip()
     with torch.no_grad():  # a mask of one recording masks nothing
         best = model(inputs["input_values"]).logits[0].argmax(-1)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
-from random_folders import parakeet_shape
+from random_folders import durations, parakeet_shape, transducer_shape
 from random_sources import (
     CONFORMER,
     DATA2VEC,
@@ -23,6 +23,7 @@ from mqtool.choices import FAMILIES
 from mqtool.exporters.pipeline import export_model
 from toy_moonshine import STREAMING_ENCODER, moonshine_folder
 from toy_parakeet import parakeet_folder
+from toy_transducer import transducer_folder
 
 ARCHITECTURES = [name for names in FAMILIES.values() for name in names]
 
@@ -46,6 +47,9 @@ def random_source(folder: Path, architecture: str, rng: random.Random) -> Path:
         )
     if architecture.startswith("Parakeet"):
         head = architecture.removeprefix("ParakeetFor")
+        if head != "CTC":
+            options = {"durations": durations(rng)} if head == "TDT" else {}
+            return transducer_folder(folder, head, **transducer_shape(rng), **options)
         return parakeet_folder(folder, head, **parakeet_shape(rng))
     if architecture.startswith("Moonshine"):
         return random_moonshine(folder, "Streaming" in architecture, heads, size, layers, rng)

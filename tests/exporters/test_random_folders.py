@@ -13,6 +13,7 @@ from random_folders import (
     random_ctc_folder,
     random_label_folder,
     random_parakeet_folder,
+    random_transducer_folder,
     random_whisper_folder,
 )
 
@@ -34,12 +35,15 @@ def test_what_transformers_hears(tmp_path, portion):
     texts: Counter[str] = Counter()
     for number in range(portion(400)):
         rng = random.Random(number)
-        kind = "parakeet" if number % 8 == 7 else ("whisper", "ctc", "labels", "ctc")[number % 4]
+        kind = ("whisper", "ctc", "labels", "ctc")[number % 4]
+        kind = {7: "parakeet", 3: "transducer"}.get(number % 8, kind)
         source = tmp_path / f"source{number}"
         if kind == "whisper":
             random_whisper_folder(source, rng)
         elif kind == "parakeet":
             random_parakeet_folder(source, rng)
+        elif kind == "transducer":
+            random_transducer_folder(source, rng)
         else:
             ending = "ForCTC" if kind == "ctc" else "ForSequenceClassification"
             architecture = rng.choice([name for name in ARCHITECTURES if name.endswith(ending)])
@@ -55,5 +59,7 @@ def test_what_transformers_hears(tmp_path, portion):
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
         texts[kind] += len(set(found)) > 3
-    assert all(texts[kind] >= portion(400) / 10 for kind in ("whisper", "ctc")), texts
-    assert texts["parakeet"] >= portion(400) / 20, texts
+    assert texts["whisper"] >= portion(400) / 10, texts
+    assert all(texts[kind] >= portion(400) / 20 for kind in ("ctc", "parakeet", "transducer")), (
+        texts
+    )

@@ -102,13 +102,13 @@ def packed(model: Path, clips: Path, target: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, toy_moonshine) -> set[str]:
+def written(tmp_path_factory, toy_moonshine, toy_transducer) -> set[str]:
     folder = tmp_path_factory.mktemp("operators")
     clips = folder / "clips"
     clips.mkdir()
     noise_clips(clips, [16000])
-    # Packed ones are opened with this list in test_moonshine_packed.py.
-    found = operators(toy_moonshine(True)[1])
+    # Packed ones are opened with this list in test_moonshine_packed.py, test_transducer_packed.py.
+    found = operators(toy_moonshine(True)[1]) | operators(toy_transducer("TDT")[1])
     for model in exported(folder):
         found |= operators(model)
         for made in packed(model, clips, folder / f"of-{model.name}"):

@@ -106,3 +106,12 @@ def test_only_channels_that_stand_out_are_divided():
 
 def test_a_silent_tensor_has_factors_of_one():
     np.testing.assert_array_equal(smoothing_factors(np.zeros(5, np.float32)), np.ones(5))
+
+
+def test_channels_that_are_never_used_set_no_range():
+    """As after a Relu: the others are compared among themselves."""
+    largest = np.zeros(9, np.float32)
+    largest[:3] = 1, 2, 8
+    factors = smoothing_factors(largest)
+    np.testing.assert_allclose(factors, [1, 1, 4**0.7, *[1] * 6], rtol=1e-6)
+    assert (smoothing_factors(np.zeros(4, np.float32)) == 1).all()

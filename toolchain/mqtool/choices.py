@@ -53,6 +53,10 @@ FAMILIES = {
     "mqtool.exporters.families.moonshine_streaming:FAMILY": (
         "MoonshineStreamingForConditionalGeneration",
     ),
+    "mqtool.exporters.families.parakeet_transducer:FAMILY": (
+        "ParakeetForTDT",
+        "ParakeetForRNNT",
+    ),
     "mqtool.exporters.families.wav2vec2:FAMILY": (
         "Wav2Vec2ForCTC",
         "Wav2Vec2ForSequenceClassification",

@@ -5,6 +5,9 @@ A model folder (float or packed) holds:
     model.json            this manifest: UTF-8 JSON, sorted keys, one line
     encoder.onnx          models that write a text token by token: Whisper (task transcribe) and
     decoder.onnx          Moonshine (task seq2seq)
+    encoder.onnx          transducers: what hears, what was said so far, and what joins both to the
+    predictor.onnx        next token
+    joint.onnx
     model.onnx            CTC and keyword models: the only graph
     *.onnx.data           external data of the graph of that name, only for graphs over 1.5 GB
     *.onnx.data.gz        format 2, instead: that data coded (`mqruntime.engine.coded_data`), for
@@ -12,7 +15,7 @@ A model folder (float or packed) holds:
                           one is opened
     vocabulary.json.gz    gzip (mtime 0) of a JSON array: entry i is token i
                           (Whisper: byte-level BPE units as in GPT-2's `vocab.json`;
-                          CTC: what each adds to a text, the word delimiter as it is;
+                          CTC, transducers: what each adds to a text, a word delimiter as it is;
                           seq2seq: as the manifest's `seq2seq.spelling` says)
 
 Graph inputs and outputs, the same in float and packed models:
@@ -26,7 +29,18 @@ Graph inputs and outputs, the same in float and packed models:
                   -> logits float32 [batch, n, vocabulary],
                      present_key_{i}, present_value_{i} float32 [batch, heads, past + n, head_size]
 
-with i from 0 to the number of decoder layers - 1. PCM is mono at `sample_rate`, in [-1, 1].
+    and of transducers
+    encoder.onnx    pcm float32 [batch, samples], at most `window`
+                    -> frames float32 [batch, frames, size]
+    predictor.onnx  tokens int64 [batch, 1], past_hidden_{i}, past_cell_{i} float32
+                    [batch, 1, size], at first 0
+                    -> prediction, present_hidden_{i}, present_cell_{i}, all alike
+    joint.onnx      frame, prediction float32 [batch, pairs, size]
+                    -> logits float32 [batch, pairs, vocabulary], and where the manifest's
+                    `transducer.durations` names any, durations float32 [batch, pairs, number]
+
+with i from 0 to the number of the decoder's or predictor's layers - 1. PCM is mono at
+`sample_rate`, in [-1, 1].
 
 Format 1 is of models whose weights are as onnxruntime opens them, format 2 of packed models whose
 weights are coded; `packed.weights` then has `{"encoder.onnx.data": [[stored, inflated], ...]}`, the
@@ -34,7 +48,6 @@ lengths of the parts of each file.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +55,8 @@ from typing import Any, Literal, Self
 
 from mqruntime.bundle.fields import MAX_JSON, parse_json, read_fields
 from mqruntime.bundle.seq2seq_settings import Seq2SeqSettings
+from mqruntime.bundle.transducer_settings import TransducerSettings
+from mqruntime.bundle.whisper_settings import WhisperSettings
 from mqruntime.engine.coded_data import CodedData
 from mqruntime.errors import ManifestError
 
@@ -55,6 +70,7 @@ __all__ = [
     "Manifest",
     "Seq2SeqSettings",
     "Task",
+    "TransducerSettings",
     "WhisperSettings",
     "canonical_json",
 ]
@@ -63,23 +79,29 @@ FORMAT = 1
 CODED_FORMAT = 2
 MANIFEST_NAME = "model.json"
 
-Task = Literal["transcribe", "ctc", "keywords", "seq2seq"]
+Task = Literal["transcribe", "ctc", "keywords", "seq2seq", "transducer"]
 
 ROLES: dict[str, tuple[str, ...]] = {
     "transcribe": ("encoder", "decoder"),
     "ctc": ("model",),
     "keywords": ("model",),
     "seq2seq": ("encoder", "decoder"),
+    "transducer": ("encoder", "predictor", "joint"),
 }
 """Roles of a task's graphs, in the order in which values pass through them."""
+
+_SETTINGS = {
+    "transcribe": "whisper",
+    "ctc": "ctc",
+    "seq2seq": "seq2seq",
+    "transducer": "transducer",
+}
+"""Task -> the field with what its decoding needs."""
 
 RATES = range(8000, 48001)
 """Hz, that a model may take."""
 
 _FORMATS = (FORMAT, CODED_FORMAT)
-
-_TIMESTAMPS = 1501
-"""0.00 s to 30.00 s in steps of 0.02 s."""
 
 _TOKENS = 1 << 31
 """Token ids are below, so that 32 bits hold them."""
@@ -94,110 +116,6 @@ def canonical_json(value: Any) -> bytes:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode() + b"\n"
-
-
-@dataclass(frozen=True)
-class WhisperSettings:
-    """Token ids and limits that Whisper's decoding loop needs.
-
-    Attributes:
-        window: samples the encoder sees at once (480000, 30 s).
-        max_tokens: the prompt and a text have at most: positions of the decoder (448), or fewer.
-        start_of_transcript: token that begins every prompt.
-        end_of_text: token that ends every text.
-        no_timestamps: token that asks for a text without timestamps.
-        timestamp_begin: the first timestamp, 0.00 s; each of the next is 0.02 s later.
-        no_speech: token whose probability tells that nobody speaks; None if there is none.
-        languages: ISO code -> token id; empty for English-only models.
-        transcribe: task token, None for English-only models.
-        translate: likewise, to translate to English.
-        suppress: token ids never produced.
-        suppress_at_begin: token ids not produced as the first token after the prompt.
-        words: tokens of text beyond `end_of_text`, which else begins those that are no text; not
-            in the file where there are none.
-        language: spoken where nobody says another; None to detect it, and then not in the file.
-        task: what is made of speech; not in the file where it is transcribe.
-    """
-
-    window: int
-    max_tokens: int
-    start_of_transcript: int
-    end_of_text: int
-    no_timestamps: int
-    timestamp_begin: int
-    no_speech: int | None
-    transcribe: int | None
-    translate: int | None
-    languages: dict[str, int]
-    suppress: list[int]
-    suppress_at_begin: list[int]
-    words: list[int] = field(default_factory=list)
-    language: str | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
-
-    def text(self, tokens: Iterable[int]) -> list[int]:
-        """Those of `tokens` that are text."""
-        return [token for token in tokens if self.is_text(token)]
-
-    def is_text(self, token: int) -> bool:
-        """Whether a token is text: no timestamp, and none that steers the model."""
-        is_word = token < self.end_of_text or token in self._words
-        return is_word and token not in self.steering and token not in self.times
-
-    @cached_property
-    def _words(self) -> frozenset[int]:
-        return frozenset(self.words)
-
-    @cached_property
-    def steering(self) -> frozenset[int]:
-        """Tokens of prompts; tokenizers that were trained anew may have them before the text."""
-        named = [self.start_of_transcript, self.no_timestamps, self.no_speech]
-        named += [self.transcribe, self.translate, *self.languages.values()]
-        return frozenset(token for token in named if token is not None)
-
-    @property
-    def times(self) -> range:
-        """The timestamps."""
-        return range(self.timestamp_begin, self.timestamp_begin + _TIMESTAMPS)
-
-    @property
-    def tokens(self) -> list[int]:
-        """Every token id that is named here."""
-        single = [
-            self.start_of_transcript,
-            self.end_of_text,
-            self.no_timestamps,
-            self.timestamp_begin,
-            self.no_speech,
-            self.transcribe,
-            self.translate,
-        ]
-        listed = [*self.languages.values(), *self.suppress, *self.suppress_at_begin, *self.words]
-        return [token for token in single if token is not None] + listed
-
-    @cached_property
-    def highest_token(self) -> int:
-        """Of `tokens`; there are models without timestamps, whose first would be behind all."""
-        return max(token for token in self.tokens if token != self.timestamp_begin)
-
-    def check(self) -> None:
-        """Check what the types do not say.
-
-        Raises:
-            ValueError: naming the first value that cannot be.
-        """
-        if not 320 <= self.window <= 48000 * 60 or self.window % 320:
-            raise ValueError(f"whisper.window is {self.window}, not a multiple of 320")
-        if not 1 <= self.max_tokens <= 1 << 16:
-            raise ValueError(f"whisper.max_tokens is {self.max_tokens}, not 1 to {1 << 16}")
-        if wrong := [token for token in self.tokens if not 0 <= token < _TOKENS]:
-            raise ValueError(f"whisper names the token {wrong[0]}")
-        if self.languages and self.transcribe is None:
-            raise ValueError("whisper.transcribe is null, but there are languages")
-        if self.task == "translate" and self.translate is None:
-            raise ValueError("whisper.task is translate, but there is no such token")
-        if self.language is not None and self.language not in self.languages:
-            raise ValueError(f"whisper.language is {self.language!r}, none of whisper.languages")
 
 
 @dataclass(frozen=True)
@@ -237,15 +155,16 @@ class Manifest:
 
     Attributes:
         family: transformers' `model_type` (whisper, moonshine, wav2vec2, hubert, sew-d, ...).
-        task: transcribe (Whisper), ctc, keywords or seq2seq (Moonshine).
+        task: transcribe (Whisper), ctc, keywords, seq2seq (Moonshine) or transducer (Parakeet).
         sample_rate: of the PCM that the graphs take, in Hz.
-        graphs: role (encoder, decoder, model) -> file name.
+        graphs: role (encoder, decoder, predictor, joint, model) -> file name.
         vocabulary: file name of the token table; None for keyword models.
         labels: keyword models: label i of the logits.
         min_samples: shortest input the graphs take; shorter PCM is padded with zeros.
         whisper: what Whisper's decoding loop needs; null for other tasks.
         ctc: what decoding of CTC needs; null for other tasks.
         seq2seq: what decoding of task seq2seq needs; not in the file for other tasks.
+        transducer: likewise.
         source: name, licence and revision of the model this was made from (free text values).
         packed: None for a float model; for a packed one the SHA-256 of plan and recordings, the
             budget, options, and, in format 2, where its coded weights are cut.
@@ -262,6 +181,7 @@ class Manifest:
     whisper: WhisperSettings | None = None
     ctc: CtcSettings | None = None
     seq2seq: Seq2SeqSettings | None = None
+    transducer: TransducerSettings | None = None
     source: dict[str, str] = field(default_factory=dict)
     packed: dict[str, Any] | None = None
     format: int = FORMAT
@@ -276,8 +196,9 @@ class Manifest:
         for name in ("clean_up", "byte_fallback") if self.ctc is not None else ():
             if not value["ctc"][name]:
                 del value["ctc"][name]
-        if self.seq2seq is None:
-            del value["seq2seq"]
+        for name in ("seq2seq", "transducer"):
+            if value[name] is None:
+                del value[name]
         return value
 
     def to_bytes(self) -> bytes:
@@ -378,20 +299,18 @@ class Manifest:
             raise ValueError(f"sample_rate is {self.sample_rate}, not 8000 to 48000")
         if not 1 <= self.min_samples <= 60 * self.sample_rate:
             raise ValueError(f"min_samples is {self.min_samples}, not 1 to a minute's")
-        if (self.task == "transcribe") != (self.whisper is not None):
-            raise ValueError(f"task {self.task!r} and field `whisper` do not go together")
-        if (self.task == "ctc") != (self.ctc is not None):
-            raise ValueError(f"task {self.task!r} and field `ctc` do not go together")
-        if (self.task == "seq2seq") != (self.seq2seq is not None):
-            raise ValueError(f"task {self.task!r} and field `seq2seq` do not go together")
+        for task, name in _SETTINGS.items():
+            if (self.task == task) != (getattr(self, name) is not None):
+                raise ValueError(f"task {self.task!r} and field `{name}` do not go together")
         if (self.task == "keywords") != bool(self.labels):
             raise ValueError(f"task {self.task!r} and {len(self.labels)} labels do not go together")
         if (self.task == "keywords") == (self.vocabulary is not None):
             raise ValueError(f"task {self.task!r} and vocabulary {self.vocabulary!r} do not fit")
         if self.whisper is not None:
             self.whisper.check()
-        if self.seq2seq is not None:
-            self.seq2seq.check(self.sample_rate, self.min_samples)
+        for settings in (self.seq2seq, self.transducer):
+            if settings is not None:
+                settings.check(self.sample_rate, self.min_samples)
         if self.ctc is not None:
             for token in (self.ctc.blank, self.ctc.word_delimiter or 0):
                 if not 0 <= token < _TOKENS:

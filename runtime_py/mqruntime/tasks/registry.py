@@ -5,16 +5,18 @@ from mqruntime.tasks.ctc import CtcTask
 from mqruntime.tasks.keywords import KeywordsTask
 from mqruntime.tasks.seq2seq import Seq2SeqTask
 from mqruntime.tasks.task import Task
+from mqruntime.tasks.transducer import TransducerTask
 from mqruntime.tasks.whisper.task import WhisperTask
 from mqruntime.vocabulary import Vocabulary
 
 __all__ = ["TASKS", "task_of"]
 
-TASKS: dict[str, type[WhisperTask | CtcTask | KeywordsTask | Seq2SeqTask]] = {
+TASKS: dict[str, type[WhisperTask | CtcTask | KeywordsTask | Seq2SeqTask | TransducerTask]] = {
     "transcribe": WhisperTask,
     "ctc": CtcTask,
     "keywords": KeywordsTask,
     "seq2seq": Seq2SeqTask,
+    "transducer": TransducerTask,
 }
 
 

@@ -32,12 +32,14 @@ class Utterance:
         prompt: tokens before the text; empty for models that are not prompted.
         tokens: the text that the model generates greedily; empty for models that do not generate.
         cross: what the first graph made of it for the second, by name; empty with one graph.
+        pairs: transducers: for each step the frame, and how many of `tokens` came before.
     """
 
     pcm: np.ndarray
     prompt: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     cross: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Task(Protocol):
@@ -112,7 +114,7 @@ class Task(Protocol):
         """The model's output at every position, float32 [positions, classes].
 
         Whisper: the decoder run once over prompt and tokens, from the prompt's last token on.
-        CTC: one row a frame; keywords: one row.
+        CTC: one row a frame; keywords: one row; transducers: one a step.
         """
         ...
 

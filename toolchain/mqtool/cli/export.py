@@ -34,10 +34,10 @@ def export(source: str, output: Path, language: str | None, json_path: Path | No
     """Turn SOURCE into a folder of float ONNX graphs and check them against PyTorch.
 
     SOURCE is a hub id, a Hugging Face folder, or a CTranslate2 (faster-whisper) Whisper folder.
-    Whisper and Moonshine can be exported, and with a CTC or a classification head Wav2Vec2,
-    Wav2Vec2-Conformer, Wav2Vec2-BERT, HuBERT, WavLM, Data2VecAudio, UniSpeech, UniSpeechSat, SEW
-    and SEW-D; Parakeet with a CTC head. The export fails if the graphs and PyTorch disagree, or a
-    sentence becomes another text than by transformers.
+    Whisper, Moonshine and Parakeet can be exported, and with a CTC or a classification head
+    Wav2Vec2, Wav2Vec2-Conformer, Wav2Vec2-BERT, HuBERT, WavLM, Data2VecAudio, UniSpeech,
+    UniSpeechSat, SEW and SEW-D. The export fails if the graphs and PyTorch disagree, or a sentence
+    becomes another text than by transformers.
 
     \b
     Example:

@@ -117,7 +117,7 @@ def _describe_bundle(path: Path, public_key: Path | None) -> Description:
 def _describe_folder(folder: Path) -> Description:
     manifest = Manifest.read(folder)
     fields = {name: value for name, value in manifest.to_json().items() if value not in (None, [])}
-    for task in ("whisper", "seq2seq"):
+    for task in ("whisper", "seq2seq", "transducer"):
         settings = fields.get(task, {})
         for name in settings.keys() & {"suppress", "suppress_at_begin", "languages", "special"}:
             settings[name] = f"{len(settings[name])} entries"

@@ -34,13 +34,15 @@ class Case:
 
     Attributes:
         pcm: float32 [batch, samples].
-        tokens: int64 [batch, n], Whisper only.
-        logits: float32, as the graph's output.
+        tokens: int64 [batch, n], of models that are given any; transducers: before every step.
+        logits: float32, as the graph's output; transducers: as their task gives them.
+        frames: int64 [batch, n], transducers only: that every step looks at.
     """
 
     pcm: np.ndarray
     tokens: np.ndarray | None
     logits: np.ndarray
+    frames: np.ndarray | None = None
 
     def __str__(self) -> str:
         batch, samples = self.pcm.shape
@@ -71,7 +73,7 @@ class GraphRunner:
     """
 
     def __init__(self, folder: Path, *, optimize: bool) -> None:
-        manifest = Manifest.read(folder)
+        self._manifest = manifest = Manifest.read(folder)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         levels = ort.GraphOptimizationLevel
@@ -88,6 +90,8 @@ class GraphRunner:
         if case.tokens is None:
             (logits,) = self._sessions["model"].run(["logits"], {"pcm": case.pcm})
             return np.asarray(logits)
+        if case.frames is not None:
+            return self._joined(case.pcm, case.tokens, case.frames)
         cross = _run(self._sessions["encoder"], {"pcm": case.pcm})
         past = {
             name.replace("cross", "past"): np.zeros(
@@ -104,6 +108,32 @@ class GraphRunner:
             parts.append(outputs.pop("logits"))
             past = {name.replace("present", "past"): value for name, value in outputs.items()}
         return np.concatenate(parts, axis=1)
+
+    def _joined(self, pcm: np.ndarray, tokens: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """A transducer's logits along a path; what a blank predicts is what was predicted."""
+        settings = self._manifest.transducer
+        assert settings is not None
+        heard = _run(self._sessions["encoder"], {"pcm": pcm})["frames"]
+        batch, size = len(pcm), settings.size
+        names = [f"{kind}_{i}" for i in range(settings.layers) for kind in ("hidden", "cell")]
+        known = {name: np.zeros((batch, 1, size), np.float32) for name in ["prediction", *names]}
+        predictions = []
+        for place, column in enumerate(np.split(tokens, tokens.shape[1], axis=1)):
+            past = {f"past_{name}": known[name] for name in names}
+            made = _run(self._sessions["predictor"], {"tokens": column, **past})
+            is_new = ((column != settings.blank) | (place == 0))[:, :, np.newaxis]
+            for name in known:
+                given = made["prediction" if name == "prediction" else f"present_{name}"]
+                known[name] = np.where(is_new, given, known[name])
+            predictions.append(known["prediction"])
+        frame = heard[np.arange(batch)[:, np.newaxis], frames]
+        pairs = {"frame": frame, "prediction": np.concatenate(predictions, 1)}
+        outputs = _run(self._sessions["joint"], pairs)
+        logits = outputs["logits"]
+        if settings.durations:
+            both = logits[..., np.newaxis] + outputs["durations"][:, :, np.newaxis]
+            logits = both.reshape(*logits.shape[:2], -1)
+        return logits
 
 
 def _run(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -35,10 +35,10 @@ class Heard:
     Attributes:
         pcm: float32 [samples], at the model's rate.
         text: its text, or its label; None where no tokenizer is there to make one.
-        tokens: generated, with the one that ends the text if it does; CTC: one a frame; labels:
-            the label's number.
+        tokens: generated, with the one that ends the text if it does; CTC: one a frame;
+            transducers: the class of every step; labels: the label's number.
         logits: float32 [len(tokens), classes] that each was chosen by.
-        end: token that ends texts; None where tokens are not generated one after the other.
+        end: token that ends texts; None where `tokens` are not those of a text.
     """
 
     pcm: np.ndarray
@@ -126,6 +126,7 @@ def _chosen(recognizer: Recognizer, heard: Heard, result: Result) -> list[int]:
         return [*result.tokens, heard.end]
     shortest = recognizer.manifest.min_samples
     pcm = np.pad(heard.pcm, (0, max(0, shortest - len(heard.pcm))))
-    logits = recognizer.task.forced_logits(recognizer.graphs, pcm, [], language=None)
-    best: list[int] = logits.argmax(-1).tolist()
-    return best
+    graphs, task = recognizer.graphs, recognizer.task
+    utterances = task.utterances(graphs, pcm, None)
+    best = [task.output_logits(graphs, utterance).argmax(-1) for utterance in utterances]
+    return [int(choice) for choice in np.concatenate(best)]

@@ -80,7 +80,10 @@ def shared_inputs(graph: ir.Graph, layers: Sequence[Layer]) -> list[SharedInput]
 
 def smoothing_factors(largest: Float) -> Float:
     """Factors, 1 or more, float32 [columns], from each channel's largest magnitude, [columns]."""
-    ordinary = max(float(np.quantile(largest, FLOOR)), float(np.finfo(np.float32).tiny))
+    ordinary = float(np.quantile(largest, FLOOR))
+    if ordinary == 0 and largest.any():  # most channels are never used, as after a Relu
+        ordinary = float(np.quantile(largest[largest > 0], FLOOR))
+    ordinary = max(ordinary, float(np.finfo(np.float32).tiny))
     factors: Float = np.maximum(largest / ordinary, 1).astype(np.float32)
     return factors**EXPONENT
 

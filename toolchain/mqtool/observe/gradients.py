@@ -105,21 +105,59 @@ def _differentiate(
     task = folder.task
     logits = task.output_logits(traced, task.shortened(traced, utterance, SILENCE))
     signs = random.choice(np.array([-1, 1], np.float32), logits.shape)
-    seed: Float = np.zeros_like(traced[task.roles[-1]].values["logits"], np.float32)
-    rows = seed.reshape(-1, seed.shape[-1])
-    rows[len(rows) - len(logits) :] = divergence_direction(logits, signs)
-    gradients = {"logits": seed}
-    for role in reversed(task.roles):
-        gradients = traced[role].backward(gradients)
+    direction = divergence_direction(logits, signs)
+    if utterance.pairs:
+        _through_pairs(traced, utterance.pairs, direction)
+    else:
+        seed: Float = np.zeros_like(traced[task.roles[-1]].runs[-1]["logits"], np.float32)
+        rows = seed.reshape(-1, seed.shape[-1])
+        rows[len(rows) - len(logits) :] = direction
+        gradients = {"logits": seed}
+        for role in reversed(task.roles):
+            gradients = traced[role].backward(gradients)
+    for graph in traced.values():
+        graph.keep()
+
+
+def _through_pairs(
+    traced: Mapping[str, "_Traced"], pairs: Sequence[tuple[int, int]], direction: Float
+) -> None:
+    """Back through a transducer: the joint network, every token's prediction, the encoder.
+
+    Args:
+        traced: its graphs, after one run of encoder and joint network and one a token.
+        pairs: of `Utterance`.
+        direction: by its task's logits, [pairs, classes].
+    """
+    joint, predictor, encoder = (traced[role] for role in ("joint", "predictor", "encoder"))
+    seeds = {"logits": direction[np.newaxis]}
+    if "durations" in joint.runs[-1]:  # each class is a token with a duration, their logits' sum
+        classes = direction.reshape(len(direction), joint.runs[-1]["logits"].shape[-1], -1)
+        seeds = {"logits": classes.sum(2)[np.newaxis], "durations": classes.sum(1)[np.newaxis]}
+    by_pair = joint.backward(seeds)
+    frames, said = (np.array(places) for places in zip(*pairs, strict=True))
+    by_frame: Float = np.zeros_like(encoder.runs[-1]["frames"], np.float32)
+    np.add.at(by_frame[0], frames, by_pair["frame"][0])
+    encoder.backward({"frames": by_frame})
+    gradients: dict[str, Float] = {}
+    for token in reversed(range(len(predictor.runs))):
+        by_states = {name.replace("past_", "present_", 1): g for name, g in gradients.items()}
+        of_token = by_pair["prediction"][:, said == token].sum(1, keepdims=True)
+        gradients = predictor.backward({"prediction": of_token, **by_states})
+
+
+_LINKED = ("cross_", "past_hidden_", "past_cell_", "frame", "prediction")
+"""How inputs begin that are outputs of other runs."""
 
 
 class _Traced:
-    """A graph that keeps all values of its last run, and carries gradients back through it."""
+    """A graph that keeps all values of its runs, and carries gradients back, the last run first."""
 
     def __init__(self, folder: ModelFolder, role: str, sampler: InputSampler) -> None:
         self.role, self._sampler = role, sampler
         self.session: Session | None = None
-        self.values: dict[str, AnyArray] = {}
+        self.runs: list[dict[str, AnyArray]] = []
+        self._gradients: list[dict[str, Float]] = []
         self.reservoirs: dict[str, Reservoir] = {}
         self._model = folder.load(role)
         graph = self._model.graph
@@ -128,7 +166,7 @@ class _Traced:
             for layer in folder.layers_of(role)
         }
         self._wanted = [name for names in self._products.values() for name in names]
-        self._inputs = [v.name for v in graph.inputs if v.name and v.name.startswith("cross_")]
+        self._inputs = [v.name for v in graph.inputs if v.name and v.name.startswith(_LINKED)]
         named = {value.name: value for node in graph for value in node.outputs}
         sources = [named[name] for name in self._wanted]
         sources += [value for value in graph.inputs if value.name in self._inputs]
@@ -145,21 +183,26 @@ class _Traced:
     def run(self, feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         assert self.session is not None
         results = self.session.run(feeds)
-        self.values = {**feeds, **results}
-        self._sampler.take(self.role, self.values)
+        self.runs.append({**feeds, **results})
+        self._sampler.take(self.role, self.runs[-1])
         return results
 
     def backward(self, gradients: dict[str, Float]) -> dict[str, Float]:
-        """Sample the gradients by all layers' outputs; those by the graph's inputs."""
+        """From the gradients by the outputs of the last run that is left those by its inputs."""
         wanted = [*self._wanted, *self._inputs]
-        found = backward(self._nodes, self.values, gradients, wanted)
-        for layer, names in self._products.items():
-            for name in names:
-                self._add(layer, found.get(name), self.values)
-        self.values = {}
+        found = backward(self._nodes, self.runs.pop(), gradients, wanted)
+        self._gradients.append(found)
         return {name: found[name] for name in self._inputs if name in found}
 
-    def _add(self, layer: str, gradient: Float | None, values: Mapping[str, AnyArray]) -> None:
+    def keep(self) -> None:
+        """Sample the gradients by all layers' outputs, run by run as their inputs were sampled."""
+        for found in reversed(self._gradients):
+            for layer, names in self._products.items():
+                for name in names:
+                    self._add(layer, found.get(name))
+        self._gradients = []
+
+    def _add(self, layer: str, gradient: Float | None) -> None:
         if layer not in self.reservoirs:
             self.reservoirs[layer] = Reservoir(self._sampler.capacity(self.role, layer))
         if gradient is None:

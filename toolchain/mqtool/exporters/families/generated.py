@@ -9,7 +9,7 @@ import torch
 
 from mqtool.exporters.sources.find import quiet
 
-__all__ = ["generated", "spelled_in_chunks"]
+__all__ = ["generated", "greedy_config", "spelled_in_chunks"]
 
 _CHUNK = 64  # tokens that are spelled together
 
@@ -35,13 +35,18 @@ def generated(
         chosen: settings of generation, over the source's own.
         told: language and task, where the model can be told.
     """
+    with quiet(), torch.no_grad():
+        made = model.generate(**inputs, generation_config=greedy_config(model, chosen), **told)
+    tokens: list[int] = made.sequences[0, -len(made.logits) :].tolist()
+    return tokens, torch.cat(made.logits).float().numpy()
+
+
+def greedy_config(model: Any, chosen: dict[str, Any]) -> Any:
+    """The source's settings of generation, greedy; `chosen` over its own."""
     config = copy.deepcopy(model.generation_config)
     for name, value in (_GREEDY | chosen).items():
         setattr(config, name, value)
-    with quiet(), torch.no_grad():
-        made = model.generate(**inputs, generation_config=config, **told)
-    tokens: list[int] = made.sequences[0, -len(made.logits) :].tolist()
-    return tokens, torch.cat(made.logits).float().numpy()
+    return config
 
 
 def spelled_in_chunks(tokenizer: Any, tokens: Iterable[int]) -> list[tuple[list[int], str]]:

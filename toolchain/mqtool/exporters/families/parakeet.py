@@ -22,7 +22,7 @@ from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.exporters.tokenizer import VOCABULARY, write_vocabulary
 from mqtool.recordings.spoken import CLIPS, spoken
 
-__all__ = ["FAMILY", "front_end_of", "reference_cases", "rising", "write_folder"]
+__all__ = ["FAMILY", "cannot_run", "front_end_of", "reference_cases", "rising", "write_folder"]
 
 
 class CtcModel(Encoder):
@@ -105,12 +105,17 @@ def _logits(model: Any, front_end: FrontEnd, pcm: np.ndarray, source: Source) ->
         with torch.no_grad():
             logits: np.ndarray = model(**inputs).logits.numpy()
     except Exception as error:  # whatever it is, it comes from what config.json says
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ExportError(
-            f"{source.folder / 'config.json'}: transformers cannot run such a model ({reason}); "
-            "copy the file again"
-        ) from None
+        raise cannot_run(source, error) from None
     return logits[:, : whole_steps(model, inputs["attention_mask"])]
+
+
+def cannot_run(source: Source, error: Exception) -> ExportError:
+    """What is raised where transformers builds a model of these settings and then stumbles."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return ExportError(
+        f"{source.folder / 'config.json'}: transformers cannot run such a model ({reason}); "
+        "copy the file again"
+    )
 
 
 def reference_cases(model: Any, source: Source) -> list[Case]:

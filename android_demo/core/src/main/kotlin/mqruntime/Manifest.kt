@@ -124,8 +124,8 @@ data class CtcSettings(
  * What a model is and how to run it: `model.json`, described in `mqruntime/bundle/manifest.py`.
  *
  * @property family transformers' `model_type` (whisper, wav2vec2, hubert, wavlm, ...).
- * @property task `transcribe`, `ctc`, `keywords` or `seq2seq`.
- * @property graphs role (encoder, decoder, model) -> file name.
+ * @property task `transcribe`, `ctc`, `keywords`, `seq2seq` or `transducer`.
+ * @property graphs role (encoder, decoder, predictor, joint, model) -> file name.
  * @property vocabulary file name of the token table; null for keyword models.
  * @property labels keyword models: label i of the logits.
  * @property minSamples shortest input the graphs take; shorter PCM is padded with zeros.
@@ -134,6 +134,7 @@ data class CtcSettings(
  * @property format of model.json: 2 where weights are coded.
  * @property coded where the weights of format 2 are cut, by the name of the data that they inflate to.
  * @property seq2seq what decoding of task `seq2seq` needs; null for other tasks.
+ * @property transducer likewise.
  */
 data class Manifest(
     val family: String,
@@ -150,6 +151,7 @@ data class Manifest(
     val format: Long = FORMAT,
     val coded: Map<String, CodedData> = emptyMap(),
     val seq2seq: Seq2SeqSettings? = null,
+    val transducer: TransducerSettings? = null,
 ) {
     /** Files that the manifest names; external data of graphs comes on top. */
     val files: List<String> get() = graphs.values + listOfNotNull(vocabulary)
@@ -180,15 +182,22 @@ data class Manifest(
         require(graphs.keys == roles) { "task '$task' has graphs ${graphs.keys.sorted()}, not $roles" }
         require(sampleRate in 8000..48000) { "sample_rate is $sampleRate, not 8000 to 48000" }
         require(minSamples in 1..60 * sampleRate) { "min_samples is $minSamples, not 1 to a minute's" }
-        require((task == "transcribe") == (whisper != null)) { "task '$task' and field `whisper` do not go together" }
-        require((task == "ctc") == (ctc != null)) { "task '$task' and field `ctc` do not go together" }
-        require((task == "seq2seq") == (seq2seq != null)) { "task '$task' and field `seq2seq` do not go together" }
+        val fields = listOf(
+            Triple("transcribe", "whisper", whisper),
+            Triple("ctc", "ctc", ctc),
+            Triple("seq2seq", "seq2seq", seq2seq),
+            Triple("transducer", "transducer", transducer),
+        )
+        for ((ofTask, name, settings) in fields) {
+            require((task == ofTask) == (settings != null)) { "task '$task' and field `$name` do not go together" }
+        }
         require((task == "keywords") == labels.isNotEmpty()) {
             "task '$task' and ${labels.size} labels do not go together"
         }
         require((task == "keywords") == (vocabulary == null)) { "task '$task' and vocabulary $vocabulary do not fit" }
         whisper?.check()
         seq2seq?.check(sampleRate, minSamples)
+        transducer?.check(sampleRate, minSamples)
         require(ctc == null || ctc.blank >= 0 && (ctc.wordDelimiter ?: 0) >= 0) { "ctc holds a negative token id" }
     }
 
@@ -203,6 +212,7 @@ data class Manifest(
             "ctc" to setOf("model"),
             "keywords" to setOf("model"),
             "seq2seq" to setOf("encoder", "decoder"),
+            "transducer" to setOf("encoder", "predictor", "joint"),
         )
 
         /**
@@ -263,7 +273,8 @@ data class Manifest(
                 if (fields.has("ctc")) fields.optionalFields("ctc")?.let(CtcSettings::of) else null,
                 if (fields.has("source")) fields.stringMap("source") else emptyMap(),
                 if (fields.has("packed")) fields.optionalMap("packed") else null,
-                seq2seq = seq2seq(fields),
+                seq2seq = ofTask(fields, "seq2seq", Seq2SeqSettings::of),
+                transducer = ofTask(fields, "transducer", TransducerSettings::of),
             )
             val format = fields.long("format")
             require(format == FORMAT || format == CODED_FORMAT) { "format is $format" }
@@ -272,8 +283,8 @@ data class Manifest(
         }
 
         /** Of the only task whose files have it. */
-        private fun seq2seq(fields: Fields): Seq2SeqSettings? =
-            if (fields.holds("seq2seq")) fields.optionalFields("seq2seq")?.let(Seq2SeqSettings::of) else null
+        private fun <T> ofTask(fields: Fields, name: String, read: (Fields) -> T): T? =
+            if (fields.holds(name)) fields.optionalFields(name)?.let(read) else null
 
         private fun coded(packed: Map<*, *>?, format: Long): Map<String, CodedData> {
             val isCoded = packed != null && "weights" in packed

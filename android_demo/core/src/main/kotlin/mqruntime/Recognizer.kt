@@ -35,7 +35,8 @@ class Recognizer(
      *
      * Whisper decodes recordings up to its window of 30 s greedily and without timestamps, and longer
      * ones phrase by phrase ([Transcription]), unless `options` say otherwise; a language detected in
-     * the first window holds for all. CTC models and Moonshine ([Seq2Seq]) get long recordings in pieces.
+     * the first window holds for all. CTC models, Moonshine ([Seq2Seq]) and transducers ([Transducer]) get
+     * long recordings in pieces.
      * Keyword models give one label for the whole recording; see [keywords].
      *
      * @param pcm mono at the manifest's `sampleRate`, in [-1, 1].
@@ -64,6 +65,7 @@ class Recognizer(
             when (manifest.task) {
                 "transcribe" -> whisper(graphs, asked, padded, language, seconds, options, onText)
                 "seq2seq" -> Seq2Seq(graphs, manifest, vocabulary!!, options, onText).transcribe(padded, seconds)
+                "transducer" -> Transducer(graphs, manifest, vocabulary!!, options, onText).transcribe(padded, seconds)
                 "ctc" -> ctc(graphs, padded, seconds, onText)
                 else -> keyword(graphs, padded, seconds)
             }

@@ -98,6 +98,7 @@ object Selftest {
     private fun firstOutputs(graphs: Map<String, Graph>, manifest: Manifest, pcm: FloatArray): Outputs {
         if (manifest.whisper != null) return Whisper.encode(graphs.getValue("encoder"), manifest.whisper, pcm)
         if (manifest.seq2seq != null) return Seq2Seq.encode(graphs.getValue("encoder"), manifest, pcm)
+        if (manifest.transducer != null) return Transducer.encode(graphs.getValue("encoder"), manifest, pcm)
         val padded = pcm.copyOf(max(pcm.size, manifest.minSamples))
         return Session.tensor(padded, 1, padded.size.toLong()).use { graphs.getValue("model").run(mapOf("pcm" to it)) }
     }

@@ -19,7 +19,7 @@ class RecognizerTest {
     @ValueSource(
         strings = [
             "whisper-tiny.en", "whisper-tiny.en-float", "random-whisper", "commands-keywords", "commands-ctc",
-            "toy-whisper", "toy-ctc", "toy-keywords", "random-moonshine", "random-parakeet",
+            "toy-whisper", "toy-ctc", "toy-keywords", "random-moonshine", "random-parakeet", "random-tdt", "random-rnnt",
         ],
     )
     fun hearsWhatPythonHears(name: String) {
@@ -55,7 +55,7 @@ class RecognizerTest {
     @ValueSource(
         strings = [
             "whisper-tiny.en", "random-whisper", "random-moonshine", "commands-keywords", "commands-ctc", "toy-whisper",
-            "toy-ctc", "random-parakeet",
+            "toy-ctc", "random-parakeet", "random-tdt", "random-rnnt",
         ],
     )
     fun passesItsSelftest(name: String) {
