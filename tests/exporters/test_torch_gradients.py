@@ -22,8 +22,9 @@ from random_sources import (
 from mqruntime.tasks.whisper import decoder as whisper
 from mqtool.exporters.pipeline import export_model
 from mqtool.model.folder import ModelFolder
-from mqtool.observe import gradients as module
-from mqtool.observe.gradients import capture_gradients, divergence_direction
+from mqtool.observe import differentiation as module
+from mqtool.observe.differentiation import divergence_direction
+from mqtool.observe.gradients import capture_gradients
 from mqtool.observe.runs import SILENCE
 from mqtool.observe.samples import SAMPLE_ROWS
 from mqtool.recordings.clips import Clip

@@ -17,8 +17,9 @@ from mqruntime.recognition import Recognizer
 from mqtool.choices import METHODS
 from mqtool.exporters.parity import probe
 from mqtool.model.folder import ModelFolder
-from mqtool.observe import gradients, samples
-from mqtool.observe.gradients import capture_gradients, divergence_direction
+from mqtool.observe import differentiation, samples
+from mqtool.observe.differentiation import divergence_direction
+from mqtool.observe.gradients import capture_gradients
 from mqtool.observe.runs import open_graphs, utterances
 from mqtool.recordings.clips import Clip
 
@@ -132,7 +133,7 @@ def test_gradients_go_back_through_all_steps(
         directions.append(divergence_direction(logits, signs))
         return directions[-1]
 
-    monkeypatch.setattr(gradients, "divergence_direction", kept)
+    monkeypatch.setattr(differentiation, "divergence_direction", kept)
     _, found = capture_gradients(folder, [recording])[layer]
     (direction,) = directions
     role = "encoder" if layer.startswith("encoder") else "predictor"

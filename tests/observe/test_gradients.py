@@ -7,9 +7,10 @@ import soundfile
 
 from mqtool.errors import ModelError
 from mqtool.model.folder import ModelFolder
-from mqtool.observe import gradients
+from mqtool.observe import differentiation
 from mqtool.observe import samples as inputs
-from mqtool.observe.gradients import capture_gradients, divergence_direction
+from mqtool.observe.differentiation import divergence_direction
+from mqtool.observe.gradients import capture_gradients
 from mqtool.recordings.clips import Clip
 from tiny_graph import toy_folder, toy_graph
 
@@ -56,7 +57,7 @@ def test_squared_gradients_average_to_the_diagonal_of_the_hessian(tmp_path, monk
         found[position, label] += 1
         return found * np.sqrt(p[position, label])
 
-    monkeypatch.setattr(gradients, "divergence_direction", of_class)
+    monkeypatch.setattr(differentiation, "divergence_direction", of_class)
     by_class = capture_gradients(folder, [recording] * (frames * classes))
     assert by_class.keys() == {"front.conv", "layer.q", "layer.k", "embed"}
     for name, (_, gradient) in by_class.items():

@@ -98,7 +98,7 @@ ACTIVATIONS = ("dynamic", "static", "float")
 """How the packed model computes."""
 
 EFFORTS = ("quick", "full")
-"""How many layers `measured` probes (`mqtool.planning.effort`)."""
+"""How `measured` finds what rounding does: by gradients, or by running the model for each layer."""
 
 STORAGES = ("auto", "coded", "planes")
 """How packed weights are stored: int8 codes, entropy-coded (`mqtool.packing.coded_rewrite`), or

@@ -124,8 +124,8 @@ def plan(
         storage: of weights: `coded`, in int8 codes that take as few bytes as entropy coding gives;
             `planes`, in whole numbers of bits; `auto`, coded where the method gives layers steps
             (`measured`) and the budget is not above what int8 takes.
-        effort: of `measured`: `full` measures every layer, `quick` about every third on half
-            as many recordings, and takes those between to be between them.
+        effort: of `measured`: `full` runs the model again for every layer, `quick` estimates from
+            gradients what that would give.
         threads: inside an operator of onnxruntime; 0 lets it choose.
         progress: told how far the work has come.
 

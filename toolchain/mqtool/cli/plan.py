@@ -108,8 +108,8 @@ class _Kilobytes(click.ParamType[float]):
     type=click.Choice(EFFORTS),
     default="full",
     show_default=True,
-    help="Of measured. full: every layer is measured; quick: about every third, on half as many "
-    "recordings, for models of hundreds of layers.",
+    help="Of measured. full: the model runs again for every layer; quick: gradients tell what that "
+    "would give, for models of hundreds of layers.",
 )
 @click.option("--dry-run", is_flag=True, help="Print sizes and the feasible range; no calibration.")
 @threads_option

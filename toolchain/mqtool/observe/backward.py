@@ -29,7 +29,8 @@ def active_nodes(graph: ir.Graph, sources: Sequence[ir.Value]) -> list[ir.Node]:
                 continue
             if node.op_type not in RULES:
                 raise ModelError(
-                    f"gradients of operator {node.op_type} are not known; use --calibration cosine"
+                    f"gradients of operator {node.op_type} are not known; use --calibration "
+                    "cosine, --effort full"
                 )
             reached.update(id(value) for value in node.outputs)
             nodes.append(node)

@@ -4,8 +4,8 @@ UTF-8 JSON with sorted keys. Fields:
 
     format           2; 1, of mqtool up to 0.3, has no `storage`, `zlib` and `step`
     method           myqasr, uniform, measured, ...
-    effort           quick: some layers were measured and others taken to be like them; only there
-                     where it is not full
+    effort           quick: what rounding does was estimated from gradients; only there where it
+                     is not full
     sensitivity      how layers were ranked; null for uniform and shuffled
     budget_bytes     what the user asked for; every file of the packed folder counts
     planned_bytes    the exact size of the packed folder, at most the budget

@@ -1,10 +1,9 @@
 """What rounding one layer does to the model's own output, and which steps it may have.
 
-Layers (`mqtool.planning.effort`: which) are rounded once, each alone, at a step that gives about
-2.5 bits of entropy, near where small models have it, and the model runs again on the clips. Damage
-is the mean KL divergence from the float model's output distribution, per output position, and is
-taken to grow with the square of the step. No labels are used: Whisper is fed the tokens that the
-float model generated.
+Each layer alone is rounded once, at a step that gives about 2.5 bits of entropy, near where small
+models have it, and the model runs again on the clips. Damage is the mean KL divergence from the
+float model's output distribution, per output position, and is taken to grow with the square of the
+step. No labels are used: Whisper is fed the tokens that the float model generated.
 """
 
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from mqtool.model.layers import Layer
 from mqtool.observe.runs import open_graphs
 from mqtool.observe.taps import override_weights
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.effort import Effort, between, probed
 from mqtool.planning.steps import StepRange
 from mqtool.quantization.coded import HIGHEST_CODE
 from mqtool.quantization.coded_layers import CodedLayers
@@ -72,7 +70,7 @@ def measure_ranges(
     reference: ReferenceOutputs,
     context: RunContext = QUIET,
     *,
-    effort: Effort = "full",
+    known: Mapping[str, float] | None = None,
 ) -> dict[str, StepRange]:
     """Probe layers on every clip: one forward pass a layer and clip.
 
@@ -83,32 +81,31 @@ def measure_ranges(
             differ in the last bits, which look like divergence where a layer has next to none. A
             handful of recordings is enough.
         context: threads and progress.
-        effort: whether all layers are probed.
+        known: damage of layers that need no probe, by name.
 
     Returns:
         By layer name, of every layer.
     """
-    chosen = probed(layers.layers, effort)
-    advance = context.progress("Probing layers", len(chosen))
-    found = {}
-    for layer in chosen:
+    damage = dict(known or {})
+    left = [layer for layer in layers.layers if layer.name not in damage]
+    advance = context.progress("Probing layers", len(left))
+    for layer in left:
         step = probe_step(layers.weight(layer), is_head=layers.is_head(layer))
         probe = layers.round(layer, step).dequantize()
-        found[layer.name] = _divergence(layers.folder, graphs, reference, layer, probe)
+        found = _divergence(layers.folder, graphs, reference, layer, probe)
+        damage[layer.name] = found / step**2
         advance()
-    divergences = between(layers.layers, found)
-    return {layer.name: _range(layers, layer, divergences[layer.name]) for layer in layers.layers}
+    return {layer.name: _range(layers, layer, damage[layer.name]) for layer in layers.layers}
 
 
-def _range(layers: CodedLayers, layer: Layer, divergence: float) -> StepRange:
-    """What is known of a layer that diverges so far at the step of the probe."""
+def _range(layers: CodedLayers, layer: Layer, damage: float) -> StepRange:
     weight, is_head = layers.weight(layer), layers.is_head(layer)
-    spread, step = _spread(weight), probe_step(weight, is_head=is_head)
+    spread = _spread(weight)
     finest = FINEST * spread
     if layers.highest(layer) is None:
         finest = max(_finest(layer, weight), finest)
     coarsest = spread * (COARSEST_HEAD if is_head else COARSEST)
-    return StepRange(layer.params, _rounded(divergence / step**2), finest, coarsest)
+    return StepRange(layer.params, _rounded(damage), finest, coarsest)
 
 
 def probe_step(weight: Float, *, is_head: bool) -> float:

@@ -20,9 +20,9 @@ from mqtool.packing.size import KB, SizeModel, packed_manifest, size_model
 from mqtool.packing.write import PackReport, pack
 from mqtool.planning.calibrations.calibration import calibrate
 from mqtool.planning.divergence import ReferenceOutputs
-from mqtool.planning.effort import QUICK_CLIPS
 from mqtool.planning.fit import check_bounds, check_budget
 from mqtool.planning.fit_steps import fit_steps
+from mqtool.planning.gradient_damage import estimate_damage
 from mqtool.planning.methods.method import Allocation, Evidence
 from mqtool.planning.plans import fit_plan, plan_of, plan_of_steps
 from mqtool.planning.probing import measure_ranges, probe_graphs
@@ -39,7 +39,7 @@ from mqtool.quantization.calibration_stats import (
 )
 from mqtool.quantization.coded_layers import CodedLayers
 from mqtool.quantization.rounding import Rounding, is_compensating
-from mqtool.recordings.clips import PROBE_CLIPS, Clip, pcm_sha256, probe_clips
+from mqtool.recordings.clips import Clip, pcm_sha256, probe_clips
 
 __all__ = ["Memory", "Quantizer", "in_process"]
 
@@ -305,11 +305,12 @@ class Quantizer:
 
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
         stats = self._stats(recipe.effective_rounding, steps=recipe.has_steps)
-        most = PROBE_CLIPS if recipe.effort == "full" else QUICK_CLIPS
-        graphs, clips = probe_graphs(stats.folder), probe_clips(self.clips, most)
+        layers, clips = CodedLayers(stats), probe_clips(self.clips)
+        is_quick = recipe.effort == "quick"
+        known = estimate_damage(layers, clips, self.context) if is_quick else {}
+        graphs = probe_graphs(stats.folder)
         reference = ReferenceOutputs(stats.folder, clips, graphs, self.context)
-        layers, effort = CodedLayers(stats), recipe.effort
-        return measure_ranges(layers, graphs, reference, self.context, effort=effort)
+        return measure_ranges(layers, graphs, reference, self.context, known=known)
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:
         """The wanted measure of those that one pass over the recordings gives."""

@@ -15,7 +15,6 @@ from mqtool.choices import (
 )
 from mqtool.errors import OptionError
 from mqtool.packing.size import PackOptions
-from mqtool.planning.effort import Effort
 from mqtool.quantization.rounding import STEP_ROUNDINGS, Rounding, is_compensating, is_grouping
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ class Recipe:
         calibration: how ranges of static activations are chosen (`mqtool.choices.CALIBRATIONS`).
         storage: of packed weights (`mqtool.choices.STORAGES`); auto becomes one of the others with
             a model and a size (`mqtool.planning.quantizer.Quantizer.settled`).
-        effort: quick or full: how many layers a method that probes them probes.
+        effort: of a method that measures layers: full runs the model once for each, quick asks
+            gradients (`mqtool.planning.gradient_damage`).
 
     Raises:
         OptionError: a name is not known, `minmax` falls, or storage and rounding, or method and
@@ -65,7 +65,7 @@ class Recipe:
     opset: int = 25
     calibration: str = "cosine"
     storage: Literal["auto", "coded", "planes"] = "auto"
-    effort: Effort = "full"
+    effort: Literal["quick", "full"] = "full"
 
     def __post_init__(self) -> None:
         check_known("method", self.method, METHODS)
@@ -79,8 +79,8 @@ class Recipe:
         check_known("effort", self.effort, EFFORTS)
         if self.effort != "full" and self.sharing.step_ranges is None:
             raise OptionError(
-                f"effort {self.effort!r} is for methods that probe layers; {self.method} does not: "
-                "leave it out"
+                f"effort {self.effort!r} is for methods that measure layers; {self.method} does "
+                "not: leave it out"
             )
         if self.storage == "coded" and not self.can_be_coded:
             raise OptionError(

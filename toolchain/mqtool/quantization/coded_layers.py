@@ -18,6 +18,7 @@ from mqtool.quantization.coded import (
     row_steps,
     storable_step,
 )
+from mqtool.quantization.compensate import Compensators
 from mqtool.quantization.rounding import LayerInput
 
 __all__ = ["CodedLayers"]
@@ -52,6 +53,10 @@ class CodedLayers:
         """What it multiplies, as far as the recordings tell."""
         return self._stats.inputs.get(layer.name)
 
+    def compensators(self, layer: Layer) -> Compensators | None:
+        """What makes up for its errors, as far as the recordings tell."""
+        return self._stats.compensators_of(layer)
+
     def is_head(self, layer: Layer) -> bool:
         """Whether a layer is a table that is multiplied, too."""
         graph = self._models[layer.graph].graph
@@ -80,7 +85,7 @@ class CodedLayers:
         scale = row_steps(weight, step, highest, self._stats.row_factors.get(layer.name))
         if highest is None:
             _check_repeats(layer, step, np.abs(weight).max(axis=0) / scale.min())
-        compensators = self._stats.compensators_of(layer) if compensated else None
+        compensators = self.compensators(layer) if compensated else None
         return round_to_steps(weight, scale, compensators, highest=highest)
 
     def blank(self, layer: Layer) -> CodedWeight:

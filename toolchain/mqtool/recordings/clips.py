@@ -134,9 +134,9 @@ def pcm_sha256(clips: Iterable[Clip]) -> str:
     return digest.hexdigest()
 
 
-def probe_clips(clips: Sequence[Clip], most: int = PROBE_CLIPS) -> Sequence[Clip]:
-    """So many at most, spread over those given: where one run a layer must be enough."""
-    return clips[:: max(1, len(clips) // most)][:most]
+def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """`PROBE_CLIPS` at most, spread over those given: where one run a layer must be enough."""
+    return clips[:: max(1, len(clips) // PROBE_CLIPS)][:PROBE_CLIPS]
 
 
 def _clips_of(
