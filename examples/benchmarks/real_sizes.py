@@ -1,8 +1,8 @@
 """Time and memory of exporting models of their real sizes, planning them by measuring, packing.
 
-Weights are random, as are the four clips: that changes what comes out, hardly the work. Every text
-that is written token by token runs to its limit. Each step is a process of its own, so that its
-peak memory is its own. Rows of other models that a result holds stay.
+Weights are random, as are the clips: that changes what comes out, hardly the work. Every text that
+is written token by token runs to its limit, of Whisper 28 tokens. Each step is a process of its
+own, so that its peak memory is its own. Rows of other models that a result holds stay.
 
     python examples/benchmarks/real_sizes.py --models moonshine-tiny,parakeet-ctc-0.6b
         -o examples/results/real-sizes.csv
@@ -23,7 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from calibration_cost import run_python, write_clips
 from result_files import csv_path, read_result, write_result
 
-CLIPS, SECONDS = 4, 5
+from mqtool.choices import EFFORTS
+
+SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ BASE = {
     "encoder_num_hidden_layers": 8,
     "decoder_num_hidden_layers": 8,
 }
+WHISPER = "WhisperForConditionalGeneration"
+LARGE = {
+    "vocab_size": 51866,
+    "num_mel_bins": 128,
+    "d_model": 1280,
+    "encoder_layers": 32,
+    "encoder_attention_heads": 20,
+    "encoder_ffn_dim": 5120,
+    "decoder_attention_heads": 20,
+    "decoder_ffn_dim": 5120,
+}
 MODELS = {
     "moonshine-tiny": Model("MoonshineForConditionalGeneration", 12_000, LIMITS),
     "moonshine-base": Model("MoonshineForConditionalGeneration", 26_000, LIMITS | BASE),
@@ -58,13 +71,17 @@ MODELS = {
     "unispeech-base": Model("UniSpeechForCTC", 46_000),
     "unispeech-sat-base": Model("UniSpeechSatForCTC", 46_000),
     "wavlm-base": Model("WavLMForCTC", 46_000),
+    "parakeet-tdt-0.6b": Model("ParakeetForTDT", 300_000),
+    "distil-large-v3": Model(WHISPER, 350_000, LARGE | {"decoder_layers": 2}),
+    "large-v3-turbo": Model(WHISPER, 380_000, LARGE | {"decoder_layers": 4}),
+    "large-v3": Model(WHISPER, 700_000, LARGE | {"decoder_layers": 32}),
     "sew": Model("SEWForCTC", 46_000),
     "sew-d": Model("SEWDForCTC", 46_000),
 }
 
 MEASURE = """
 import json, resource, sys, time
-benchmarks, architecture, shape, budget, source, clips, model, plan, packed = sys.argv[1:]
+benchmarks, architecture, shape, budget, effort, source, clips, model, plan, packed = sys.argv[1:]
 sys.path.insert(0, benchmarks)
 start = time.perf_counter()
 """
@@ -76,62 +93,17 @@ print(json.dumps({
 }))
 """
 
-MAKE = "import real_sizes\nreal_sizes.make_source(architecture, json.loads(shape), source)\n"
+MAKE = "import real_sources\nreal_sources.make(architecture, json.loads(shape), source)\n"
 
 STEPS = {
     "export": "import mqtool\nmqtool.export(source, output=model)\n",
     "plan": (
         "import mqtool\n"
-        "made = mqtool.plan(model, budget_kb=int(budget), method='measured', recordings=clips)\n"
+        "made = mqtool.plan(model, budget_kb=int(budget), recordings=clips, effort=effort)\n"
         "open(plan, 'wb').write(made.to_bytes())\n"
     ),
     "pack": "import mqtool\nmqtool.pack(model, plan=plan, recordings=clips, output=packed)\n",
 }
-
-
-def make_source(architecture: str, shape: dict[str, Any], folder: str) -> None:
-    """Save a model with random weights, and the files that its export needs beside it."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    kind = getattr(transformers, architecture)
-    model = kind(kind.config_class(**shape)).eval()
-    model.save_pretrained(folder)
-    front_end: dict[str, Any] = {"do_normalize": False, "sampling_rate": 16000}
-    files: dict[str, Any] = {"preprocessor_config.json": front_end}
-    if architecture.startswith("Wav2Vec2Bert"):
-        front_end["feature_extractor_type"] = "SeamlessM4TFeatureExtractor"
-    if architecture.startswith("Moonshine"):
-        front_end["return_attention_mask"] = True
-        names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-        files["tokenizer.json"] = pieces(names)
-    elif architecture.startswith("Parakeet"):
-        encoder = model.config.encoder_config
-        front_end["feature_size"] = encoder.num_mel_bins
-        front_end["feature_extractor_type"] = "ParakeetFeatureExtractor"
-        names = [f"\u2581{index}" for index in range(model.config.vocab_size)]
-        names[model.config.pad_token_id] = "<pad>"
-        files["tokenizer.json"] = pieces(names)
-        files["tokenizer_config.json"] = {"pad_token": "<pad>"}
-    else:
-        names = [f"{index} " for index in range(model.config.vocab_size)]
-        names[model.config.pad_token_id] = "<pad>"
-        files["vocab.json"] = {name: index for index, name in enumerate(names)}
-    for name, content in files.items():
-        (Path(folder) / name).write_text(json.dumps(content))
-
-
-def pieces(names: list[str]) -> dict[str, Any]:
-    """A tokenizer.json of pieces of text and bytes."""
-    replace = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
-    steps = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    vocabulary = {name: index for index, name in enumerate(names)}
-    return {
-        "added_tokens": [],
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
-        "decoder": {"type": "Sequence", "decoders": steps},
-    }
 
 
 def main(given: list[str] | None = None) -> None:
@@ -140,6 +112,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--models", default=",".join(MODELS), help="some of the default")
     parser.add_argument("--shape", type=json.loads, default={}, help="settings over those known")
     parser.add_argument("--budget-kb", type=int, help="another one")
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--effort", choices=EFFORTS, default="full", help="of planning")
     parser.add_argument("--steps", default=",".join(STEPS), help="the first of the default")
     parser.add_argument("-o", "--output", type=csv_path)
     options = parser.parse_args(given)
@@ -149,12 +123,12 @@ def main(given: list[str] | None = None) -> None:
         rows = [row for row in read_result(options.output) if row["model"] not in names]
     with tempfile.TemporaryDirectory() as scratch:
         clips = Path(scratch) / "clips"
-        write_clips(clips, CLIPS, SECONDS)
+        write_clips(clips, options.clips, SECONDS)
         for name in names:
             rows += measured(MODELS[name], name, clips, Path(scratch) / name, options)
             if options.output:
                 machine = f"{platform.machine()}, {os.cpu_count()} cores"
-                facts = {"clips": CLIPS, "seconds_a_clip": SECONDS}
+                facts = {"seconds_a_clip": SECONDS}
                 write_result(options.output, rows, machine=machine, **facts)
 
 
@@ -168,13 +142,17 @@ def measured(
     shape = json.dumps(model.shape | options.shape)
     budget = str(options.budget_kb or model.budget_kb)
     here = str(Path(__file__).resolve().parent)
-    arguments = [here, model.architecture, shape, budget, *map(str, places)]
+    arguments = [here, model.architecture, shape, budget, options.effort, *map(str, places)]
     run_python(MEASURE + MAKE + REPORT, *arguments)
     rows = []
     for step in options.steps.split(","):
         before = os.getloadavg()[0]
         found = json.loads(run_python(MEASURE + STEPS[step] + REPORT, *arguments))
         row = {"model": name, "step": step, **found, "load_average_before": round(before, 1)}
+        if step != "export":
+            row["clips"] = options.clips
+        if step == "plan":
+            row["effort"] = options.effort
         if packed.is_dir():
             size = sum(path.stat().st_size for path in packed.iterdir())
             row["packed_kb"] = round(size / 1024, 1)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmarks"))
 
 import real_sizes
+import real_sources
 from result_files import read_result
 
 from mqtool.choices import FAMILIES
@@ -25,6 +26,12 @@ BERT = LAYERS | {"vocab_size": 8, "conv_depthwise_kernel_size": 7}
 PARAKEET = LAYERS | {"subsampling_conv_channels": 8}
 MOONSHINE = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 270}
 MOONSHINE |= {f"{side}_num_hidden_layers": 1 for side in ("encoder", "decoder")}
+WHISPER = {"vocab_size": 51866, "d_model": 8, "num_mel_bins": 128}
+for side in ("encoder", "decoder"):
+    heads = {f"{side}_layers": 1, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 16}
+    WHISPER |= heads
+TDT = {"encoder_config": PARAKEET, "vocab_size": 20, "pad_token_id": 2, "blank_token_id": 19}
+TDT |= {"decoder_hidden_size": 16}
 CONV = {"conv_dim": (16, 16), "conv_kernel": (10, 8), "conv_stride": (5, 4)}
 CONV |= {"num_feat_extract_layers": 2, "num_conv_pos_embedding_groups": 2}
 
@@ -42,10 +49,12 @@ def test_all_are_models_that_are_exported():
         ("HubertForCTC", LAYERS | CONV),
         ("Wav2Vec2BertForCTC", BERT | {"pad_token_id": 0}),
         ("MoonshineForConditionalGeneration", MOONSHINE),
+        ("WhisperForConditionalGeneration", WHISPER),
+        ("ParakeetForTDT", TDT),
     ],
 )
 def test_sources_are_whole(tmp_path, architecture, shape):
-    real_sizes.make_source(architecture, shape, str(tmp_path / "source"))
+    real_sources.make(architecture, shape, str(tmp_path / "source"))
     exported = export_model(str(tmp_path / "source"), tmp_path / "model")
     assert exported.texts.missing == []
 
