@@ -12,6 +12,7 @@ the search averages over hundreds of positions.
 PTQ4ViT takes the gradient of the KL itself, which vanishes when all layers are at float precision.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -19,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mqruntime.engine.session import Graph, Session
+from mqruntime.engine.session import Session
 from mqruntime.probabilities import softmax
 from mqruntime.tasks.task import Utterance
 from mqtool.context import QUIET, RunContext
@@ -27,7 +28,7 @@ from mqtool.errors import ModelError
 from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import product_nodes
 from mqtool.observe.backward import active_nodes, backward
-from mqtool.observe.runs import SILENCE, open_graphs, utterances
+from mqtool.observe.runs import GROUP, SILENCE, open_graphs, what_is_said
 from mqtool.recordings.clips import Clip
 
 __all__ = ["GRADIENT_SECONDS", "Watcher", "differentiate", "divergence_direction"]
@@ -106,6 +107,25 @@ def differentiate(
     Raises:
         ModelError: the graph has an operator whose gradient is not known.
     """
+    longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
+    advance = context.progress("Differentiating", len(clips))
+    positions, numbers = 0, itertools.count()
+    for start in range(0, len(clips), GROUP):
+        group = clips[start : start + GROUP]
+        said = what_is_said(folder, group, context, longest=longest)
+        traced = _open(folder, watcher)
+        for utterances in said:
+            for utterance in utterances:
+                random = np.random.default_rng(next(numbers))
+                for _ in range(draws):
+                    positions += _differentiate(folder, traced, utterance, random)
+                    watcher.end()
+            advance()
+        traced.clear()
+    return positions
+
+
+def _open(folder: ModelFolder, watcher: Watcher) -> dict[str, "_Traced"]:
     traced = {role: _Traced(folder, role, watcher) for role in folder.manifest.graphs}
 
     def edit(model: ir.Model, role: str) -> None:
@@ -114,20 +134,7 @@ def differentiate(
 
     for role, session in open_graphs(folder, edit).items():
         traced[role].session = session
-    plain: dict[str, Graph] = {}
-    if len(folder.task.roles) > 1:
-        for role, name in folder.manifest.graphs.items():
-            plain[role] = Session(folder.path / name, threads=1)
-    longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
-    advance = context.progress("Differentiating", len(clips))
-    positions = 0
-    for number, utterance in enumerate(utterances(folder, clips, plain, longest=longest)):
-        random = np.random.default_rng(number)
-        for _ in range(draws):
-            positions += _differentiate(folder, traced, utterance, random)
-            watcher.end()
-        advance()
-    return positions
+    return traced
 
 
 def _differentiate(

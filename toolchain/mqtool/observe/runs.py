@@ -25,12 +25,14 @@ from mqtool.observe.turns import Turns
 from mqtool.recordings.clips import Clip
 
 __all__ = [
+    "GROUP",
     "PROBE_SECONDS",
     "SILENCE",
     "capture_outputs",
     "open_graphs",
     "utterances",
     "watch",
+    "what_is_said",
 ]
 
 Values = Mapping[str, NDArray[np.generic]]
@@ -157,7 +159,7 @@ def watch(
         return
     for start in range(0, len(clips), GROUP):
         group = clips[start : start + GROUP]
-        said = _said(folder, group, context, longest)
+        said = what_is_said(folder, group, context, longest=longest)
         taken = partial(_from, take, start)
         _watch(folder, group, edit, taken, context, advance, said)
 
@@ -168,10 +170,14 @@ def _from(
     take(start + number, role, values)
 
 
-def _said(
-    folder: ModelFolder, clips: Sequence[Clip], context: RunContext, longest: int
+def what_is_said(
+    folder: ModelFolder, clips: Sequence[Clip], context: RunContext = QUIET, *, longest: int
 ) -> list[list[Utterance]]:
-    """What the model makes of each clip, without what its first graph answers."""
+    """What the model makes of each clip, without what its first graph answers (`shortened` has it).
+
+    Its graphs are open meanwhile, and closed afterwards: who opens them again, with outputs added,
+    has one copy of a large model in memory. Arguments as of `watch`.
+    """
     roles = folder.task.roles
     graphs = {
         role: Session(folder.path / folder.manifest.graphs[role], threads=1)
@@ -194,7 +200,7 @@ def _watch(
     advance: Callable[[], None],
     said: Sequence[Sequence[Utterance]] | None = None,
 ) -> None:
-    """As `watch`; `said` is what `_said` gives for `longest`, which is not to run again."""
+    """As `watch`; `said` is what the model has said already."""
     outputs: dict[str, list[str]] = {}
 
     def edit_noting(model: ir.Model, role: str) -> None:
