@@ -83,12 +83,13 @@ MEASURE = """
 import json, resource, sys, time
 benchmarks, architecture, shape, budget, effort, source, clips, model, plan, packed = sys.argv[1:]
 sys.path.insert(0, benchmarks)
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 """
 
 REPORT = """
 print(json.dumps({
     "seconds": round(time.perf_counter() - start, 1),
+    "cpu_seconds": round(time.process_time() - cpu, 1),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
 }))
 """
