@@ -51,18 +51,22 @@ def spread(clips: list[Clip], count: int) -> list[Clip]:
 def lines(rows: list[dict]) -> list[str]:
     """One line a size."""
     names = list(dict.fromkeys(row["recipe"] for row in rows))
+    first, last = names[0], names[-1]
+    with_differences = any(row.get("more") is not None for row in rows)
     table = []
     for megabytes in dict.fromkeys(row["megabytes"] for row in rows):
         found = {row["recipe"]: row for row in rows if row["megabytes"] == megabytes}
-        cells = [_interval(row, "kl") for row in found.values()]
-        last = found[names[-1]] if len(found) == len(names) else {}
-        more = _interval(last, "more") if "more" in last else ""
-        table.append([f"{megabytes:g}", *cells, *[""] * (len(names) - len(cells)), more])
-    more = f"{names[-1]} - {names[0]}"
-    return markdown_table(["MB", *names, more], table)
+        cells = [_interval(found[name], "kl") if name in found else "" for name in names]
+        ratio = found[last]["kl"] / found[first]["kl"] if last in found else float("nan")
+        line = [f"{megabytes:g}", *cells, f"{ratio:.2f}"]
+        table.append([*line, _interval(found.get(last, {}), "more")] if with_differences else line)
+    more = [f"{last} - {first}"] if with_differences else []
+    return markdown_table(["MB", *names, f"{last} / {first}", *more], table)
 
 
 def _interval(row: dict, name: str) -> str:
+    if row.get(name) is None:
+        return ""
     return f"{row[name]:.4f} ({row[f'{name}_low']:.4f} to {row[f'{name}_high']:.4f})"
 
 
