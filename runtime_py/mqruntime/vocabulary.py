@@ -94,6 +94,10 @@ class Vocabulary:
             text = text.replace(spaced, spaced.strip())
         return text
 
+    def opens_word(self, token: int) -> bool:
+        """Whether a token begins with a space; one that there is not does not."""
+        return token < len(self.tokens) and self.tokens[token].startswith(" ")
+
     def _token(self, token: int) -> str:
         if token >= len(self.tokens):
             raise ModelError(

@@ -89,7 +89,10 @@ def test_bytes_are_utf_8_where_the_tokenizer_falls_back_to_them():
 def test_words_end_at_a_delimiter_and_before_a_token_that_opens_one():
     def grouped(tokens, delimiter, opening=()):
         spoken = [ctc.Spoken(token, 2 * place, 2 * place + 1, 1.0) for place, token in tokens]
-        return [[item.start for item in word] for word in ctc.words(spoken, delimiter, opening)]
+        return [
+            [item.start for item in word]
+            for word in ctc.words(spoken, delimiter, set(opening).__contains__)
+        ]
 
     tokens = list(enumerate([1, 1, 2, 3, 1, 3, 3, 4]))
     assert grouped(tokens, None) == [[0, 2, 4, 6, 8, 10, 12, 14]]

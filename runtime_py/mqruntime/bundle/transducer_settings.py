@@ -48,6 +48,11 @@ class TransducerSettings:
         return max(self.blank, self.start, *self.end, *self.special)
 
     @cached_property
+    def states(self) -> list[str]:
+        """Names of the prediction network's states, without `past_` and `present_`."""
+        return [f"{kind}_{layer}" for layer in range(self.layers) for kind in ("hidden", "cell")]
+
+    @cached_property
     def _special(self) -> frozenset[int]:
         return frozenset([*self.special, self.blank])
 

@@ -1,7 +1,7 @@
 """Greedy CTC decoding: Graves et al., "Connectionist Temporal Classification" (2006), 3.2."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -56,18 +56,20 @@ def spoken(logits: np.ndarray, blank: int) -> list[Spoken]:
 
 
 def words(
-    tokens: Iterable[Spoken], delimiter: int | None, opening: Collection[int] = ()
+    tokens: Iterable[Spoken],
+    delimiter: int | None,
+    opens: Callable[[int], bool] = lambda token: False,
 ) -> Iterator[list[Spoken]]:
     """Group tokens into words.
 
     Args:
         tokens: of a text.
         delimiter: token between words, of none of them.
-        opening: tokens that words begin with.
+        opens: whether a word begins with a token.
     """
     word: list[Spoken] = []
     for item in tokens:
-        if word and (item.token == delimiter or item.token in opening):
+        if word and (item.token == delimiter or opens(item.token)):
             yield word
             word = []
         if item.token != delimiter:
@@ -148,10 +150,9 @@ class CtcTask(SingleGraph):
             )
         found = spoken(logits, self._settings.blank)
         frame = len(pcm) / self._rate / len(logits)
-        opening = {i for i, token in enumerate(vocabulary.tokens) if token.startswith(" ")}
         segments = [
             segment
-            for word in words(found, self._settings.word_delimiter, opening)
+            for word in words(found, self._settings.word_delimiter, vocabulary.opens_word)
             if (segment := _segment(word, vocabulary, self._settings, frame, seconds)).text
         ]
         tokens = [item.token for item in found]

@@ -25,7 +25,7 @@ from mqruntime.tasks.pieces import quiet_pieces
 from mqruntime.tasks.task import Graphs, Utterance, check_cancelled, checked_output
 from mqruntime.vocabulary import Vocabulary
 
-__all__ = ["TransducerTask"]
+__all__ = ["TransducerTask", "joint_classes"]
 
 _PUNCTUATION = [[mark] for mark in "?'¡¿-:,%/.!"]
 """What transformers' ParakeetProcessor lets begin and end where the token before it ends."""
@@ -69,8 +69,7 @@ class TransducerTask:
         cancel: threading.Event | None,
     ) -> Result:
         _check_greedy(options)
-        tokens = self._known_vocabulary().tokens
-        opening = {index for index, token in enumerate(tokens) if token.startswith(" ")}
+        opens = self._known_vocabulary().opens_word
         timings = {"encoder": 0.0, "decoder": 0.0}
         texts: list[str] = []
         said: list[int] = []
@@ -87,7 +86,7 @@ class TransducerTask:
             ]
             timings["encoder"] += encoded - started
             timings["decoder"] += time.perf_counter() - encoded
-            for word in words(self._placed(found), None, opening):
+            for word in words(self._placed(found), None, opens):
                 segment = self._segment(word, at, seconds)
                 segments += [segment] if segment.text else []
             spelled = [item.token for item in found]
@@ -118,8 +117,7 @@ class TransducerTask:
     def output_logits(self, graphs: Graphs, utterance: Utterance) -> np.ndarray:
         """One row a pair of a frame and the tokens before it.
 
-        With durations, a row is of all pairs of a token and a duration, [vocabulary * durations]:
-        the sums of their logits, whose softmax is the product of both distributions.
+        With durations, a row is of all pairs of a token and a duration (`joint_classes`).
         """
         frames, said = (list(places) for places in zip(*utterance.pairs, strict=True))
         predictions: list[_Prediction] = []
@@ -129,10 +127,7 @@ class TransducerTask:
         values = np.concatenate([prediction.value for prediction in predictions], 1)
         heard = utterance.cross["frames"][:, frames]
         logits, durations = self._join(graphs, heard, values[:, said])
-        if durations is None:
-            return logits
-        both: np.ndarray = logits[:, :, np.newaxis] + durations[:, np.newaxis]
-        return both.reshape(len(logits), -1)
+        return logits if durations is None else joint_classes(logits, durations)
 
     def forced_logits(
         self, graphs: Graphs, pcm: np.ndarray, tokens: Sequence[int], *, language: str | None
@@ -211,8 +206,7 @@ class TransducerTask:
     def _no_states(self) -> dict[str, np.ndarray]:
         """Before the first token."""
         zeros = np.zeros((1, 1, self._settings.size), np.float32)
-        layers = range(self._settings.layers)
-        return {f"past_{kind}_{i}": zeros for i in layers for kind in ("hidden", "cell")}
+        return {f"past_{name}": zeros for name in self._settings.states}
 
     def _predict(self, graphs: Graphs, token: int, states: Mapping[str, np.ndarray]) -> _Prediction:
         feeds = {"tokens": np.array([[token]], np.int64), **states}
@@ -265,6 +259,19 @@ class TransducerTask:
         if self._vocabulary is None:
             raise ManifestError("a transducer needs a vocabulary; export again")
         return self._vocabulary
+
+
+def joint_classes(logits: np.ndarray, durations: np.ndarray) -> np.ndarray:
+    """Logits of all pairs of a token and a duration, float32 [..., vocabulary * durations].
+
+    They are the sums of both, whose softmax is the product of both distributions.
+
+    Args:
+        logits: float32 [..., vocabulary].
+        durations: float32 [..., durations].
+    """
+    both: np.ndarray = logits[..., np.newaxis] + durations[..., np.newaxis, :]
+    return both.reshape(*logits.shape[:-1], -1)
 
 
 def _check_greedy(options: DecodingOptions) -> None:

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from mqruntime.bundle.manifest import RATES
 from mqtool.errors import ExportError
 from mqtool.exporters.graphs import OPSET, prepend
-from mqtool.exporters.sources.checks import read_feature_extractor, refuse_front_end
+from mqtool.exporters.sources.checks import refuse_front_end, stated_front_end
 
 __all__ = ["FrontEnd", "prepend_log_mel", "read_front_end"]
 
@@ -180,12 +180,7 @@ def read_front_end(folder: Path, mels: int) -> FrontEnd:
         ExportError: they are missing, of another class than ParakeetFeatureExtractor, of another
             number of features, or such that it cannot compute any.
     """
-    stated = read_feature_extractor(folder)
-    if stated is None:
-        raise ExportError(
-            f"{folder}: what features this model wants is not known; copy the file here (no "
-            "preprocessor_config.json)"
-        )
+    stated = stated_front_end(folder)
     known = {"feature_extractor_type": "ParakeetFeatureExtractor", "feature_size": mels}
     refuse_front_end(folder, {"feature_size": 80, **stated}, known)
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from mqruntime.bundle.manifest import Manifest
+from mqruntime.tasks.transducer import joint_classes
 from mqtool.errors import ParityError
 
 __all__ = [
@@ -115,7 +116,7 @@ class GraphRunner:
         assert settings is not None
         heard = _run(self._sessions["encoder"], {"pcm": pcm})["frames"]
         batch, size = len(pcm), settings.size
-        names = [f"{kind}_{i}" for i in range(settings.layers) for kind in ("hidden", "cell")]
+        names = settings.states
         known = {name: np.zeros((batch, 1, size), np.float32) for name in ["prediction", *names]}
         predictions = []
         for place, column in enumerate(np.split(tokens, tokens.shape[1], axis=1)):
@@ -130,10 +131,7 @@ class GraphRunner:
         pairs = {"frame": frame, "prediction": np.concatenate(predictions, 1)}
         outputs = _run(self._sessions["joint"], pairs)
         logits = outputs["logits"]
-        if settings.durations:
-            both = logits[..., np.newaxis] + outputs["durations"][:, :, np.newaxis]
-            logits = both.reshape(*logits.shape[:2], -1)
-        return logits
+        return joint_classes(logits, outputs["durations"]) if settings.durations else logits
 
 
 def _run(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

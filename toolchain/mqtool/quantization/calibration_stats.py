@@ -29,6 +29,7 @@ from mqtool.quantization.rounding import (
     Rounding,
     is_compensating,
     layer_inputs,
+    sharing_moments,
     weighed,
 )
 from mqtool.recordings.clips import PROBE_CLIPS, Clip
@@ -106,13 +107,8 @@ def _compensators(
     layers: Sequence[Layer], moments: dict[str, InputMoments]
 ) -> dict[str, Compensators]:
     """By layer name. Moments are used up: large models leave no room for both."""
-    sharing: dict[tuple[int, bool], list[Layer]] = {}
-    for layer in layers:
-        if layer.name in moments:
-            key = id(moments[layer.name]), layer.op == "embedding"
-            sharing.setdefault(key, []).append(layer)
     found = {}
-    for alike in sharing.values():
+    for alike in sharing_moments(layers, moments):
         made = Compensators(weighed(alike[0], moments[alike[0].name]))
         for layer in alike:
             found[layer.name] = made

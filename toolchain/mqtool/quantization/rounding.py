@@ -37,6 +37,7 @@ __all__ = [
     "quantize_weight",
     "round_groups",
     "round_rows",
+    "sharing_moments",
     "weighed",
 ]
 
@@ -100,18 +101,27 @@ def weighed(layer: Layer, moments: InputMoments) -> InputMoments:
     return moments.damped(LOOKUP_WEIGHT) if layer.op == "embedding" else moments
 
 
+def sharing_moments(
+    layers: Sequence[Layer], moments: Mapping[str, InputMoments]
+) -> list[list[Layer]]:
+    """Layers that have moments, together where these are the same and errors count alike."""
+    sharing: dict[tuple[int, bool], list[Layer]] = {}
+    for layer in layers:
+        if layer.name in moments:
+            key = id(moments[layer.name]), layer.op == "embedding"
+            sharing.setdefault(key, []).append(layer)
+    return list(sharing.values())
+
+
 def layer_inputs(
     layers: Sequence[Layer], moments: Mapping[str, InputMoments]
 ) -> dict[str, LayerInput]:
     """By layer name; layers that share their moments share the work of inverting them."""
-    shared = {id(found): LayerInput(found) for found in moments.values()}
-    return {
-        layer.name: LayerInput(weighed(layer, moments[layer.name]))
-        if layer.op == "embedding"
-        else shared[id(moments[layer.name])]
-        for layer in layers
-        if layer.name in moments
-    }
+    found: dict[str, LayerInput] = {}
+    for alike in sharing_moments(layers, moments):
+        made = LayerInput(weighed(alike[0], moments[alike[0].name]))
+        found |= {layer.name: made for layer in alike}
+    return found
 
 
 def quantize_weight(

@@ -9,7 +9,7 @@ import torch
 
 from mqtool.exporters.sources.find import quiet
 
-__all__ = ["generated", "greedy_config", "spelled_in_chunks"]
+__all__ = ["generated", "greedy_config", "spelled_by", "spelled_in_chunks"]
 
 _CHUNK = 64  # tokens that are spelled together
 
@@ -51,6 +51,24 @@ def greedy_config(model: Any, chosen: dict[str, Any]) -> Any:
 
 def spelled_in_chunks(tokenizer: Any, tokens: Iterable[int]) -> list[tuple[list[int], str]]:
     """Tokens, some at once, and the text that a tokenizer makes of them."""
+    return [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in _chunks(tokens)]
+
+
+def spelled_by(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
+    """Chunks of a CTC vocabulary, a blank after each token, so that repeats are not merged.
+
+    Args:
+        tokenizer: whose pad token is the blank.
+        size: tokens of the model.
+    """
+    blank = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
+    spelled = []
+    for chunk in _chunks(range(size)):
+        tokens = [token for index in chunk for token in (index, blank)]
+        spelled.append((tokens, tokenizer.decode(tokens)))
+    return spelled
+
+
+def _chunks(tokens: Iterable[int]) -> list[list[int]]:
     order = list(tokens)
-    chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
-    return [(chunk, tokenizer.decode(chunk, skip_special_tokens=True)) for chunk in chunks]
+    return [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]

@@ -11,8 +11,8 @@ from mqruntime.bundle.manifest import Manifest
 from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.fast_conformer import Encoder, as_linear, whole_steps
+from mqtool.exporters.families.generated import spelled_by
 from mqtool.exporters.families.wav2vec2 import GRAPH
-from mqtool.exporters.families.wav2vec2_reference import spelled_by
 from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.parakeet_frontend import FrontEnd, prepend_log_mel, read_front_end
 from mqtool.exporters.parity import Case, probe

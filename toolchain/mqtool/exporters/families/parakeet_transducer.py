@@ -131,7 +131,7 @@ def write_folder(model: Any, source: Source, folder: Path) -> Manifest:
     )
     prepend_log_mel(heard, front_end)
     save(heard, folder / ENCODER)
-    states = [f"{kind}_{i}" for i in range(settings.layers) for kind in ("hidden", "cell")]
+    states = settings.states
     given = {"tokens": torch.zeros(2, 1, dtype=torch.int64)}
     given |= {f"past_{name}": torch.zeros(2, 1, size) for name in states}
     made = dict.fromkeys(["prediction", *(f"present_{name}" for name in states)], size)

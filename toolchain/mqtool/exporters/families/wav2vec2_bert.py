@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mqruntime.bundle.manifest import Manifest
-from mqtool.errors import ExportError
 from mqtool.exporters.families.family import Family
 from mqtool.exporters.families.wav2vec2 import GRAPH, write_tokens
 from mqtool.exporters.families.wav2vec2_reference import reference_texts
@@ -21,7 +20,7 @@ from mqtool.exporters.graphs import save, trace
 from mqtool.exporters.kaldi_frontend import FRAME, HOP, MELS, prepend_filter_bank
 from mqtool.exporters.parity import Case, probe
 from mqtool.exporters.patches import positions_of, relative_scores
-from mqtool.exporters.sources.checks import read_feature_extractor, refuse_front_end
+from mqtool.exporters.sources.checks import refuse_front_end, stated_front_end
 from mqtool.exporters.sources.find import Source
 
 __all__ = ["FAMILY", "min_samples", "reference_cases", "write_folder"]
@@ -217,12 +216,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     Raises:
         ExportError: they are missing, or of another front end than the graph's.
     """
-    settings = read_feature_extractor(folder)
-    if settings is None:
-        raise ExportError(
-            f"{folder}: what features this model wants is not known; copy the file here (no "
-            "preprocessor_config.json)"
-        )
+    settings = stated_front_end(folder)
     refuse_front_end(folder, settings, _KNOWN)
     return {"return_attention_mask": True, **settings}
 

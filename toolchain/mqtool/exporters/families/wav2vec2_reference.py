@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mqtool.exporters.ctc_tokenizer import load_tokenizer, read_ctc_tokens
+from mqtool.exporters.families.generated import spelled_by
 from mqtool.exporters.text_parity import Heard, ReferenceTexts
 from mqtool.recordings.spoken import CLIPS, spoken
 
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
     from mqtool.exporters.sources.find import Source
 
-__all__ = ["load_feature_extractor", "reference_texts", "spelled_by"]
-
-_CHUNK = 64  # tokens that are spelled together
+__all__ = ["load_feature_extractor", "reference_texts"]
 
 
 def reference_texts(model: "PreTrainedModel", source: "Source") -> ReferenceTexts:
@@ -72,19 +71,3 @@ def _logits(model: Any, extract: Any, pcm: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         logits: np.ndarray = model(**inputs).logits.numpy()
     return logits.reshape(-1, logits.shape[-1])
-
-
-def spelled_by(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
-    """Chunks of the vocabulary, a blank after each token, so that repeats are not merged.
-
-    Args:
-        tokenizer: whose pad token is the blank.
-        size: tokens of the model.
-    """
-    blank = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
-    spelled = []
-    for first in range(0, size, _CHUNK):
-        ids = range(first, min(first + _CHUNK, size))
-        tokens = [token for index in ids for token in (index, blank)]
-        spelled.append((tokens, tokenizer.decode(tokens)))
-    return spelled

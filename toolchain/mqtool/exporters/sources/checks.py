@@ -16,6 +16,7 @@ __all__ = [
     "read_json",
     "readable_fields",
     "refuse_front_end",
+    "stated_front_end",
 ]
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -136,6 +137,21 @@ def read_feature_extractor(folder: Path) -> dict[str, Any] | None:
         return None
     if settings is not None and not isinstance(settings, dict):
         raise ExportError(f"{combined}: feature_extractor is no object; copy the file again")
+    return settings
+
+
+def stated_front_end(folder: Path) -> dict[str, Any]:
+    """Settings of a feature extractor that there has to be.
+
+    Raises:
+        ExportError: there is none, or as of `read_feature_extractor`.
+    """
+    settings = read_feature_extractor(folder)
+    if settings is None:
+        raise ExportError(
+            f"{folder}: what features this model wants is not known; copy the file here (no "
+            "preprocessor_config.json)"
+        )
     return settings
 
 
