@@ -14,6 +14,7 @@ PTQ4ViT takes the gradient of the KL itself, which vanishes when all layers are 
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -91,6 +92,7 @@ def differentiate(
     context: RunContext = QUIET,
     *,
     draws: int = 1,
+    said: Sequence[Sequence[Utterance]] | None = None,
 ) -> int:
     """Run the model on recordings and carry gradients of its output back.
 
@@ -100,6 +102,7 @@ def differentiate(
         watcher: is shown gradients.
         context: threads and progress.
         draws: vectors of random signs for each recording.
+        said: what `what_is_said` has made of their first `GRADIENT_SECONDS`; None to hear it now.
 
     Returns:
         Output positions of all that was differentiated.
@@ -109,12 +112,13 @@ def differentiate(
     """
     longest = int(GRADIENT_SECONDS * folder.manifest.sample_rate)
     advance = context.progress("Differentiating", len(clips))
+    hear = partial(what_is_said, folder, context=context, longest=longest)
     positions, numbers = 0, itertools.count()
     for start in range(0, len(clips), GROUP):
         group = clips[start : start + GROUP]
-        said = what_is_said(folder, group, context, longest=longest)
+        heard = said[start : start + GROUP] if said else hear(group)
         traced = _open(folder, watcher)
-        for utterances in said:
+        for utterances in heard:
             for utterance in utterances:
                 random = np.random.default_rng(next(numbers))
                 for _ in range(draws):

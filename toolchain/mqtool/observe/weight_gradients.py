@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from mqruntime.tasks.task import Utterance
 from mqtool.context import QUIET, RunContext
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.differentiation import Values, differentiate
@@ -25,6 +26,7 @@ def each_weight_gradient(
     context: RunContext = QUIET,
     *,
     draws: int = 1,
+    said: Sequence[Sequence[Utterance]] | None = None,
 ) -> int:
     """Gradients of the model's output by weights, in the random directions of `differentiate`.
 
@@ -35,6 +37,7 @@ def each_weight_gradient(
             float32 [rows, columns]. Of tables there is none.
         context: threads and progress.
         draws: as of `differentiate`.
+        said: likewise.
 
     Returns:
         Output positions of all recordings and draws.
@@ -42,7 +45,8 @@ def each_weight_gradient(
     Raises:
         ModelError: the graph has an operator whose gradient is not known.
     """
-    return differentiate(folder, clips, _Summed(folder, take), context, draws=draws)
+    summed = _Summed(folder, take)
+    return differentiate(folder, clips, summed, context, draws=draws, said=said)
 
 
 class _Summed:

@@ -5,7 +5,7 @@ that both give at every output position are compared.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class ReferenceOutputs:
         clips: recordings; they run side by side.
         graphs: the float model's graphs by role.
         context: how many.
+        said: what the model says of their first `PROBE_SECONDS`; None to hear it now.
     """
 
     def __init__(
@@ -61,19 +62,26 @@ class ReferenceOutputs:
         clips: Iterable[Clip],
         graphs: Mapping[str, Graph],
         context: RunContext = QUIET,
+        *,
+        said: Sequence[Sequence[Utterance]] | None = None,
     ) -> None:
         self._task, self._context = folder.task, context
         longest = int(PROBE_SECONDS * folder.manifest.sample_rate)
 
-        def heard(clip: Clip) -> list[tuple[Utterance, OutputDivergence]]:
+        def listen(clip: Clip) -> Iterable[Utterance]:
+            return utterances(folder, [clip], graphs, longest=longest)
+
+        def heard(pieces: Iterable[Utterance]) -> list[tuple[Utterance, OutputDivergence]]:
             found = []
-            for whole in utterances(folder, [clip], graphs, longest=longest):
+            for whole in pieces:
                 utterance = folder.task.shortened(graphs, whole, SILENCE)
                 logits = folder.task.output_logits(graphs, utterance)
                 found.append((utterance, OutputDivergence(logits)))
             return found
 
-        self._heard = [pair for found in context.map(heard, clips) for pair in found]
+        self._heard = [
+            pair for found in context.map(heard, said or map(listen, clips)) for pair in found
+        ]
 
     def divergence(self, graphs: Mapping[str, Graph], *, rerun_encoder: bool = True) -> float:
         """Mean KL divergence of a changed model from the float one, nats an output position.

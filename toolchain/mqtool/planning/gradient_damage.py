@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mqruntime.tasks.task import Utterance
 from mqtool.context import QUIET, RunContext
 from mqtool.observe.weight_gradients import each_weight_gradient
 from mqtool.quantization.coded_layers import CodedLayers
@@ -38,7 +39,11 @@ ROWS = 32
 
 
 def estimate_damage(
-    layers: CodedLayers, clips: Sequence[Clip], context: RunContext = QUIET
+    layers: CodedLayers,
+    clips: Sequence[Clip],
+    context: RunContext = QUIET,
+    *,
+    said: Sequence[Sequence[Utterance]] | None = None,
 ) -> dict[str, float]:
     """Nats an output position for a step of 1, by name of every Linear and Conv.
 
@@ -46,6 +51,7 @@ def estimate_damage(
         layers: of the float model.
         clips: a handful of recordings.
         context: threads and progress.
+        said: what the model says of them, as of `differentiate`.
 
     Raises:
         ModelError: the graph has an operator whose gradient is not known.
@@ -55,7 +61,8 @@ def estimate_damage(
     def take(layer: str, gradient: Float) -> None:
         found.setdefault(layer, _Squares()).add(gradient)
 
-    positions = each_weight_gradient(layers.folder, clips, take, context, draws=DRAWS)
+    folder = layers.folder
+    positions = each_weight_gradient(folder, clips, take, context, draws=DRAWS, said=said)
     return {
         layer.name: found[layer.name].total(layers.compensators(layer), layer.rows)
         / (24 * positions)

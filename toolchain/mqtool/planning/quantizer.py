@@ -14,6 +14,7 @@ from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import BudgetError, ClipsError
 from mqtool.model.folder import ModelFolder
+from mqtool.observe.runs import PROBE_SECONDS, what_is_said
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.size import KB, SizeModel, packed_manifest, size_model
@@ -306,10 +307,12 @@ class Quantizer:
     def _step_ranges(self, recipe: Recipe) -> dict[str, StepRange]:
         stats = self._stats(recipe.effective_rounding, steps=recipe.has_steps)
         layers, clips = CodedLayers(stats), probe_clips(self.clips)
+        longest = int(PROBE_SECONDS * self.folder.manifest.sample_rate)
+        said = what_is_said(stats.folder, clips, self.context, longest=longest)
         is_quick = recipe.effort == "quick"
-        known = estimate_damage(layers, clips, self.context) if is_quick else {}
+        known = estimate_damage(layers, clips, self.context, said=said) if is_quick else {}
         graphs = probe_graphs(stats.folder)
-        reference = ReferenceOutputs(stats.folder, clips, graphs, self.context)
+        reference = ReferenceOutputs(stats.folder, clips, graphs, self.context, said=said)
         return measure_ranges(layers, graphs, reference, self.context, known=known)
 
     def _sensitivities(self, layout: ModelFolder, recipe: Recipe) -> dict[str, float]:

@@ -8,7 +8,7 @@ of all weights fixed before and columns in descending order of their mean square
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from mqtool.observe.moments import InputMoments
 from mqtool.observe.triangle import upper_triangle, upper_triangular
@@ -37,8 +37,8 @@ class Compensator:
 
     def __init__(self, gram: Float) -> None:
         self._order, upper = _factored(gram)
-        inverse = solve_triangular(upper, np.eye(len(upper)), check_finite=False)
-        self._inverse = upper_triangle(inverse.astype(np.float32))
+        transposed, _ = dtrtri(upper.T, lower=1)  # LAPACK wants columns in a row
+        self._inverse = upper_triangle(transposed.T.astype(np.float32))
 
     def round(self, weight: Float, step: Float, low: Codes, high: Codes) -> Codes:
         """Codes of a weight, int32 [rows, columns].
