@@ -1,5 +1,6 @@
 """The CTranslate2 reader: every dtype, and files that are not what they seem."""
 
+import json
 import shutil
 import struct
 from pathlib import Path
@@ -12,8 +13,10 @@ pytest.importorskip("torch", reason="export needs mqtool[export]")
 from random_sources import WHISPER, ctranslate2_folder, random_model
 
 from mqtool.errors import ExportError
+from mqtool.exporters.pipeline import export_model
 from mqtool.exporters.sources.ctranslate2 import load_whisper, read_variables
 from mqtool.exporters.sources.find import load_model
+from mqtool.exporters.tokenizer import read_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,21 @@ def test_the_config_is_needed(folder, tmp_path):
     (broken / "config.json").unlink()
     with pytest.raises(ExportError, match=r"no config\.json"):
         load_whisper(broken)
+
+
+def test_a_folder_as_the_converter_leaves_it_is_exported(folder, tmp_path):
+    """It copies no tokenizer unless told to; transformers then makes one that knows no token."""
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    tokens = read_vocabulary(folder, WHISPER["vocab_size"])
+    for path in bare.glob("*token*"):
+        path.unlink()
+    (bare / "vocabulary.json").write_text(json.dumps(tokens))
+    exported = export_model(str(bare), tmp_path / "model")
+    assert exported.texts.recordings == 1
+    assert exported.texts.missing == [
+        "front end (no preprocessor_config.json)",
+        "text (no tokenizer that transformers loads)",
+    ]
 
 
 @pytest.mark.weights

@@ -154,7 +154,7 @@ def check_parity(folder: Path, cases: Iterable[Case], tolerance: float = TOLERAN
     for optimize in (True, False):
         runner = GraphRunner(folder, optimize=optimize)
         for case in cases:
-            where = f"{folder.name}: {case}, optimizer {'on' if optimize else 'off'}"
+            where = f"{case}, optimizer {'on' if optimize else 'off'}"
             logits = runner.logits(case)
             difference = relative_difference(case.logits, logits)
             if not difference <= tolerance:  # a NaN fails too

@@ -7,6 +7,7 @@ from typing import Any
 
 from mqruntime.bundle.manifest import MANIFEST_NAME
 from mqtool.context import Progress, no_progress
+from mqtool.errors import ParityError
 from mqtool.exporters.parity import Parity, check_parity
 from mqtool.exporters.sources.find import find_source, load_source
 from mqtool.exporters.text_parity import TextParity, check_texts
@@ -77,7 +78,10 @@ def export_model(
         (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         del model  # before onnxruntime loads the same weights again
         progress("Comparing with onnxruntime", 0)
-        parity = check_parity(folder, cases)
-        said = None if texts is None else check_texts(folder, texts)
+        try:
+            parity = check_parity(folder, cases)
+            said = None if texts is None else check_texts(folder, texts)
+        except ParityError as error:
+            raise ParityError(f"{source}: {error}; please report it") from None
         size = sum(path.stat().st_size for path in folder.iterdir())
     return ExportedModel(Path(output), manifest.family, parameters, size, parity, said)

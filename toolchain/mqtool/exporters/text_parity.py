@@ -92,13 +92,12 @@ def check_texts(folder: Path, reference: ReferenceTexts) -> TextParity:
             try:
                 compared += _compare(recognizer, heard)
             except ParityError as error:
-                raise ParityError(f"{folder.name}: recording {number}: {error}") from None
+                raise ParityError(f"recording {number}: {error}") from None
         for tokens, text in reference.spelled:
             found = recognizer.task.text(tokens)
             if found.strip() != text.strip():
                 raise ParityError(
-                    f"{folder.name}: tokens {tokens} are {found!r} here, {text!r} by the source's "
-                    "tokenizer"
+                    f"tokens {tokens} are {found!r} here, {text!r} by the source's tokenizer"
                 )
             spelled += len(tokens)
     return TextParity(len(reference.heard), compared, spelled, reference.missing)

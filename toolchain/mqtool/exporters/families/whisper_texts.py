@@ -104,9 +104,11 @@ def _tokenizer(source: Source) -> Any:
     from transformers import WhisperTokenizer
 
     try:
-        return WhisperTokenizer.from_pretrained(source.folder, local_files_only=True)
+        found = WhisperTokenizer.from_pretrained(source.folder, local_files_only=True)
     except Exception:  # whatever it is, it comes from what is in the folder
         return None
+    # Of a folder without its files, as CTranslate2's are, transformers makes one without tokens.
+    return found if found.vocab_size else None
 
 
 def _spelled(tokenizer: Any, size: int) -> list[tuple[list[int], str]]:
