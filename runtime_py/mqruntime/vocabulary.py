@@ -108,9 +108,12 @@ class Vocabulary:
 
 
 def _with_bytes(pieces: Iterable[str]) -> str:
-    """Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are."""
+    """Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are.
+
+    Rows of the model that the tokenizer has no token for are empty, and part no bytes.
+    """
     text = []
-    for is_byte, run in groupby(pieces, _is_byte):
+    for is_byte, run in groupby(filter(None, pieces), _is_byte):
         if is_byte:
             text.append(_utf8(bytes(int(piece[3:5], 16) for piece in run)))
         else:

@@ -79,10 +79,11 @@ def test_ctc_text_is_cleaned_up_where_the_tokenizer_does():
 
 
 def test_bytes_are_utf_8_where_the_tokenizer_falls_back_to_them():
-    vocabulary = Vocabulary(["<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41"])
+    vocabulary = Vocabulary(["<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41", ""])
     tokens = [2, 0, 1, 0, 3, 4]
     assert vocabulary.ctc_text(tokens, None, False, True) == "caf\ufffd\ufffd\ufffd <0x41><0x41"
     assert vocabulary.ctc_text([2, 0, 1, 3], 3, False, True) == "caf\u00e9"
+    assert vocabulary.ctc_text([2, 0, 5, 1], None, False, True) == "caf\u00e9"
     assert vocabulary.ctc_text([2, 0, 1], None, False) == "caf<0xC3><0xa9>"
 
 

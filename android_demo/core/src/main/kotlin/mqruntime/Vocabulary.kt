@@ -29,11 +29,15 @@ class Vocabulary(val tokens: List<String>) {
     fun byteFallbackText(tokens: Iterable<Int>): String =
         withBytes(tokens.map { token(it).replace('\u2581', ' ') }).removePrefix(" ")
 
-    /** Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are. */
+    /**
+     * Pieces in a row, those named <0x00> to <0xFF> as the bytes that they are.
+     *
+     * Rows of the model that the tokenizer has no token for are empty, and part no bytes.
+     */
     private fun withBytes(pieces: List<String>): String {
         val text = StringBuilder()
         val bytes = ByteArrayOutputStream()
-        for (piece in pieces) {
+        for (piece in pieces.filter { it.isNotEmpty() }) {
             val byte = BYTE.matchEntire(piece)
             if (byte != null) bytes.write(byte.groupValues[1].toInt(16)) else text.append(utf8(bytes)).append(piece)
         }

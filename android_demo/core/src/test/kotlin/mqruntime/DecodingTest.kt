@@ -47,11 +47,12 @@ class DecodingTest {
 
     @Test
     fun bytesAreUtf8WhereTheTokenizerFallsBackToThem() {
-        val vocabulary = Vocabulary(listOf("<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41"))
+        val vocabulary = Vocabulary(listOf("<0xC3>", "<0xa9>", " caf", " <0x41>", "<0x41", ""))
         val bytes = CtcSettings(9, null, byteFallback = true)
         val spelled = vocabulary.ctcText(listOf(2, 0, 1, 0, 3, 4), bytes)
         assertEquals("caf\uFFFD\uFFFD\uFFFD <0x41><0x41", spelled)
         assertEquals("caf\u00e9", vocabulary.ctcText(listOf(2, 0, 1, 3), bytes.copy(wordDelimiter = 3)))
+        assertEquals("caf\u00e9", vocabulary.ctcText(listOf(2, 0, 5, 1), bytes))
         assertEquals("caf<0xC3><0xa9>", vocabulary.ctcText(listOf(2, 0, 1), CtcSettings(9, null)))
     }
 

@@ -51,19 +51,20 @@ class Seq2SeqTest {
 
     @Test
     fun piecesAndBytesSpellText() {
-        val vocabulary = Vocabulary(listOf("\u2581a", "b", "\u2581", "<0xC3>", "<0xA9>", "<0x0a>", "<0xZZ>", "\u2581é"))
+        val vocabulary = Vocabulary(listOf("\u2581a", "b", "\u2581", "<0xC3>", "<0xA9>", "<0x0a>", "<0xZZ>", "\u2581é", ""))
         for ((tokens, text) in listOf(
             listOf(0, 1, 0) to "ab a",
             listOf(2, 2, 1) to " b",
             listOf(3, 4, 5) to "é\n",
             listOf(1, 3, 0, 4) to "b\ufffd a\ufffd",
             listOf(3, 4, 3) to "\ufffd\ufffd\ufffd",
+            listOf(3, 8, 4, 1) to "éb",
             listOf(6, 7) to "<0xZZ> é",
             emptyList<Int>() to "",
         )) {
             assertEquals(text, vocabulary.byteFallbackText(tokens), tokens.toString())
         }
-        assertThrows(ModelError::class.java) { vocabulary.byteFallbackText(listOf(8)) }
+        assertThrows(ModelError::class.java) { vocabulary.byteFallbackText(listOf(9)) }
     }
 
     @Test
