@@ -1,6 +1,7 @@
 """Validation passes what was packed as planned and names what was not."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -9,8 +10,10 @@ import soundfile
 
 from fake_ctc import reader_folder
 from mqruntime.recognition import Recognizer, Result
+from mqruntime.result import Segment
 from mqtool.errors import ClipsError, ModelError, PlanError
 from mqtool.evaluation import validate as validation
+from mqtool.evaluation.joined import JoinedClips, join_clips
 from mqtool.evaluation.validate import validate_folder
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
@@ -22,6 +25,7 @@ from quantizers import make_plan
 from tiny_graph import toy_folder
 
 CLIPS = 12
+RATE = 16000
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,17 @@ def exact_products(monkeypatch):
     monkeypatch.setattr(validation, "products_saturate", lambda: False)
 
 
+@pytest.fixture(autouse=True)
+def toys_hear_no_more_than_a_clip(monkeypatch):
+    """Their positions are few."""
+
+    def first(clips, rate):
+        pcm = clips[0].pcm(rate)
+        return JoinedClips(pcm, 1, len(pcm) / rate, None)
+
+    monkeypatch.setattr(validation, "join_clips", first)
+
+
 @pytest.fixture
 def clips(toy):
     return find_clips([toy / "clips"])
@@ -74,6 +89,7 @@ def test_what_was_packed_as_planned_passes(toy, clips):
         "transcripts",
         "transcripts without optimizer",
         "logits without optimizer",
+        "joined clips",
     ]
     assert result.bytes <= result.budget_bytes
     assert result.logits_difference < 1e-5
@@ -185,7 +201,50 @@ def test_roundings_that_fall_otherwise_pass_and_logits_that_all_move_fail(
     monkeypatch.setattr(validation, "products_saturate", lambda: True)
     result = validate_folder(toy / "packed8", toy / "model", clips)
     assert _failed(result) == {}
-    assert result.checks[-1].wanted.endswith("int8 products saturate")
+    assert result.checks[-2].wanted.endswith("int8 products saturate")
+
+
+@pytest.mark.parametrize(
+    ("longer", "quiet", "found"),
+    [
+        (" b b b b b b", "", r"2 clips, 60 s: 150\.0 % of words unlike; 0 words in 10 s of quiet"),
+        ("", "you", r"2 clips, 60 s: 25\.0 % of words unlike; 1 words in 10 s of quiet"),
+    ],
+)
+def test_a_model_that_goes_wrong_on_longer_recordings_fails(
+    toy, tmp_path, monkeypatch, longer, quiet, found
+):
+    """A phrase without end, and a word out of nothing, which no clip alone shows."""
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(30 * RATE), RATE)
+    packed = []
+    real_open = Recognizer.open
+
+    def opened(folder, **options):
+        recognizer = real_open(folder, **options)
+        packed.extend([recognizer] if folder == toy / "packed8" else [])
+        return recognizer
+
+    def transcribe(self, pcm, language=None):
+        seconds = len(pcm) / RATE
+        if seconds == 30:
+            return Result("a b", [1], None, seconds)
+        assert seconds == 70
+        assert 0 < np.abs(pcm[-10 * RATE :]).max() < 0.01
+        segments = [Segment(0, 60, "a b a b" + longer * (self in packed), [1])]
+        if quiet and self in packed:
+            segments.append(Segment(63, 64, quiet, [1]))
+        return Result(" ".join(s.text for s in segments), [1], None, seconds, segments=segments)
+
+    monkeypatch.setattr(validation, "join_clips", join_clips)
+    monkeypatch.setattr(Recognizer, "open", opened)
+    monkeypatch.setattr(Recognizer, "transcribe", transcribe)
+    monkeypatch.setattr(validation, "_logits", lambda *_: np.zeros((1, 2)))
+    clips = find_clips([tmp_path])
+    result = validate_folder(toy / "packed8", toy / "model", clips)
+    assert re.fullmatch(found, _failed(result).pop("joined clips"))
+    assert set(_failed(result)) == {"joined clips"}
+    assert (result.joined.clips, result.joined.packed_in_quiet) == (2, quiet)
 
 
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):

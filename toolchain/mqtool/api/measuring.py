@@ -22,7 +22,8 @@ from mqtool.evaluation.bench import (
 )
 from mqtool.evaluation.describe import Description, describe
 from mqtool.evaluation.score import Evaluation, evaluate_model
-from mqtool.evaluation.validate import Validation, validate_folder
+from mqtool.evaluation.validate import validate_folder
+from mqtool.evaluation.validation import Validation
 from mqtool.packing.plan_file import Plan
 from mqtool.recordings.clips import find_clips
 

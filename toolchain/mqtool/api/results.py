@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mqtool.evaluation.validate import Validation
+from mqtool.evaluation.validation import Validation
 from mqtool.packing.plan_file import Plan
 
 __all__ = ["PackedModel", "Sizes"]

@@ -18,7 +18,7 @@ from mqtool.cli.progress import progress_bars
 from mqtool.errors import PackError
 
 if TYPE_CHECKING:
-    from mqtool.evaluation.validate import Validation
+    from mqtool.evaluation.validation import Validation
 
 __all__ = ["validate"]
 
@@ -56,8 +56,8 @@ def validate(packed: Path, clips: tuple[Path, ...], json_path: Path | None, **op
     """Check that PACKED keeps its size and its plan, and says what the float model says.
 
     Compares the size with the budget, the widths in the files with the plan, and the packed model's
-    transcripts with the float model's, with onnxruntime's optimizer on and off. Exit code 1 if any
-    check fails.
+    transcripts with the float model's, with onnxruntime's optimizer on and off, clip by clip and
+    with a minute of them joined and quiet after it. Exit code 1 if any check fails.
 
     \b
     Example:
@@ -83,12 +83,16 @@ def _print(packed: Path, result: "Validation", shown: int = 10) -> None:
     for check in result.checks:
         table.add_row(check.name, check.found, check.wanted, "ok" if check.passed else "FAILED")
     print_table(table)
-    different = [clip for clip in result.clips if clip.float_text != clip.packed_text]
+    pairs = [(clip.path.name, clip.float_text, clip.packed_text) for clip in result.clips]
+    different = [pair for pair in pairs if pair[1] != pair[2]]
+    if (joined := result.joined) and joined.float_text != joined.packed_text:
+        name = f"{joined.clips} clips joined"
+        different = [(name, joined.float_text, joined.packed_text), *different]
     if not different:
         return
     texts = Table(title=f"{len(different)} transcripts differ", title_justify="left")
     for heading in ("clip", "float", "packed"):
         texts.add_column(heading)
-    for clip in different[:shown]:
-        texts.add_row(clip.path.name, clip.float_text, clip.packed_text)
+    for pair in different[:shown]:
+        texts.add_row(*pair)
     print_table(texts)

@@ -6,9 +6,8 @@ a model that loads, runs and has forgotten how to listen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,8 @@ from mqruntime.tasks.registry import task_of
 from mqtool.bundles.unpackage import stored_bytes
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import ClipsError, ModelError, PackError
+from mqtool.evaluation.joined import QUIET_SECONDS, hear, join_clips
+from mqtool.evaluation.validation import Check, JoinedTexts, ValidatedClip, Validation
 from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import check_graph, load_graph
@@ -32,7 +33,7 @@ from mqtool.quantization.calibration_stats import with_packing_layout
 from mqtool.quantization.weights import StoredLayer, read_layers
 from mqtool.recordings.clips import Clip
 
-__all__ = ["Check", "ValidatedClip", "Validation", "validate_folder"]
+__all__ = ["validate_folder"]
 
 LOGITS_LIMIT = 0.02
 """Mean difference of logits between optimizer on and off, relative to the range of the logits.
@@ -40,89 +41,6 @@ LOGITS_LIMIT = 0.02
 Measured on packed whisper-tiny.en: 0 on most clips; where an activation falls on the other side of
 a rounding, all after it move, at 4 bits by up to 0.009 (one logit by 0.04). A node that is fused
 wrongly moves them by about the range itself."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was checked: what was found and what was asked, in words with figures."""
-
-    name: str
-    passed: bool
-    found: str
-    wanted: str
-
-
-@dataclass(frozen=True)
-class ValidatedClip:
-    """A clip as three models transcribed it.
-
-    Attributes:
-        path: the recording.
-        language: ISO code as given or detected; None where the model does not say.
-        float_text: the float model.
-        packed_text: the packed model.
-        unoptimized_text: the packed model without onnxruntime's graph optimization; None if that
-            was not run.
-        logits_difference: between the latter two on the same tokens, mean |difference| / range.
-    """
-
-    path: Path
-    language: str | None
-    float_text: str
-    packed_text: str
-    unoptimized_text: str | None = None
-    logits_difference: float | None = None
-
-
-@dataclass(frozen=True)
-class Validation:
-    """All checks and what they rest on.
-
-    What concerns the optimizer is None, and not among the checks, if the transcripts fail with it.
-
-    Attributes:
-        checks: what was looked at.
-        clips: what the models said.
-        bytes: of the packed model's files.
-        budget_bytes: that it was packed for.
-        word_difference: percent of words (keyword models: of recordings) unlike the float model's.
-        unoptimized_word_difference: likewise without onnxruntime's optimizer.
-        logits_difference: largest mean difference of logits between optimizer on and off, relative
-            to their range.
-    """
-
-    checks: list[Check]
-    clips: list[ValidatedClip]
-    bytes: int
-    budget_bytes: int
-    word_difference: float
-    unoptimized_word_difference: float | None
-    logits_difference: float | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check has."""
-        return not self.failed
-
-    @property
-    def failed(self) -> list[Check]:
-        """Checks that did not pass."""
-        return [check for check in self.checks if not check.passed]
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON of `mqtool validate`; until 0.3 word differences were called `wer`."""
-        return {
-            "wer": self.word_difference,
-            "unoptimized_wer": self.unoptimized_word_difference,
-            "passed": self.passed,
-            "bytes": self.bytes,
-            "budget_bytes": self.budget_bytes,
-            "word_difference": self.word_difference,
-            "unoptimized_word_difference": self.unoptimized_word_difference,
-            "logits_difference": self.logits_difference,
-            "checks": [vars(check) for check in self.checks],
-            "clips": [{**vars(clip), "path": str(clip.path)} for clip in self.clips],
-        }
 
 
 def validate_folder(
@@ -188,7 +106,46 @@ def validate_folder(
     )
     difference = max(clip.logits_difference or 0.0 for clip in transcribed)
     checks.append(_logits_check(difference, manifest))
-    return Validation(checks, transcribed, size, budget, wer, plain_wer, difference)
+    joined = None if keywords else _joined_texts(packed, reference, clips, task, context)
+    if joined is not None:
+        checks.append(_joined_check(joined, manifest, transcribed[0].language, max_word_difference))
+    return Validation(checks, transcribed, size, budget, wer, plain_wer, difference, joined)
+
+
+def _joined_texts(
+    packed: Path,
+    reference: Path,
+    clips: Sequence[Clip],
+    task: SpeechTask | None,
+    context: RunContext,
+) -> JoinedTexts:
+    joined = join_clips(clips, Manifest.read(packed).sample_rate)
+    advance = context.progress("Running both on joined clips", 2)
+    said = []
+    for folder in (reference, packed):
+        with _open(folder, task, context) as recognizer:
+            said.append(hear(recognizer, joined))
+        advance()
+    ours, theirs = said[1], said[0]
+    return JoinedTexts(
+        joined.count, joined.seconds, theirs.text, ours.text, theirs.in_quiet, ours.in_quiet
+    )
+
+
+def _joined_check(
+    joined: JoinedTexts, manifest: Manifest, language: str | None, most: float
+) -> Check:
+    """Few words unlike, and no more out of nothing than the float model."""
+    normalize = text_normalizer(text_language(manifest, language))
+    errors = count_errors(normalize(joined.float_text), normalize(joined.packed_text))
+    unlike = 100 * errors.word_errors / max(errors.words, 1)
+    ours, theirs = (len(text.split()) for text in (joined.packed_in_quiet, joined.float_in_quiet))
+    found = (
+        f"{joined.clips} clips, {joined.seconds:.0f} s: {unlike:.1f} % of words unlike; "
+        f"{ours} words in {QUIET_SECONDS:.0f} s of quiet"
+    )
+    wanted = f"at most {most:g} % unlike, {theirs} words in quiet, as the float model"
+    return Check("joined clips", unlike <= most and ours <= theirs, found, wanted)
 
 
 def _logits_check(difference: float, manifest: Manifest) -> Check:
