@@ -33,6 +33,7 @@ IN_ORDER = [
     "mqtool.sweep",
     "mqtool.matrix",
     "mqtool.ablate",
+    "mqtool.choose",
 ]
 """Examples that need what others before them have made; the runtime's need them all."""
 

@@ -36,6 +36,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     toy_folder(folder / "model")
     noise_manifest(folder / "clips", 4)
+    toy_folder(folder / "other", seed=1)
     plan = mqtool.plan(
         folder / "model",
         budget_kb=9,
@@ -66,6 +67,7 @@ COMMANDS = {
     "sweep": ["sweep", *SWEEP],
     "matrix": ["matrix", *SWEEP[:3], "--bits", "8"],
     "ablate": ["ablate", *SWEEP[:3], "--bits", "8"],
+    "choose": ["choose", "other", *SWEEP[:3], "--budget-kb", "12", "--method", "uniform"],
 }
 INPUTS = {
     "export": ["model"],
@@ -76,6 +78,7 @@ INPUTS = {
     "sweep": ["model", "clips/manifest.csv"],
     "matrix": ["model", "clips/manifest.csv"],
     "ablate": ["model", "clips/manifest.csv"],
+    "choose": ["model", "other", "clips/manifest.csv"],
 }
 CASES = [(command, given) for command, inputs in INPUTS.items() for given in inputs]
 
@@ -140,7 +143,7 @@ def test_what_is_of_another_kind_is_not_replaced(capsys, top, command):
         (top / f"listed{number}" / "contents.json").write_text(json.dumps(marker))
         (top / f"listed{number}" / "report.html").touch()
     fine = {"plan": "plan.json", "package": "app.mqz", "export": "packed", "pack": "packed"}
-    fine |= {"expand": "packed"}
+    fine |= dict.fromkeys(["expand", "choose"], "packed")
     others.remove(fine.get(command, "letters"))
     before = contents(top)
     for other in others:
@@ -151,7 +154,7 @@ def test_what_is_of_another_kind_is_not_replaced(capsys, top, command):
         assert contents(top) == before, other
 
 
-@pytest.mark.parametrize("command", ["plan", "pack", "package", "sweep"])
+@pytest.mark.parametrize("command", ["plan", "pack", "package", "sweep", "choose"])
 def test_its_own_output_is_replaced_and_a_link_is_followed(capsys, top, command):
     given = COMMANDS[command]
     assert run(capsys, *given, "-o", top / "out")[0] == 0

@@ -13,7 +13,7 @@ from mqruntime.recognition import Recognizer, Result
 from mqruntime.result import Segment
 from mqtool.errors import ClipsError, ModelError, PlanError
 from mqtool.evaluation import validate as validation
-from mqtool.evaluation.joined import JoinedClips, join_clips
+from mqtool.evaluation.joined import join_clips
 from mqtool.evaluation.validate import validate_folder
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
@@ -22,7 +22,7 @@ from mqtool.packing.write import pack
 from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import find_clips
 from quantizers import make_plan
-from tiny_graph import toy_folder
+from tiny_graph import first_clip, toy_folder
 
 CLIPS = 12
 RATE = 16000
@@ -58,13 +58,7 @@ def exact_products(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def toys_hear_no_more_than_a_clip(monkeypatch):
-    """Their positions are few."""
-
-    def first(clips, rate):
-        pcm = clips[0].pcm(rate)
-        return JoinedClips(pcm, 1, len(pcm) / rate, None)
-
-    monkeypatch.setattr(validation, "join_clips", first)
+    monkeypatch.setattr(validation, "join_clips", first_clip)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ParityError,
         PlanError,
     )
-    from mqtool.experiments.api import ablate, matrix, sweep
+    from mqtool.experiments.api import ablate, choose, matrix, sweep
     from mqtool.packing.plan_file import Plan
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "__version__",
     "ablate",
     "bench",
+    "choose",
     "evaluate",
     "expand",
     "export",
@@ -83,7 +84,7 @@ __getattr__ = lazy_names(
             ["bench", "evaluate", "inspect", "transcribe", "validate"], "mqtool.api.measuring"
         ),
         **dict.fromkeys(["export", "pack", "plan", "quantize"], "mqtool.api.quantizing"),
-        **dict.fromkeys(["ablate", "matrix", "sweep"], "mqtool.experiments.api"),
+        **dict.fromkeys(["ablate", "choose", "matrix", "sweep"], "mqtool.experiments.api"),
         "PackedModel": "mqtool.api.results",
         "Plan": "mqtool.packing.plan_file",
         "sizes": "mqtool.api.sizing",

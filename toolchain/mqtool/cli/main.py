@@ -29,6 +29,7 @@ _COMMANDS = {
     "transcribe": ("mqtool.cli.transcribe:transcribe", "Print what is said in recordings."),
     "inspect": ("mqtool.cli.inspect:inspect", "Show what is in a model, plan or graph."),
     "bench": ("mqtool.cli.bench:bench", "Measure load time, speed and memory."),
+    "choose": ("mqtool.cli.choose:choose", "Rank models at one size on your recordings."),
     "sweep": ("mqtool.cli.sweep:sweep", "Score plans over a range of budgets."),
     "matrix": ("mqtool.cli.matrix:matrix", "Calibrate on each group, test on every other."),
     "ablate": ("mqtool.cli.ablate:ablate", "Compare sensitivities, calibrations and bits."),

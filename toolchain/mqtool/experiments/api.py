@@ -1,16 +1,21 @@
-"""The paper's figures and tables on the user's own data: sweep, matrix, ablate.
+"""The paper's figures and tables on the user's own data: sweep, matrix, ablate; and choose.
 
-Results are kept by content: interrupt one whenever you like, run it again and it goes on where it
-stopped.
+Results of the first three are kept by content: interrupt one whenever you like, run it again and it
+goes on where it stopped.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from mqruntime.options import SpeechTask
+from mqtool.api.options import recipe_of
 from mqtool.api.recordings import PathLike
+from mqtool.context import Progress, RunContext, no_progress
 from mqtool.errors import OptionError
 from mqtool.experiments.ablate import ACT_BITS, CLIP_COUNTS, TABLES, Settings, ablation_report
+from mqtool.experiments.choose import Choice, choose_model
+from mqtool.experiments.groups import ClipSet, check_disjoint
 from mqtool.experiments.matrix import matrix_report
 from mqtool.experiments.setup import (
     ExperimentOptions,
@@ -22,9 +27,80 @@ from mqtool.experiments.setup import (
 )
 from mqtool.experiments.sweep import sweep_report
 from mqtool.extras import require_extra
+from mqtool.outputs import MODEL_FOLDER, check_output
+from mqtool.packing.size import KB
 from mqtool.quantization.activations import ACTIVATION_BITS
+from mqtool.recordings.clips import find_clips
 
-__all__ = ["ablate", "matrix", "sweep"]
+__all__ = ["ablate", "choose", "matrix", "sweep"]
+
+
+def choose(
+    models: Sequence[PathLike],
+    *,
+    budget_kb: float,
+    manifest: PathLike,
+    output: PathLike | None = None,
+    calib_split: str = "calib",
+    test_split: str = "dev",
+    language: str | None = None,
+    task: SpeechTask | None = None,
+    method: str = "measured",
+    effort: str = "full",
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> Choice:
+    """Pack several models to one size and rank them on one person's recordings.
+
+    Examples:
+        >>> other = mqtool.export("examples/commands/ctc", output="other/")
+        >>> choice = mqtool.choose(
+        ...     ["model/", other], budget_kb=900, manifest="manifest.csv", method="myqasr"
+        ... )
+        >>> choice.metric, [candidate.bytes <= 900 * 1024 for candidate in choice.candidates]
+        ('wer', [True, True])
+
+    Args:
+        models: folders made by `export`, two or more.
+        budget_kb: size of each packed folder, all files, in KB of 1024 bytes.
+        manifest: CSV with the columns path and split. Where it has a transcript for every row to
+            score, errors are counted; else words unlike those of the largest float model.
+        output: folder for the best packed model; None to keep none.
+        calib_split: value of `split` of rows to calibrate on.
+        test_split: value of `split` of rows to score.
+        language: as of `mqtool.plan`.
+        task: likewise.
+        method: likewise.
+        effort: likewise.
+        threads: inside an operator of onnxruntime; 0 lets it choose.
+        progress: told how far the work has come.
+
+    Raises:
+        OptionError: fewer than two models, one given twice, or an unknown method.
+        BudgetError: no model can have this size.
+        ModelError: a model cannot be used, or some classify and others do not.
+        ClipsError, AudioError: the recordings cannot be used, or one is on both sides.
+    """
+    paths = [Path(model) for model in models]
+    if len({path.resolve() for path in paths}) < max(2, len(paths)):
+        raise OptionError("choose among two or more different models")
+    if output is not None:
+        check_output(Path(output), MODEL_FOLDER, [*paths, Path(manifest)])
+    calib, test = (
+        ClipSet(split, tuple(find_clips([Path(manifest)], split=split, language=language)))
+        for split in (calib_split, test_split)
+    )
+    check_disjoint([calib], [test])
+    return choose_model(
+        paths,
+        recipe_of(method=method, effort=effort),
+        int(budget_kb * KB),
+        calib,
+        test,
+        output=None if output is None else Path(output),
+        task=task,
+        context=RunContext(threads, progress),
+    )
 
 
 def sweep(
