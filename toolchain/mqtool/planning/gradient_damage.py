@@ -56,43 +56,49 @@ def estimate_damage(
     Raises:
         ModelError: the graph has an operator whose gradient is not known.
     """
-    found: dict[str, _Squares] = {}
+    found = {
+        layer.name: _Squares(layers.compensators(layer), layer.rows) for layer in layers.layers
+    }
 
     def take(layer: str, gradient: Float) -> None:
-        found.setdefault(layer, _Squares()).add(gradient)
+        found[layer].add(gradient)
 
     folder = layers.folder
     positions = each_weight_gradient(folder, clips, take, context, draws=DRAWS, said=said)
     return {
-        layer.name: found[layer.name].total(layers.compensators(layer), layer.rows)
-        / (24 * positions)
-        for layer in layers.layers
-        if layer.name in found
+        name: squares.total / (24 * positions) for name, squares in found.items() if squares.times
     }
 
 
 class _Squares:
-    """Squared gradients of one layer."""
+    """Squared gradients of one layer, summed up.
 
-    def __init__(self) -> None:
-        self._sum, self._times = 0.0, 0
-        self._places: list[NDArray[np.intp]] = []
-        self._rows: list[Float] = []
+    Args:
+        compensators: of the layer, as far as they are known.
+        count: of its rows.
+    """
+
+    def __init__(self, compensators: Compensators | None, count: int) -> None:
+        self._compensators, self._count = compensators, count
+        self.times = 0
+        self._all = self._plain = self._moved = 0.0
 
     def add(self, gradient: Float) -> None:
-        self._sum += float(np.einsum("rc,rc->", gradient, gradient))
-        step = max(1, len(gradient) // ROWS)
-        places = np.arange(self._times % step, len(gradient), step)
-        self._places.append(places)
-        self._rows.append(gradient[places])
-        self._times += 1
+        """Take in one, [rows, columns]."""
+        self._all += _squared(gradient)
+        if self._compensators is not None and self._compensators.are_known:
+            step = max(1, len(gradient) // ROWS)
+            places = np.arange(self.times % step, len(gradient), step)
+            groups = places * self._compensators.groups // self._count
+            self._plain += _squared(gradient[places])
+            self._moved += self._compensators.squares(gradient[places], groups)
+        self.times += 1
 
-    def total(self, compensators: Compensators | None, count: int) -> float:
-        """Summed over all `count` rows and every gradient, as rounding errs."""
-        if compensators is None or not compensators.are_known:
-            return self._sum
-        rows, places = np.concatenate(self._rows), np.concatenate(self._places)
-        plain = float(np.einsum("rc,rc->", rows, rows))
-        if plain == 0:
-            return self._sum
-        return self._sum * compensators.squares(rows, places * compensators.groups // count) / plain
+    @property
+    def total(self) -> float:
+        """Over all rows and gradients, as rounding errs."""
+        return self._all * self._moved / self._plain if self._plain else self._all
+
+
+def _squared(values: Float) -> float:
+    return float(np.einsum("rc,rc->", values, values))
