@@ -5,10 +5,11 @@ import pytest
 import mqtool
 from mqtool.choices import METHODS, ROUNDINGS
 from mqtool.cli.main import cli, main
-from mqtool.evaluation import validate
 from mqtool.planning import quantizer
 from mqtool.quantization.calibration_stats import collect_stats
-from tiny_graph import first_clip, noise_clips, toy_folder
+from tiny_graph import noise_clips, toy_folder
+
+pytestmark = pytest.mark.usefixtures("toys_hear_one_clip")
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +22,6 @@ def recordings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     noise_clips(folder, [400])
     return folder
-
-
-@pytest.fixture(autouse=True)
-def toys_hear_no_more_than_a_clip(monkeypatch):
-    monkeypatch.setattr(validate, "join_clips", first_clip)
 
 
 def run(*arguments: object) -> object:

@@ -195,7 +195,7 @@ def test_validate_counts_words_of_translations_as_english(models, clips, tmp_pat
             task=task,
             max_word_difference=1000,
         )
-        assert languages == [expected] * 6
+        assert languages == [expected] * 7
 
 
 def test_a_plan_says_its_task_only_where_the_model_would_do_another(models, tmp_path):
