@@ -30,10 +30,12 @@ ARCHITECTURES = [
 
 
 @pytest.mark.soak
-def test_what_transformers_hears(tmp_path, portion):
+@pytest.mark.parametrize("first", [0, 100, 200, 300])
+def test_what_transformers_hears(tmp_path, portion, first):
     """Every export also compares by itself; this compares other recordings by other code."""
+    tried: Counter[str] = Counter()
     texts: Counter[str] = Counter()
-    for number in range(portion(400)):
+    for number in range(first, first + portion(100)):
         rng = random.Random(number)
         kind = ("whisper", "ctc", "labels", "ctc")[number % 4]
         kind = {7: "parakeet", 3: "transducer"}.get(number % 8, kind)
@@ -58,8 +60,7 @@ def test_what_transformers_hears(tmp_path, portion):
             quiet = DecodingOptions(timestamps=False, temperature=0.0, no_speech_threshold=None)
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
+        tried[kind] += 1
         texts[kind] += len(set(found)) > 3
-    assert texts["whisper"] >= portion(400) / 10, texts
-    assert all(texts[kind] >= portion(400) / 20 for kind in ("ctc", "parakeet", "transducer")), (
-        texts
-    )
+    del tried["labels"]
+    assert all(texts[kind] >= 0.2 * tried[kind] - 1 for kind in tried), (tried, texts)
