@@ -30,12 +30,10 @@ ARCHITECTURES = [
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first", [0, 100, 200, 300])
-def test_what_transformers_hears(tmp_path, portion, first):
+def test_what_transformers_hears(tmp_path, portion):
     """Every export also compares by itself; this compares other recordings by other code."""
-    tried: Counter[str] = Counter()
     texts: Counter[str] = Counter()
-    for number in range(first, first + portion(100)):
+    for number in range(portion(400)):
         rng = random.Random(number)
         kind = ("whisper", "ctc", "labels", "ctc")[number % 4]
         kind = {7: "parakeet", 3: "transducer"}.get(number % 8, kind)
@@ -60,7 +58,8 @@ def test_what_transformers_hears(tmp_path, portion, first):
             quiet = DecodingOptions(timestamps=False, temperature=0.0, no_speech_threshold=None)
             found = recognizer.transcribe(pcm, options=quiet).text
         assert found == heard_by_transformers(source, pcm), number
-        tried[kind] += 1
         texts[kind] += len(set(found)) > 3
-    del tried["labels"]
-    assert all(texts[kind] >= 0.2 * tried[kind] - 1 for kind in tried), (tried, texts)
+    assert texts["whisper"] >= portion(400) / 10, texts
+    assert all(texts[kind] >= portion(400) / 20 for kind in ("ctc", "parakeet", "transducer")), (
+        texts
+    )

@@ -126,7 +126,7 @@ def _joined_texts(
         with _open(folder, task, context) as recognizer:
             said.append(hear(recognizer, joined))
         advance()
-    ours, theirs = said[1], said[0]
+    theirs, ours = said
     return JoinedTexts(
         joined.count, joined.seconds, theirs.text, ours.text, theirs.in_quiet, ours.in_quiet
     )

@@ -30,7 +30,7 @@ from mqtool.extras import require_extra
 from mqtool.outputs import MODEL_FOLDER, check_output
 from mqtool.packing.size import KB
 from mqtool.quantization.activations import ACTIVATION_BITS
-from mqtool.recordings.clips import find_clips
+from mqtool.recordings.clips import CALIBRATION_LIMIT, find_clips
 
 __all__ = ["ablate", "choose", "matrix", "sweep"]
 
@@ -87,8 +87,11 @@ def choose(
     if output is not None:
         check_output(Path(output), MODEL_FOLDER, [*paths, Path(manifest)])
     calib, test = (
-        ClipSet(split, tuple(find_clips([Path(manifest)], split=split, language=language)))
-        for split in (calib_split, test_split)
+        ClipSet(
+            split,
+            tuple(find_clips([Path(manifest)], split=split, language=language, longest=longest)),
+        )
+        for split, longest in ((calib_split, CALIBRATION_LIMIT), (test_split, None))
     )
     check_disjoint([calib], [test])
     return choose_model(

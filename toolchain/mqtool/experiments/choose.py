@@ -15,8 +15,8 @@ from mqruntime.options import SpeechTask
 from mqruntime.recognition import Recognizer
 from mqtool.context import QUIET, RunContext
 from mqtool.errors import BudgetError, ClipsError, ModelError
-from mqtool.evaluation.bootstrap import interval, paired_interval
-from mqtool.evaluation.score import Scored, score_clip
+from mqtool.evaluation.bootstrap import paired_interval
+from mqtool.evaluation.score import Scored, score_clip, summary
 from mqtool.experiments.comparison import Metric, metric_of
 from mqtool.experiments.groups import ClipSet
 from mqtool.model.folder import ModelFolder
@@ -130,8 +130,9 @@ def choose_model(
     clips, reference = list(test.clips), None
     if not all(clip.transcript for clip in clips):
         reference = max(folders, key=lambda path: folders[path].bytes)
-        clips = _with_texts(folders[reference], clips, context)
-    found: dict[Path, tuple[Candidate, list[Scored]]] = {}
+        texts = [item.text for item in _scored(reference, clips, task, context)]
+        clips = [replace(clip, transcript=text) for clip, text in zip(clips, texts, strict=True)]
+    found: dict[Path, tuple[Candidate, Counts]] = {}
     with scratch_folder() as scratch:
         for number, (path, folder) in enumerate(folders.items()):
             if path in infeasible:
@@ -140,21 +141,17 @@ def choose_model(
             quantizer = Quantizer(folder, calib.clips, context)
             plan = quantizer.plan(recipe, budget_bytes)
             size = quantizer.pack(plan, packed).bytes
-            scored = _scored(packed, clips, context)
-            counts = [metric.counts(item) for item in scored]
-            value, low, high = _rate(counts)
-            found[packed] = Candidate(path, size, plan.average_bits, value, low, high), scored
+            scored = _scored(packed, clips, task, context)
+            candidate = Candidate(path, size, plan.average_bits, *_rate(scored, metric))
+            found[packed] = candidate, [metric.counts(item) for item in scored]
         ranked = sorted(
             found, key=lambda packed: found[packed][0].value, reverse=not metric.lower_is_better
         )
         if output is not None:
             with new_folder(output, MODEL_FOLDER) as kept:
                 shutil.copytree(ranked[0], kept, dirs_exist_ok=True)
-    best = [metric.counts(item) for item in found[ranked[0]][1]]
-    candidates = [
-        _against(found[packed][0], [metric.counts(item) for item in found[packed][1]], best)
-        for packed in ranked
-    ]
+    best = found[ranked[0]][1]
+    candidates = [_against(*found[packed], best) for packed in ranked]
     return Choice(metric.name, candidates, infeasible, reference, len(clips))
 
 
@@ -198,33 +195,31 @@ def _infeasible(
     return reasons
 
 
-def _with_texts(folder: ModelFolder, clips: Sequence[Clip], context: RunContext) -> list[Clip]:
-    """Clips with what a float model hears as their transcripts."""
-    texts = [scored.text for scored in _scored(folder.path, clips, context)]
-    return [replace(clip, transcript=text) for clip, text in zip(clips, texts, strict=True)]
-
-
-def _scored(model: Path, clips: Sequence[Clip], context: RunContext) -> list[Scored]:
+def _scored(
+    model: Path, clips: Sequence[Clip], task: SpeechTask | None, context: RunContext
+) -> list[Scored]:
+    """As `evaluate_model`, also where a clip's transcript is that nothing is said."""
     advance = context.progress("Listening", len(clips))
     scored = []
     with Recognizer.open(model, threads=context.threads) as recognizer:
         for clip in clips:
-            scored.append(score_clip(recognizer, clip))
+            scored.append(score_clip(recognizer, clip, task=task))
             advance()
     return scored
 
 
-def _rate(counts: Counts) -> tuple[float, float, float]:
+def _rate(scored: Sequence[Scored], metric: Metric) -> tuple[float, float, float]:
     """In percent, with its interval.
 
     Raises:
         ClipsError: there are no words.
     """
-    parts, totals = zip(*counts, strict=True)
-    if not sum(totals):
+    figures = summary(scored)
+    value = figures[metric.name]
+    if value is None:
         raise ClipsError("nothing is said in the recordings to score; give others")
-    low, high = interval(parts, totals)
-    return 100 * sum(parts) / sum(totals), 100 * low, 100 * high
+    low, high = figures[f"{metric.name}_interval"]
+    return value, low, high
 
 
 def _against(candidate: Candidate, counts: Counts, best: Counts) -> Candidate:
