@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mqtool
-from mqtool.choices import EFFORTS, METHODS
-from mqtool.cli.common import json_option, print_table, task_option, threads_option, write_json
+from mqtool.cli.common import (
+    effort_option,
+    json_option,
+    method_option,
+    print_table,
+    task_option,
+    threads_option,
+    write_json,
+)
 from mqtool.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -29,20 +36,8 @@ __all__ = ["choose"]
 @click.option("--test-split", default="dev", show_default=True, help="To score.")
 @click.option("--language", help="Spoken language (ISO code); rows of others are left out.")
 @task_option
-@click.option(
-    "--method",
-    type=click.Choice(list(METHODS)),
-    default="measured",
-    show_default=True,
-    help="How bits are shared out, as for plan.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(EFFORTS),
-    default="full",
-    show_default=True,
-    help="Of measured, as for plan.",
-)
+@method_option
+@effort_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for the best packed model."
 )

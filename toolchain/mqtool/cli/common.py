@@ -11,7 +11,7 @@ import click
 
 from mqruntime.errors import AudioError
 from mqruntime.printing import printable
-from mqtool.choices import ACTIVATIONS, CALIBRATIONS, ROUNDINGS
+from mqtool.choices import ACTIVATIONS, CALIBRATIONS, EFFORTS, METHODS, ROUNDINGS
 from mqtool.outputs import check_output, new_file, result_kind
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ __all__ = [
     "activation_options",
     "calibration_option",
     "clips_argument",
+    "effort_option",
     "json_option",
+    "method_option",
     "model_argument",
     "print_table",
     "rounding_option",
@@ -51,6 +53,22 @@ task_option: Decorator = click.option(
     type=click.Choice(["transcribe", "translate"]),
     help="What a multilingual Whisper makes of speech: its text, or English. Default: the plan's "
     "(pack), else what the model does where nobody asks.",
+)
+method_option: Decorator = click.option(
+    "--method",
+    type=click.Choice(list(METHODS)),
+    default="measured",
+    show_default=True,
+    help="How bits are shared out. measured: by the divergence of the model's own output; myqasr: "
+    "the paper's Algorithm 1; the last four: its baselines.",
+)
+effort_option: Decorator = click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    default="full",
+    show_default=True,
+    help="Of measured. full: the model runs again for every layer; quick: gradients tell what that "
+    "would give, for models of hundreds of layers.",
 )
 rounding_option: Decorator = click.option(
     "--rounding",

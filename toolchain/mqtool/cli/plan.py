@@ -6,10 +6,12 @@ from typing import Any
 import click
 
 import mqtool
-from mqtool.choices import EFFORTS, METHODS, SENSITIVITIES, STORAGES
+from mqtool.choices import SENSITIVITIES, STORAGES
 from mqtool.cli.common import (
     activation_options,
+    effort_option,
     json_option,
+    method_option,
     rounding_option,
     rows_options,
     task_option,
@@ -54,14 +56,7 @@ class _Kilobytes(click.ParamType[float]):
 @rows_options
 @task_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")
-@click.option(
-    "--method",
-    type=click.Choice(list(METHODS)),
-    default="measured",
-    show_default=True,
-    help="How bits are shared out. measured: by the divergence of the model's own output; myqasr: "
-    "the paper's Algorithm 1; the last four: its baselines.",
-)
+@method_option
 @click.option(
     "--sensitivity",
     type=click.Choice(SENSITIVITIES),
@@ -103,14 +98,7 @@ class _Kilobytes(click.ParamType[float]):
     "int8; else planes.",
 )
 @rounding_option
-@click.option(
-    "--effort",
-    type=click.Choice(EFFORTS),
-    default="full",
-    show_default=True,
-    help="Of measured. full: the model runs again for every layer; quick: gradients tell what that "
-    "would give, for models of hundreds of layers.",
-)
+@effort_option
 @click.option("--dry-run", is_flag=True, help="Print sizes and the feasible range; no calibration.")
 @threads_option
 @json_option
