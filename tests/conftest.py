@@ -95,14 +95,6 @@ def start_interruptible(arguments: Sequence[object]) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture
-def toys_hear_one_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation joins no clips: the toys of tiny_graph have few positions."""
-    from tiny_graph import first_clip
-
-    monkeypatch.setattr("mqtool.evaluation.validate.join_clips", first_clip)
-
-
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """Folder of the real recordings: MQTOOL_TEST_DATA, or ../shared/data beside the checkout."""

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import soundfile
 
 from mqruntime.bundle.manifest import CtcSettings, Manifest
 from mqruntime.recognition import Recognizer
-from mqtool.evaluation.joined import JoinedClips
 from mqtool.recordings.clips import Clip
 
 ROWS, COLUMNS = 40, 24
@@ -95,12 +94,6 @@ def toy_folder(folder: Path, seed: int = 0, scale: int = 1, separator: str = "")
     (folder / "vocabulary.json.gz").write_bytes(gzip.compress(tokens.encode(), mtime=0))
     (folder / "model.json").write_bytes(manifest.to_bytes())
     return folder
-
-
-def first_clip(clips: Sequence[Clip], rate: int) -> JoinedClips:
-    """In place of `join_clips`: a toy has few positions."""
-    pcm = clips[0].pcm(rate)
-    return JoinedClips(pcm, 1, len(pcm) / rate, None)
 
 
 def noise_clips(folder: Path, lengths: Iterable[int]) -> list[Clip]:

@@ -9,8 +9,6 @@ from mqtool.planning import quantizer
 from mqtool.quantization.calibration_stats import collect_stats
 from tiny_graph import noise_clips, toy_folder
 
-pytestmark = pytest.mark.usefixtures("toys_hear_one_clip")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -18,8 +18,6 @@ from mqtool.cli.main import main
 from mqtool.exporters.families.family import architectures
 from tiny_graph import toy_folder
 
-pytestmark = pytest.mark.usefixtures("toys_hear_one_clip")
-
 RATE = 16000
 BUDGET_KB = "12"
 """Between the smallest and the largest size of the toy."""

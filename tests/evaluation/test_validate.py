@@ -12,7 +12,6 @@ from mqruntime.recognition import Recognizer, Result
 from mqruntime.result import Segment
 from mqtool.errors import ClipsError, ModelError, PlanError
 from mqtool.evaluation import validate as validation
-from mqtool.evaluation.joined import join_clips
 from mqtool.evaluation.validate import validate_folder
 from mqtool.model.folder import ModelFolder
 from mqtool.packing.plan_file import Plan
@@ -22,8 +21,6 @@ from mqtool.quantization.calibration_stats import CalibrationStats
 from mqtool.recordings.clips import find_clips
 from quantizers import make_plan
 from tiny_graph import toy_folder
-
-pytestmark = pytest.mark.usefixtures("toys_hear_one_clip")
 
 CLIPS = 12
 RATE = 16000
@@ -226,7 +223,6 @@ def test_a_model_that_goes_wrong_on_longer_recordings_fails(
             segments.append(Segment(63, 64, quiet, [1]))
         return Result(" ".join(s.text for s in segments), [1], None, seconds, segments=segments)
 
-    monkeypatch.setattr(validation, "join_clips", join_clips)
     monkeypatch.setattr(Recognizer, "open", opened)
     monkeypatch.setattr(Recognizer, "transcribe", transcribe)
     monkeypatch.setattr(validation, "_logits", lambda *_: np.zeros((1, 2)))
@@ -234,6 +230,16 @@ def test_a_model_that_goes_wrong_on_longer_recordings_fails(
     result = validate_folder(toy / "packed8", toy / "model", clips)
     assert _failed(result) == {"joined clips": f"2 clips, 60 s: {found}"}
     assert (result.joined.clips, result.joined.packed_in_quiet) == (2, quiet)
+
+
+def test_a_model_that_takes_no_long_recordings_is_not_asked_to(toy, clips, capfd):
+    """A toy has fewer positions than the joined clips have frames."""
+    result = validate_folder(toy / "packed8", toy / "model", clips)
+    assert (result.passed, result.joined) == (True, None)
+    check = result.checks[-1]
+    assert check.name == "joined clips"
+    assert check.found == "not heard: the float model takes no recording that long"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):

@@ -20,8 +20,6 @@ from mqtool.planning.recipe import Recipe
 from mqtool.quantization.coded_layers import CodedLayers
 from tiny_graph import noise_clips, toy_folder
 
-pytestmark = pytest.mark.usefixtures("toys_hear_one_clip")
-
 BUDGET = 40_000
 PCM = np.random.default_rng(0).normal(0, 0.1, 480).astype(np.float32)
 

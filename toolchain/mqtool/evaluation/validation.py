@@ -75,7 +75,8 @@ class Validation:
         unoptimized_word_difference: likewise without onnxruntime's optimizer.
         logits_difference: largest mean difference of logits between optimizer on and off, relative
             to their range.
-        joined: the clips as one recording; None if the transcripts fail, or of keyword models.
+        joined: the clips as one recording; None if the transcripts fail, of keyword models, and of
+            models that take no recording that long.
     """
 
     checks: list[Check]
