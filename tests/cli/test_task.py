@@ -349,3 +349,24 @@ def test_a_plan_with_a_task_that_is_none(models, tmp_path):
     )
     with pytest.raises(mqtool.PlanError, match="task is 'sing', not one of"):
         Plan.from_json({**plan, "task": "sing"})
+
+
+def test_choose_asks_every_model_for_the_task(capsys, models, clips, tmp_path):
+    """Whatever each does by default, so that alike models make alike errors."""
+    soundfile.write(tmp_path / "calib.wav", pcm([(0.7, LIKELY)]), RATE, subtype="FLOAT")
+    said = texts(models["translate"], clips)
+    rows = [[clips.parent / f"{number}.wav", "fr", "dev", text] for number, text in enumerate(said)]
+    table = tmp_path / "choose.csv"
+    with table.open("w", newline="") as file:
+        header = ["path", "language", "split", "transcript"]
+        csv.writer(file).writerows([header, ["calib.wav", "fr", "calib", "a"], *rows])
+    given = ["choose", *models.values(), "--manifest", table, "--budget-kb", 100]
+    given += ["--method", "uniform", "--json", tmp_path / "j"]
+    values = {}
+    for task in (None, "translate"):
+        succeed(capsys, *given, *(("--task", task) if task else ()))
+        candidates = json.loads((tmp_path / "j").read_text())["candidates"]
+        values[task] = {Path(one["model"]).name: one["value"] for one in candidates}
+    assert values["translate"]["transcribe"] == values["translate"]["translate"]
+    assert values[None]["translate"] == values["translate"]["translate"]
+    assert values[None]["transcribe"] > values[None]["translate"]

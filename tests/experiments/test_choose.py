@@ -5,12 +5,14 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import soundfile
 
 import mqtool
 from mqruntime.bundle.manifest import Manifest
 from mqtool.cli.main import main
-from mqtool.errors import BudgetError, ClipsError, ModelError, OptionError
+from mqtool.errors import AudioError, BudgetError, ClipsError, ModelError, OptionError
 from tiny_graph import toy_folder, toy_manifest
 
 BUDGET_KB = 20
@@ -92,6 +94,16 @@ def test_what_cannot_be_compared_is_refused(top, models, manifest, tmp_path):
         mqtool.choose([*models, labels], manifest=manifest, **OPTIONS)
     with pytest.raises(ClipsError, match="is the same recording as"):
         mqtool.choose(models, manifest=manifest, test_split="calib", **OPTIONS)
+
+
+def test_whole_recordings_are_no_calibration_clips(models, manifest, tmp_path):
+    for path in manifest.parent.glob("*.wav"):
+        shutil.copy(path, tmp_path)
+    soundfile.write(tmp_path / "hour.wav", np.zeros(3600 * 8000, np.int16), 8000)
+    table = tmp_path / "manifest.csv"
+    table.write_text(f"{manifest.read_text()}hour.wav,calib,F,\n")
+    with pytest.raises(AudioError, match=r"hour\.wav: 3600 s long, at most 600 s"):
+        mqtool.choose(models, manifest=table, **OPTIONS)
 
 
 def test_the_command_prints_the_ranking(capsys, top, models, manifest, tmp_path):
