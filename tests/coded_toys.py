@@ -60,7 +60,7 @@ def coded_toy_folder(path: Path, scale: int) -> Path:
     folder = ModelFolder.open(toy_folder(path, scale=scale))
     _, _, weights = float_toy(scale)
     options = PackOptions(storage="coded")
-    made = CodedFolder(folder, packed_manifest(folder.manifest, options, folder.bytes), options)
+    made = CodedFolder(folder, packed_manifest(folder, options, folder.bytes), options)
     for name, content in made.files(weights).items():
         (path / name).write_bytes(content)
     return path

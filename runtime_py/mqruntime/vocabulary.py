@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mqruntime.errors import ModelError
 
-__all__ = ["MAX_BYTES", "Vocabulary", "byte_units"]
+__all__ = ["MAX_BYTES", "Vocabulary", "byte_units", "token_bytes"]
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
@@ -60,10 +60,16 @@ class Vocabulary:
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
+    def to_bytes(self) -> bytes:
+        """The file: the tokens as one JSON array, in gzip. The same tokens give the same bytes."""
+        text = json.dumps(self.tokens, ensure_ascii=False, separators=(",", ":"))
+        return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+
     def bpe_text(self, tokens: Iterable[int]) -> str:
         """Text of byte-level BPE tokens; bytes that are not UTF-8 become U+FFFD."""
-        units = "".join(self._token(token) for token in tokens)
-        return bytes(_BYTES[unit] for unit in units if unit in _BYTES).decode(errors="replace")
+        return b"".join(token_bytes(self._token(token)) for token in tokens).decode(
+            errors="replace"
+        )
 
     def byte_fallback_text(self, tokens: Iterable[int]) -> str:
         """Text of pieces with U+2581 for spaces, one of which is dropped at the beginning.
@@ -149,6 +155,11 @@ def _byte_units() -> dict[str, int]:
 
 
 _BYTES = _byte_units()
+
+
+def token_bytes(token: str) -> bytes:
+    """What a token of byte-level BPE is spelled with."""
+    return bytes(_BYTES[unit] for unit in token if unit in _BYTES)
 
 
 def byte_units(text: str) -> str:

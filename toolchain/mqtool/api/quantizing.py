@@ -1,6 +1,7 @@
 """From a model to a packed one: export, plan, pack, quantize."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,7 @@ def plan(
     group: str | None = None,
     language: str | None = None,
     task: SpeechTask | None = None,
+    keep_languages: Sequence[str] = (),
     method: str = "measured",
     sensitivity: str | None = None,
     seed: int = 0,
@@ -111,6 +113,9 @@ def plan(
             recordings that name none are taken as this one.
         task: transcribe, or translate to English: what the packed model is to do by default, and
             what recordings are observed for; None for what the float model does.
+        keep_languages: ISO codes: tokens of scripts that these are not written in leave the token
+            table, which for Russian is then an eighth of Whisper's; every text can still be
+            spelled. None for all tokens.
         method: how bits are shared out (`mqtool.choices.METHODS`).
         sensitivity: what methods that rank layers rank them by; None for the median.
         seed: of `shuffled`.
@@ -137,7 +142,7 @@ def plan(
     """
     if output is not None:
         check_output(Path(output), PLAN, [Path(model), *paths_of(recordings)])
-    folder = ModelFolder.open(Path(model)).asked_to(task)
+    folder = ModelFolder.open(Path(model)).asked_to(task).keeping(keep_languages)
     recipe = recipe_of(
         method=method,
         sensitivity=sensitivity,
@@ -219,7 +224,7 @@ def pack(
     inputs += [] if isinstance(plan, Plan) else [Path(plan)]
     check_output(Path(output), MODEL_FOLDER, inputs)
     name, asked = ("the plan", plan) if isinstance(plan, Plan) else (plan, Plan.read(Path(plan)))
-    folder = ModelFolder.open(Path(model))
+    folder = ModelFolder.open(Path(model)).keeping(asked.keep_languages)
     layers = with_packing_layout(folder, asked.rounding, steps=asked.has_steps).layers
     asked.check_model(Path(name), layers, folder.sha256)
     folder = folder.asked_to(task or asked.task)
@@ -244,6 +249,7 @@ def quantize(
     validation_recordings: Recordings | None = None,
     language: str | None = None,
     task: SpeechTask | None = None,
+    keep_languages: Sequence[str] = (),
     method: str = "measured",
     rounding: str | None = None,
     activations: str | None = None,
@@ -281,6 +287,7 @@ def quantize(
         validation_recordings: others to validate on, which say more; None for `recordings`.
         language: spoken language, as of `plan`.
         task: as of `plan`.
+        keep_languages: as of `plan`.
         method: as of `plan`.
         rounding: as of `plan`.
         activations: as of `plan`; a calibration implies static ones.
@@ -301,7 +308,7 @@ def quantize(
     heard = recordings if validation_recordings is None else validation_recordings
     inputs = [Path(model), *paths_of(recordings), *paths_of(heard)]
     check_output(Path(output), MODEL_FOLDER, inputs)
-    folder = ModelFolder.open(Path(model)).asked_to(task)
+    folder = ModelFolder.open(Path(model)).asked_to(task).keeping(keep_languages)
     recipe = recipe_of(
         method=method,
         rounding=rounding,

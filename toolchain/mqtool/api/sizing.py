@@ -1,5 +1,6 @@
 """What sizes a model can have, before any recording is read."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ def sizes(
     opset: int = 25,
     storage: str = "auto",
     task: SpeechTask | None = None,
+    keep_languages: Sequence[str] = (),
 ) -> Sizes:
     """How large a model's packed forms can be, without any recordings.
 
@@ -46,12 +48,13 @@ def sizes(
         opset: of the packed graphs.
         storage: of weights, as of `plan`.
         task: as of `plan`.
+        keep_languages: as of `plan`.
 
     Raises:
         ModelError: the folder cannot be used, or the model has no such task.
         OptionError, PlanError: options that are unknown or do not go together.
     """
-    folder = ModelFolder.open(Path(model)).asked_to(task)
+    folder = ModelFolder.open(Path(model)).asked_to(task).keeping(keep_languages)
     recipe = recipe_of(
         method=method,
         rounding=rounding,

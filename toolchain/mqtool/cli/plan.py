@@ -40,6 +40,10 @@ class _Kilobytes(click.ParamType[float]):
         return size
 
 
+def _codes(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+    return [code.strip() for code in value.split(",") if code.strip()]
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
@@ -55,6 +59,13 @@ class _Kilobytes(click.ParamType[float]):
 )
 @rows_options
 @task_option
+@click.option(
+    "--keep-languages",
+    default="",
+    callback=_codes,
+    metavar="CODES",
+    help="Such as ru,en: tokens of scripts that these are not written in leave the model.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")
 @method_option
 @click.option(
@@ -119,6 +130,7 @@ def plan(
     twin_ranges: bool | None,
     storage: str,
     task: str | None,
+    keep_languages: list[str],
     **options: Any,
 ) -> None:
     """Choose bits for every layer of MODEL so that it fills a budget to within 1 KB.
@@ -137,6 +149,7 @@ def plan(
         "opset": int(opset_floor),
         "storage": storage,
         "task": task,
+        "keep_languages": keep_languages,
     }
     if dry_run:
         sizes = mqtool.sizes(model, **options_of_size)

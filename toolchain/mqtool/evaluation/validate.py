@@ -25,6 +25,7 @@ from mqtool.evaluation.validation import Check, JoinedTexts, ValidatedClip, Vali
 from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.model.folder import ModelFolder
 from mqtool.model.graph_files import check_graph, load_graph
+from mqtool.model.scripts import LANGUAGES
 from mqtool.packing.coded_rewrite import coded_shapes
 from mqtool.packing.plan_file import Plan
 from mqtool.packing.write import check_widths
@@ -74,9 +75,9 @@ def validate_folder(
         ClipsError: the float model finds no words in the clips.
         AudioError: a clip cannot be read.
     """
-    manifest = asked_to(_check_related(packed, reference), task, reference)
+    folder = _related(packed, reference)
+    manifest = asked_to(Manifest.read(packed), task, reference)
     task = speech_task(manifest)
-    folder = ModelFolder.open(reference)
     folder.task.check_language(language)
     assert manifest.packed is not None
     budget, size = manifest.packed["budget_bytes"], stored_bytes(packed)
@@ -163,8 +164,8 @@ def _logits_check(difference: float, manifest: Manifest) -> Check:
     return Check(name, difference <= LOGITS_LIMIT, found, f"at most {LOGITS_LIMIT:g}")
 
 
-def _check_related(packed: Path, reference: Path) -> Manifest:
-    """The packed folder's manifest, if the other folder can be what it was made from."""
+def _related(packed: Path, reference: Path) -> ModelFolder:
+    """The float model with the tokens that the packed one has, which can have been made from it."""
     ours, theirs = Manifest.read(packed), Manifest.read(reference)
     if ours.packed is None and theirs.packed is not None:
         raise ModelError(
@@ -175,15 +176,19 @@ def _check_related(packed: Path, reference: Path) -> Manifest:
         raise ModelError(f"{packed}: was not made by mqtool pack; give a packed folder")
     if theirs.packed is not None:
         raise ModelError(f"{reference}: is packed; give the float model as --reference")
-    if _unpacked(ours) != _unpacked(theirs) or (
-        ours.vocabulary is not None
-        and (packed / ours.vocabulary).read_bytes() != (reference / ours.vocabulary).read_bytes()
+    other = ModelError(
+        f"{packed}: was packed from another model ({_title(ours)}) than {reference} "
+        f"({_title(theirs)}); give the float model it was made from as --reference"
+    )
+    kept = ours.packed.get("keep_languages", [])
+    if not isinstance(kept, list) or not LANGUAGES.issuperset(kept):
+        raise ModelError(f"{packed}: keep_languages of model.json is {kept!r}; pack again")
+    folder = ModelFolder.open(reference).keeping(kept)
+    if _unpacked(ours) != _unpacked(folder.manifest) or (
+        ours.vocabulary is not None and (packed / ours.vocabulary).read_bytes() != folder.vocabulary
     ):
-        raise ModelError(
-            f"{packed}: was packed from another model ({_title(ours)}) than {reference} "
-            f"({_title(theirs)}); give the float model it was made from as --reference"
-        )
-    return ours
+        raise other
+    return folder
 
 
 def _unpacked(manifest: Manifest) -> Manifest:

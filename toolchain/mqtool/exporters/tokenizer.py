@@ -1,6 +1,5 @@
 """The token table of a model and what Whisper's decoding loop needs to know about it."""
 
-import gzip
 import json
 import re
 from operator import itemgetter
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mqruntime.bundle.manifest import WhisperSettings
-from mqruntime.vocabulary import byte_units
+from mqruntime.vocabulary import Vocabulary, byte_units
 from mqtool.errors import ExportError, OptionError
 
 __all__ = [
@@ -184,8 +183,7 @@ def _read_json(path: Path) -> Any:
 
 def write_vocabulary(tokens: list[str], path: Path) -> None:
     """Write the token table; the same tokens always give the same bytes."""
-    text = json.dumps(tokens, ensure_ascii=False, separators=(",", ":"))
-    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+    path.write_bytes(Vocabulary(tokens).to_bytes())
 
 
 def whisper_settings(

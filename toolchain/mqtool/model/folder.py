@@ -1,5 +1,6 @@
 """A float model folder opened for planning and packing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,13 @@ from mqruntime.bundle.speech_task import asked_to
 from mqruntime.options import SpeechTask
 from mqruntime.tasks.registry import task_of
 from mqruntime.tasks.task import Task
+from mqruntime.vocabulary import Vocabulary
 from mqtool.errors import ModelError
 from mqtool.model.equalize import Factors, equalize
 from mqtool.model.graph_files import check_graph, data_path, load_graph, sha256_files
 from mqtool.model.layers import Layer, find_layers
 from mqtool.model.sinusoids import formulate_sinusoids
+from mqtool.model.token_table import KeptTokens, keep_languages
 
 __all__ = ["ModelFolder", "layer_weight", "set_layer_weight"]
 
@@ -35,6 +38,7 @@ class ModelFolder:
             (`mqtool.model.sinusoids`); likewise, but for the rounding of a checkpoint.
         speech_task: what it is asked to make of speech, and not what model.json says; None for
             that.
+        kept: tokens that are left of its table; None for all.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class ModelFolder:
     factors: Factors | None = None
     formulas: bool = False
     speech_task: SpeechTask | None = None
+    kept: KeptTokens | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -71,6 +76,30 @@ class ModelFolder:
             return self
         return replace(self, manifest=manifest, speech_task=task)
 
+    def keeping(self, languages: Sequence[str]) -> "ModelFolder":
+        """The same model with the tokens of some languages (ISO codes); itself for none.
+
+        Raises:
+            ModelError: it does not know them.
+            OptionError: their scripts are not known.
+        """
+        if not languages:
+            return self
+        vocabulary = Vocabulary.parse(self.vocabulary or b"", str(self.path))
+        kept = keep_languages(self.manifest, vocabulary, languages)
+        return replace(self, manifest=kept.manifest, kept=kept)
+
+    @property
+    def vocabulary(self) -> bytes | None:
+        """Its vocabulary file; None of a model without."""
+        if self.manifest.vocabulary is None:
+            return None
+        return (
+            self.kept.vocabulary
+            if self.kept
+            else (self.path / self.manifest.vocabulary).read_bytes()
+        )
+
     @cached_property
     def task(self) -> Task:
         """What the graphs are given and what they answer; it knows tokens and no text."""
@@ -93,6 +122,8 @@ class ModelFolder:
 
     def _unequalized(self, role: str) -> ir.Model:
         model = load_graph(self.path / self.manifest.graphs[role])
+        if self.kept is not None:
+            self.kept.prune(model.graph)
         if self.formulas:
             formulate_sinusoids(model.graph, find_layers(model.graph, role))
         return model

@@ -69,7 +69,7 @@ def open_graphs(
     """
     sessions = {}
     with scratch_folder() as scratch:
-        for role in roles or folder.manifest.graphs:
+        for role in folder.manifest.graphs if roles is None else roles:
             model = folder.load(role)
             edit(model, role)
             path = scratch / folder.manifest.graphs[role]
@@ -178,11 +178,12 @@ def what_is_said(
     Its graphs are open meanwhile, and closed afterwards: who opens them again, with outputs added,
     has one copy of a large model in memory. Arguments as of `watch`.
     """
-    roles = folder.task.roles
-    graphs = {
-        role: Session(folder.path / folder.manifest.graphs[role], threads=1)
-        for role in (roles if len(roles) > 1 else ())
-    }
+    roles = folder.task.roles if len(folder.task.roles) > 1 else ()
+    if folder.kept is None:
+        files = folder.manifest.graphs
+        graphs = {role: Session(folder.path / files[role], threads=1) for role in roles}
+    else:
+        graphs = open_graphs(folder, lambda *_: None, roles=roles)
 
     def heard(clip: Clip) -> list[Utterance]:
         found = utterances(folder, [clip], graphs, longest=longest)

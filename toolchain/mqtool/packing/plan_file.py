@@ -21,6 +21,8 @@ UTF-8 JSON with sorted keys. Fields:
     calib_clips      how many these are
     task             transcribe or translate: what the model is to do by default; only there where
                      it is not what the float model does
+    keep_languages   ISO codes of the languages whose tokens stay (`mqtool.model.token_table`); only
+                     there where others leave
     tool_version
     average_bits     bits of weights / number of weights
     weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
@@ -41,7 +43,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -143,6 +145,7 @@ class Plan:
     zlib: str | None = None
     task: SpeechTask | None = None
     effort: Literal["quick", "full"] = "full"
+    keep_languages: list[str] = field(default_factory=list)
     format: int = PLAN_FORMAT
 
     @property
@@ -162,6 +165,8 @@ class Plan:
             del value["task"]
         if self.effort == "full":
             del value["effort"]
+        if not self.keep_languages:
+            del value["keep_languages"]
         if self.format == 1:
             del value["storage"], value["zlib"]
             for layer in value["layers"]:

@@ -168,7 +168,7 @@ def finished_graph(model: ir.Model, opset: int) -> ir.Model:
 
 
 def packed_manifest(
-    manifest: Manifest,
+    folder: ModelFolder,
     options: PackOptions,
     budget_bytes: int,
     plan_sha256: str = "0" * 64,
@@ -186,7 +186,9 @@ def packed_manifest(
         "opset": options.packed_opset,
         "plan_sha256": plan_sha256,
     }
-    return replace(manifest, packed=packed)
+    if folder.kept is not None:
+        packed["keep_languages"] = list(folder.kept.languages)
+    return replace(folder.manifest, packed=packed)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ class SizeModel:
 
     def exact(self, widths: Widths, budget_bytes: int) -> int:
         """Bytes of all files of the folder that packing with `widths` will write."""
-        manifest = packed_manifest(self.folder.manifest, self.options, budget_bytes)
+        manifest = packed_manifest(self.folder, self.options, budget_bytes)
         total = len(manifest.to_bytes()) + self._copied_bytes
         for role in self.folder.manifest.graphs:
             layers = self.folder.layers_of(role)
@@ -237,8 +239,7 @@ class SizeModel:
 
     @cached_property
     def _copied_bytes(self) -> int:
-        vocabulary = self.folder.manifest.vocabulary
-        return 0 if vocabulary is None else (self.folder.path / vocabulary).stat().st_size
+        return len(self.folder.vocabulary or b"")
 
 
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:

@@ -1,6 +1,5 @@
 """Writing a packed folder as planned, and proving that it is what the plan says."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def pack(
     options = PackOptions.of_plan(plan)
     given = _in_order(options.folder_specs(folder), ranges or {})
     hashes = plan.sha256, plan.calib_sha256
-    planned = packed_manifest(folder.manifest, options, plan.budget_bytes, *hashes)
+    planned = packed_manifest(folder, options, plan.budget_bytes, *hashes)
     with new_folder(output) as target:
         if plan.storage == "coded":
             made = CodedFolder(folder, planned, options, given)
@@ -131,8 +130,8 @@ def _write_planes(
         packed_graph(model, layers, weights, options, given)
         save_graph(model, target / name, external=folder.is_external(role))
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    if manifest.vocabulary is not None:
-        shutil.copyfile(folder.path / manifest.vocabulary, target / manifest.vocabulary)
+    if manifest.vocabulary is not None and (content := folder.vocabulary) is not None:
+        (target / manifest.vocabulary).write_bytes(content)
 
 
 def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:

@@ -158,6 +158,7 @@ def _plan(folder: ModelFolder, recipe: Recipe, layers: list[PlannedLayer], **fie
         **fields,
         model_sha256=folder.sha256,
         task=folder.speech_task,
+        keep_languages=list(folder.kept.languages) if folder.kept else [],
         method=recipe.method,
         effort=recipe.effort,
         activations=options.activations,

@@ -271,7 +271,7 @@ class Quantizer:
         )
 
     def _coded_folder(self, folder: ModelFolder, recipe: Recipe, budget_bytes: int) -> CodedFolder:
-        manifest = packed_manifest(folder.manifest, recipe.options, budget_bytes)
+        manifest = packed_manifest(folder, recipe.options, budget_bytes)
         return CodedFolder(folder, manifest, recipe.options)
 
     def _allocate(self, recipe: Recipe) -> Allocation:
