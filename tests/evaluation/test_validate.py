@@ -1,6 +1,7 @@
 """Validation passes what was packed as planned and names what was not."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -240,6 +241,16 @@ def test_a_model_that_takes_no_long_recordings_is_not_asked_to(toy, clips, capfd
     assert check.name == "joined clips"
     assert check.found == "not heard: the float model takes no recording that long"
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kept", ["ru", 3, ["xx"], [["ru"]], [None], {"ru": 1}])
+def test_languages_that_there_are_not_are_refused(toy, clips, tmp_path, kept):
+    shutil.copytree(toy / "packed8", tmp_path / "packed")
+    manifest = json.loads((tmp_path / "packed" / "model.json").read_text())
+    manifest["packed"]["keep_languages"] = kept
+    (tmp_path / "packed" / "model.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"keep_languages of model\.json is .*; pack again"):
+        validate_folder(tmp_path / "packed", toy / "model", clips)
 
 
 def test_folders_that_do_not_belong_together_are_refused(toy, clips, tmp_path):

@@ -181,14 +181,14 @@ def _related(packed: Path, reference: Path) -> ModelFolder:
         f"({_title(theirs)}); give the float model it was made from as --reference"
     )
     kept = ours.packed.get("keep_languages", [])
-    if not isinstance(kept, list) or not LANGUAGES.issuperset(kept):
+    if not isinstance(kept, list) or not all(code in sorted(LANGUAGES) for code in kept):
         raise ModelError(f"{packed}: keep_languages of model.json is {kept!r}; pack again")
-    folder = ModelFolder.open(reference).keeping(kept)
+    folder = ModelFolder(reference, theirs).keeping(kept)
     if _unpacked(ours) != _unpacked(folder.manifest) or (
         ours.vocabulary is not None and (packed / ours.vocabulary).read_bytes() != folder.vocabulary
     ):
         raise other
-    return folder
+    return ModelFolder.open(reference).keeping(kept)
 
 
 def _unpacked(manifest: Manifest) -> Manifest:
