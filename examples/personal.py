@@ -11,16 +11,14 @@ difference from the float model and from the first variant, paired over clips (b
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from result_files import csv_path, markdown_table, write_result
+from sizes import above, scored
 
-from mqruntime.recognition import Recognizer
 from mqtool.context import RunContext
-from mqtool.evaluation.bootstrap import paired_interval
-from mqtool.evaluation.score import Scored, score_clip, summary
+from mqtool.evaluation.score import Scored, summary
 from mqtool.model.folder import ModelFolder
 from mqtool.planning.quantizer import Quantizer
 from mqtool.planning.recipe import Recipe
@@ -35,22 +33,6 @@ def rows_of(manifest: Path, split: str, column: str, group: str | None) -> list[
     return [clip for clip in clips if group is None or clip.fields.get(column) == group]
 
 
-def scored(folder: Path, clips: Sequence[Clip], threads: int) -> list[Scored]:
-    """What a model makes of each clip."""
-    with Recognizer.open(folder, threads=threads) as recognizer:
-        return [score_clip(recognizer, clip, remove_diacritics=True) for clip in clips]
-
-
-def above(name: str, ours: Sequence[Scored], theirs: Sequence[Scored]) -> dict[str, float]:
-    """Points of percent by which one model errs more than another, paired."""
-    words = [item.errors.words for item in ours]
-    errors = [[item.errors.word_errors for item in side] for side in (ours, theirs)]
-    low, high = paired_interval(*errors, words)
-    mean = (sum(errors[0]) - sum(errors[1])) / sum(words)
-    figures = {"": mean, "_low": low, "_high": high}
-    return {f"above_{name}{ending}": 100 * value for ending, value in figures.items()}
-
-
 def lines(rows: list[dict]) -> list[str]:
     """One line a variant."""
     names = ["float", "first"]
@@ -59,7 +41,7 @@ def lines(rows: list[dict]) -> list[str]:
         cells = [row["variant"], f"{row['bytes']:,.0f}", f"{row['average_bits']:.2f}"]
         cells.append(f"{row['wer']:.1f} ({row['wer_low']:.1f} to {row['wer_high']:.1f})")
         for name in names:
-            mean, low, high = (row[f"above_{name}{ending}"] for ending in ("", "_low", "_high"))
+            mean, low, high = (row[f"wer_above_{name}{ending}"] for ending in ("", "_low", "_high"))
             cells.append(f"{mean:+.1f} ({low:+.1f} to {high:+.1f})")
         table.append(cells)
     first = rows[0]["variant"]

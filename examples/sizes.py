@@ -13,7 +13,7 @@ there, for other comparisons.
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +43,10 @@ class Table:
         self, name: str, folder: Path, clips: list[Clip], *, bytes: int, average_bits: float
     ) -> None:
         """Score a model folder; a row may be made of several, each for clips of its own."""
-        with Recognizer.open(folder, threads=self._threads) as recognizer:
-            scored = [score_clip(recognizer, clip, remove_diacritics=True) for clip in clips]
         row = self._rows.setdefault(name, {"bytes": [], "average_bits": [], "scored": []})
         row["bytes"].append(bytes)
         row["average_bits"].append(average_bits)
-        row["scored"] += scored
+        row["scored"] += scored(folder, clips, self._threads)
         self._write()
 
     def _write(self) -> None:
@@ -66,6 +64,22 @@ class Table:
         write_result(self._path, rows, markdown(rows))
 
 
+def scored(folder: Path, clips: Sequence[Clip], threads: int) -> list[Scored]:
+    """What a model makes of each clip, beside its transcript."""
+    with Recognizer.open(folder, threads=threads) as recognizer:
+        return [score_clip(recognizer, clip, remove_diacritics=True) for clip in clips]
+
+
+def above(name: str, ours: Sequence[Scored], theirs: Sequence[Scored]) -> dict[str, float]:
+    """Points of percent by which one model errs more than another on the same clips, paired."""
+    words = [item.errors.words for item in ours]
+    errors = [[item.errors.word_errors for item in side] for side in (ours, theirs)]
+    low, high = paired_interval(*errors, words)
+    mean = (sum(errors[0]) - sum(errors[1])) / sum(words)
+    figures = {"": mean, "_low": low, "_high": high}
+    return {f"wer_above_{name}{ending}": 100 * value for ending, value in figures.items()}
+
+
 def _by_group(scored: list[Scored], reference: list[Scored]) -> Iterator[dict]:
     """Figures over all clips, and over each group's where there are several."""
     floats = {item.clip.path: item for item in reference}
@@ -78,19 +92,13 @@ def _by_group(scored: list[Scored], reference: list[Scored]) -> Iterator[dict]:
 
 def _figures(scored: list[Scored], floats: dict[Path, Scored]) -> dict:
     before = [floats[item.clip.path] for item in scored]
-    low, high = paired_interval(
-        [item.errors.word_errors for item in scored],
-        [item.errors.word_errors for item in before],
-        [item.errors.words for item in scored],
-    )
     figures = summary(scored)
     return {
         "clips": figures["clips"],
         "wer": figures["wer"],
         **dict(zip(("wer_low", "wer_high"), figures["wer_interval"], strict=True)),
         "cer": figures["cer"],
-        "wer_above_float": figures["wer"] - summary(before)["wer"],
-        **{"wer_above_float_low": 100 * low, "wer_above_float_high": 100 * high},
+        **above("float", scored, before),
     }
 
 

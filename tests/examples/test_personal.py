@@ -30,8 +30,8 @@ def test_a_group_is_scored_after_every_calibration(tmp_path, monkeypatch):
     assert all(19_000 < row["bytes"] <= 20_000 for row in rows)
     assert {row["clips"] for row in rows} == {6}
     # The float model's texts are the transcripts: it makes no errors.
-    assert all(row["above_float"] == pytest.approx(row["wer"]) for row in rows)
-    assert rows[0]["above_first"] == 0
-    assert rows[1]["above_first"] == pytest.approx(rows[1]["wer"] - rows[0]["wer"])
+    assert all(row["wer_above_float"] == pytest.approx(row["wer"]) for row in rows)
+    assert rows[0]["wer_above_first"] == 0
+    assert rows[1]["wer_above_first"] == pytest.approx(rows[1]["wer"] - rows[0]["wer"])
     table = (tmp_path / "personal.md").read_text().splitlines()
     assert table[2] == "| model | bytes | bits | WER | above float | above pooled 0.02 MB |"
