@@ -1,12 +1,14 @@
 """whisper-base with the tokens of Russian only: a third less to store, the same words."""
 
+from dataclasses import replace
+
 import pytest
 
 import mqtool
 from mqruntime.bundle.manifest import Manifest
 from mqruntime.recognition import Recognizer
 from mqruntime.vocabulary import Vocabulary
-from mqtool.errors import ModelError, PlanError
+from mqtool.errors import ModelError, OptionError, PlanError
 from mqtool.model.folder import ModelFolder
 from mqtool.observe.runs import open_graphs
 from mqtool.packing.plan_file import Plan
@@ -21,11 +23,25 @@ def clips(speech):
 
 
 @pytest.fixture(scope="module")
-def packed(exported_base, tmp_path_factory):
+def model(exported_base, tmp_path_factory):
+    """whisper-base, but that it translates where nobody asks for another task."""
+    folder = tmp_path_factory.mktemp("translating")
+    for path in exported_base.iterdir():
+        (folder / path.name).hardlink_to(path)
+    (folder / "model.json").unlink()
+    manifest = Manifest.read(exported_base)
+    whisper = replace(manifest.whisper, task="translate")
+    (folder / "model.json").write_bytes(replace(manifest, whisper=whisper).to_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
-    options = {"method": "uniform", "storage": "coded", "keep_languages": ["ru"]}
-    plan = mqtool.plan(exported_base, budget_kb=BUDGET_KB, output=folder / "plan.json", **options)
-    made = mqtool.pack(exported_base, plan=folder / "plan.json", output=folder / "packed")
+    options = {"method": "uniform", "storage": "coded", "keep_languages": ["ru", "ru"]}
+    options |= {"task": "transcribe", "output": folder / "plan.json"}
+    plan = mqtool.plan(model, budget_kb=BUDGET_KB, **options)
+    made = mqtool.pack(model, plan=folder / "plan.json", output=folder / "packed")
     assert made.bytes <= plan.budget_bytes
     return folder
 
@@ -44,7 +60,7 @@ def test_it_says_the_same_and_says_what_it_was_made_for(exported_base, packed, c
     assert list(manifest.whisper.languages) == ["ru"]
     folder = ModelFolder.open(exported_base).keeping(["ru"])
     graphs = open_graphs(folder, lambda *_: None)
-    left = Vocabulary.parse(folder.vocabulary, "kept")
+    left = Vocabulary.parse(folder.copied_files["vocabulary.json.gz"], "kept")
     with (
         Recognizer(folder.manifest, graphs, left) as kept,
         Recognizer.open(exported_base) as whole,
@@ -53,8 +69,8 @@ def test_it_says_the_same_and_says_what_it_was_made_for(exported_base, packed, c
             assert kept.transcribe(clip.pcm()).text == whole.transcribe(clip.pcm(), "ru").text
 
 
-def test_it_passes_its_validation_in_its_languages(exported_base, packed, clips):
-    given = {"reference": exported_base, "plan": packed / "plan.json"}
+def test_it_passes_its_validation_in_its_languages(model, packed, clips):
+    given = {"reference": model, "plan": packed / "plan.json"}
     paths = [clip.path for clip in clips]
     result = mqtool.validate(packed / "packed", recordings=paths, language="ru", **given)
     assert result.passed, result.failed
@@ -62,12 +78,26 @@ def test_it_passes_its_validation_in_its_languages(exported_base, packed, clips)
         mqtool.validate(packed / "packed", recordings=paths, language="fr", **given)
 
 
-def test_a_plan_is_for_the_languages_it_names(exported_base, packed, tmp_path):
+def test_translations_need_english(model, packed):
+    """The plan's task counts, not the model's own, where the plan names one."""
+    given = {"budget_kb": BUDGET_KB, "method": "uniform", "keep_languages": ["ru"]}
+    with pytest.raises(OptionError, match="translations are English"):
+        mqtool.plan(model, **given)
+    assert Plan.read(packed / "plan.json").task == "transcribe"
+    assert Manifest.read(packed / "packed").whisper.task == "transcribe"
+
+
+def test_a_model_without_languages_says_so(exported_keywords):
+    with pytest.raises(ModelError, match="knows no languages; leave --keep-languages out"):
+        mqtool.sizes(exported_keywords, keep_languages=["ru"])
+
+
+def test_a_plan_is_for_the_languages_it_names(model, packed, tmp_path):
     other = tmp_path / "plan.json"
     text = (packed / "plan.json").read_text()
     other.write_text(text.replace('"ru"', '"el"'))
     with pytest.raises(PlanError, match=r"embed_tokens' has shape \[5577, 512\]"):
-        mqtool.pack(exported_base, plan=other, output=tmp_path / "packed")
+        mqtool.pack(model, plan=other, output=tmp_path / "packed")
     other.write_text(text.replace('"ru"', '"xx"'))
     with pytest.raises(ModelError, match="'xx' is not one of the model's"):
-        mqtool.pack(exported_base, plan=other, output=tmp_path / "packed")
+        mqtool.pack(model, plan=other, output=tmp_path / "packed")

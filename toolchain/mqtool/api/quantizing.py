@@ -115,7 +115,7 @@ def plan(
             what recordings are observed for; None for what the float model does.
         keep_languages: ISO codes: tokens of scripts that these are not written in leave the token
             table, which for Russian is then an eighth of Whisper's; every text can still be
-            spelled. None for all tokens.
+            spelled. Empty for all tokens.
         method: how bits are shared out (`mqtool.choices.METHODS`).
         sensitivity: what methods that rank layers rank them by; None for the median.
         seed: of `shuffled`.
@@ -224,10 +224,10 @@ def pack(
     inputs += [] if isinstance(plan, Plan) else [Path(plan)]
     check_output(Path(output), MODEL_FOLDER, inputs)
     name, asked = ("the plan", plan) if isinstance(plan, Plan) else (plan, Plan.read(Path(plan)))
-    folder = ModelFolder.open(Path(model)).keeping(asked.keep_languages)
+    folder = ModelFolder.open(Path(model)).asked_to(task or asked.task)
+    folder = folder.keeping(asked.keep_languages)
     layers = with_packing_layout(folder, asked.rounding, steps=asked.has_steps).layers
     asked.check_model(Path(name), layers, folder.sha256)
-    folder = folder.asked_to(task or asked.task)
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)

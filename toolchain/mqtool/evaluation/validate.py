@@ -181,14 +181,18 @@ def _related(packed: Path, reference: Path) -> ModelFolder:
         f"({_title(theirs)}); give the float model it was made from as --reference"
     )
     kept = ours.packed.get("keep_languages", [])
-    if not isinstance(kept, list) or not all(code in sorted(LANGUAGES) for code in kept):
-        raise ModelError(f"{packed}: keep_languages of model.json is {kept!r}; pack again")
-    folder = ModelFolder(reference, theirs).keeping(kept)
-    if _unpacked(ours) != _unpacked(folder.manifest) or (
-        ours.vocabulary is not None and (packed / ours.vocabulary).read_bytes() != folder.vocabulary
+    if not isinstance(kept, list) or not all(
+        isinstance(code, str) and code in LANGUAGES for code in kept
     ):
+        raise ModelError(f"{packed}: keep_languages of model.json is {kept!r}; pack again")
+    unopened = ModelFolder(reference, _unpacked(theirs)).keeping(kept)
+    copied = {name: (packed / name).read_bytes() for name in filter(None, [ours.vocabulary])}
+    if _unpacked(ours) != unopened.manifest or copied != unopened.copied_files:
         raise other
-    return ModelFolder.open(reference).keeping(kept)
+    opened = ModelFolder.open(reference)
+    if unopened.kept is None:
+        return opened
+    return replace(opened, manifest=unopened.manifest, kept=unopened.kept)
 
 
 def _unpacked(manifest: Manifest) -> Manifest:

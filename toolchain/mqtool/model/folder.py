@@ -85,20 +85,18 @@ class ModelFolder:
         """
         if not languages:
             return self
-        vocabulary = Vocabulary.parse(self.vocabulary or b"", str(self.path))
+        name = self.manifest.vocabulary
+        vocabulary = Vocabulary([]) if name is None else Vocabulary.read(self.path / name)
         kept = keep_languages(self.manifest, vocabulary, languages)
         return replace(self, manifest=kept.manifest, kept=kept)
 
     @property
-    def vocabulary(self) -> bytes | None:
-        """Its vocabulary file; None of a model without."""
-        if self.manifest.vocabulary is None:
-            return None
-        return (
-            self.kept.vocabulary
-            if self.kept
-            else (self.path / self.manifest.vocabulary).read_bytes()
-        )
+    def copied_files(self) -> dict[str, bytes]:
+        """Files that a packed folder has as they are: the vocabulary, of a model that has one."""
+        name = self.manifest.vocabulary
+        if name is None:
+            return {}
+        return {name: self.kept.vocabulary if self.kept else (self.path / name).read_bytes()}
 
     @cached_property
     def task(self) -> Task:

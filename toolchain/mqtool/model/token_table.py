@@ -91,7 +91,7 @@ def keep_languages(
         settings = replace(settings, translate=None)
     kept = [vocabulary.tokens[token] for token in rows]
     return KeptTokens(
-        tuple(sorted(languages)),
+        tuple(sorted(set(languages))),
         np.array(rows, np.int64),
         total,
         replace(manifest, whisper=_renumbered(settings, new)),

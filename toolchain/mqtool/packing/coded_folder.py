@@ -84,9 +84,7 @@ class CodedFolder:
         packed = {**(self._manifest.packed or {}), "weights": cuts}
         manifest = replace(self._manifest, packed=packed, format=CODED_FORMAT)
         files[MANIFEST_NAME] = manifest.to_bytes()
-        if manifest.vocabulary is not None and (tokens := self._folder.vocabulary) is not None:
-            files[manifest.vocabulary] = tokens
-        return files
+        return files | self._folder.copied_files
 
     def size(self, weights: Mapping[str, CodedWeight], kept: int = 0) -> int:
         """Bytes of all files."""

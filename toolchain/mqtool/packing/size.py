@@ -239,7 +239,7 @@ class SizeModel:
 
     @cached_property
     def _copied_bytes(self) -> int:
-        return len(self.folder.vocabulary or b"")
+        return sum(map(len, self.folder.copied_files.values()))
 
 
 def size_model(folder: ModelFolder, options: PackOptions, rounding: Rounding) -> SizeModel:

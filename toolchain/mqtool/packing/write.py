@@ -130,8 +130,8 @@ def _write_planes(
         packed_graph(model, layers, weights, options, given)
         save_graph(model, target / name, external=folder.is_external(role))
     (target / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    if manifest.vocabulary is not None and (content := folder.vocabulary) is not None:
-        (target / manifest.vocabulary).write_bytes(content)
+    for name, content in folder.copied_files.items():
+        (target / name).write_bytes(content)
 
 
 def check_widths(packed: Path, manifest: Manifest, plan: Plan) -> None:
