@@ -47,7 +47,7 @@ export_model(str(source), Path(sys.argv[2]))
 """
 
 CALIBRATE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from mqtool.recordings.clips import find_clips
 from mqtool.model.folder import ModelFolder
@@ -63,7 +63,7 @@ plan = quantizer.plan_of_width(recipe, 8)
 start, cpu = time.perf_counter(), time.process_time()
 ranges = quantizer.calibrate(plan, method)
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps({"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1),
                   "peak_rss_mb": round(peak), "layers": len(ranges),
                   "weights": sum(layer.params for layer in folder.layers)}))

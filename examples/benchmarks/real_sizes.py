@@ -82,7 +82,7 @@ MODELS = {
 }
 
 MEASURE = """
-import json, re, resource, sys, threading, time
+import json, re, sys, threading, time
 from pathlib import Path
 benchmarks, architecture, shape, budget, effort, source, clips, model, plan, packed = sys.argv[1:]
 sys.path.insert(0, benchmarks)
@@ -101,7 +101,7 @@ REPORT = """
 print(json.dumps({
     "seconds": round(time.perf_counter() - start, 1),
     "cpu_seconds": round(time.process_time() - cpu, 1),
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    "peak_mb": int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024,
     "peak_anonymous_mb": peak // 1024,
 }))
 """

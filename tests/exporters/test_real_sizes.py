@@ -1,11 +1,12 @@
 """Models of the published sizes, with random weights: they export, and fit in memory."""
 
 import gc
+import json
 import shutil
-import subprocess
-import sys
 
 import pytest
+
+from peaks import peak_of
 
 pytest.importorskip("torch", reason="export needs mqtool[export]")
 
@@ -49,15 +50,14 @@ LARGE_CASES = [
 ]
 
 EXPORT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from mqtool.exporters import graphs
 from mqtool.exporters.pipeline import export_model
 if sys.argv[3:]:
     graphs._EXTERNAL_DATA_OVER = int(sys.argv[3])
 result = export_model(sys.argv[1], Path(sys.argv[2]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps([result.parameters, result.bytes, result.parity.difference, peak]))
+print(json.dumps([result.parameters, result.bytes, result.parity.difference]))
 """
 
 
@@ -74,8 +74,6 @@ def test_exports_larger(case, tmp_path):
 
 def check_export(tmp_path, model_class, options, millions, external_over, gigabytes):
     """In its own process, so that the peak of memory is its own. Needs 5 GB of disk."""
-    import json
-
     import torch
     import transformers
 
@@ -90,12 +88,10 @@ def check_export(tmp_path, model_class, options, millions, external_over, gigaby
     settings = {"do_normalize": True, "sampling_rate": 16000}
     (tmp_path / "source" / "preprocessor_config.json").write_text(json.dumps(settings))
     folder = tmp_path / "model"
-    command = [sys.executable, "-c", EXPORT, str(tmp_path / "source"), str(folder)]
-    command += [str(external_over)] if external_over else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    over = [external_over] if external_over else []
     try:
-        assert done.returncode == 0, done.stderr[-2000:]
-        parameters, size, difference, peak = json.loads(done.stdout)
+        peak, printed, _ = peak_of(EXPORT, tmp_path / "source", folder, *over)
+        parameters, size, difference = json.loads(printed[-1])
         assert parameters // 1_000_000 == millions
         assert difference < 1e-4
         external = 4 * parameters > (external_over or 1_500_000_000)
