@@ -98,10 +98,11 @@ start, cpu = time.perf_counter(), time.process_time()
 """
 
 REPORT = """
+status = Path("/proc/self/status").read_text()
 print(json.dumps({
     "seconds": round(time.perf_counter() - start, 1),
     "cpu_seconds": round(time.process_time() - cpu, 1),
-    "peak_mb": int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024,
+    "peak_mb": int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) // 1024,
     "peak_anonymous_mb": peak // 1024,
 }))
 """
