@@ -62,7 +62,7 @@ OF_FORMAT_2 = {"step", "storage", "stored", "zlib"}
 OF_SOME_MODELS = {
     "CtcSettings": {"clean_up", "byte_fallback"},
     "Manifest": {"seq2seq", "transducer"},
-    "Plan": {"task", "effort", "keep_languages"},
+    "Plan": {"task", "effort", "keep_languages", "own_words"},
     "WhisperSettings": {"language", "task", "words"},
 }
 """Fields that are written only where they say something."""

@@ -14,7 +14,13 @@ from mqtool.api.options import (
     implied_activations,
     recipe_of,
 )
-from mqtool.api.recordings import PathLike, Recordings, calibration_clips, paths_of
+from mqtool.api.recordings import (
+    PathLike,
+    Recordings,
+    calibration_clips,
+    own_words,
+    paths_of,
+)
 from mqtool.api.results import PackedModel
 from mqtool.context import Progress, RunContext, no_progress
 from mqtool.extras import require_extra
@@ -78,6 +84,8 @@ def plan(
     language: str | None = None,
     task: SpeechTask | None = None,
     keep_languages: Sequence[str] = (),
+    texts: Recordings = (),
+    hotwords: PathLike | None = None,
     method: str = "measured",
     sensitivity: str | None = None,
     seed: int = 0,
@@ -116,6 +124,9 @@ def plan(
         keep_languages: ISO codes: tokens of scripts that these are not written in leave the token
             table, which for Russian is then an eighth of Whisper's; every text can still be
             spelled. Empty for all tokens.
+        texts: the same person's own texts, files or folders of .txt and .md: tokens that are
+            frequent there get finer weights. The plan holds their counts and no text.
+        hotwords: a file of words and phrases, one a line, whose tokens count as frequent.
         method: how bits are shared out (`mqtool.choices.METHODS`).
         sensitivity: what methods that rank layers rank them by; None for the median.
         seed: of `shuffled`.
@@ -136,12 +147,14 @@ def plan(
 
     Raises:
         BudgetError: the budget is not feasible; raised before any recording is read.
-        ClipsError, AudioError: recordings are needed and there are none, or one cannot be used.
-        ModelError: the model cannot be used, or has no such task.
+        ClipsError, AudioError: recordings are needed and there are none, or one of them or of the
+            texts cannot be used.
+        ModelError: the model cannot be used, has no such task, or no tokens to count.
         OptionError, PlanError: options that are unknown or do not go together.
     """
+    inputs = [Path(model), *paths_of(recordings), *_paths_of_texts(texts, hotwords)]
     if output is not None:
-        check_output(Path(output), PLAN, [Path(model), *paths_of(recordings)])
+        check_output(Path(output), PLAN, inputs)
     folder = ModelFolder.open(Path(model)).asked_to(task).keeping(keep_languages)
     recipe = recipe_of(
         method=method,
@@ -157,7 +170,8 @@ def plan(
         effort=effort,
     )
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
-    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    words = own_words(folder, texts, hotwords)
+    quantizer = Quantizer(folder, clips, RunContext(threads, progress), own_words=words)
     budget = None if budget_kb is None else int(budget_kb * KB)
     if output is None:
         return quantizer.plan(recipe, budget)
@@ -231,8 +245,13 @@ def pack(
     options = changed_options(Path(name), asked, activations, act_bits, twin_ranges, calibration)
     used = refit_plan(folder, asked, options)
     clips = calibration_clips(recordings, folder.task, split=split, group=group, language=language)
-    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    context = RunContext(threads, progress)
+    quantizer = Quantizer(folder, clips, context, own_words=used.own_words)
     return _packed(quantizer, used, Path(output), calibration)
+
+
+def _paths_of_texts(texts: Recordings, hotwords: PathLike | None) -> list[Path]:
+    return paths_of(texts) + ([] if hotwords is None else [Path(hotwords)])
 
 
 def _packed(quantizer: Quantizer, plan: Plan, output: Path, calibration: str | None) -> PackedModel:
@@ -250,6 +269,8 @@ def quantize(
     language: str | None = None,
     task: SpeechTask | None = None,
     keep_languages: Sequence[str] = (),
+    texts: Recordings = (),
+    hotwords: PathLike | None = None,
     method: str = "measured",
     rounding: str | None = None,
     activations: str | None = None,
@@ -288,6 +309,8 @@ def quantize(
         language: spoken language, as of `plan`.
         task: as of `plan`.
         keep_languages: as of `plan`.
+        texts: as of `plan`.
+        hotwords: as of `plan`.
         method: as of `plan`.
         rounding: as of `plan`.
         activations: as of `plan`; a calibration implies static ones.
@@ -307,6 +330,7 @@ def quantize(
     """
     heard = recordings if validation_recordings is None else validation_recordings
     inputs = [Path(model), *paths_of(recordings), *paths_of(heard)]
+    inputs += _paths_of_texts(texts, hotwords)
     check_output(Path(output), MODEL_FOLDER, inputs)
     folder = ModelFolder.open(Path(model)).asked_to(task).keeping(keep_languages)
     recipe = recipe_of(
@@ -322,7 +346,8 @@ def quantize(
     check_calibration(calibration, recipe.activations)
     clips = calibration_clips(recordings, folder.task, split=None, group=None, language=language)
     # Plan and pack share what the recordings tell: the float model runs over them once.
-    quantizer = Quantizer(folder, clips, RunContext(threads, progress))
+    words = own_words(folder, texts, hotwords)
+    quantizer = Quantizer(folder, clips, RunContext(threads, progress), own_words=words)
     made = quantizer.plan(recipe, int(budget_kb * KB))
     packed = _packed(quantizer, made, Path(output), calibration)
     validation = validate(

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mqruntime.tasks.task import Task
+from mqtool.model.folder import ModelFolder
+from mqtool.model.own_words import OwnWords, count_own_words
 from mqtool.recordings.clips import CALIBRATION_LIMIT, Clip, find_clips
+from mqtool.recordings.texts import listed_words, text_lines
 
-__all__ = ["PathLike", "Recordings", "calibration_clips", "paths_of", "test_clips"]
+__all__ = ["PathLike", "Recordings", "calibration_clips", "own_words", "paths_of", "test_clips"]
 
 PathLike = str | os.PathLike[str]
 
@@ -41,6 +44,15 @@ def calibration_clips(
     return find_clips(
         sources, split=split, group=group, language=language, longest=CALIBRATION_LIMIT
     )
+
+
+def own_words(folder: ModelFolder, texts: Recordings, hotwords: PathLike | None) -> OwnWords | None:
+    """Tokens of a person's texts; None where nothing is given. Arguments as of `mqtool.plan`."""
+    sources = paths_of(texts)
+    if not sources and hotwords is None:
+        return None
+    listed = [] if hotwords is None else listed_words(Path(hotwords))
+    return count_own_words(folder, text_lines(sources), listed)
 
 
 def test_clips(

@@ -66,6 +66,18 @@ def _codes(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
     metavar="CODES",
     help="Such as ru,en: tokens of scripts that these are not written in leave the model.",
 )
+@click.option(
+    "--texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The person's own texts, files or folders of .txt and .md: tokens that are frequent there "
+    "get finer weights. Only counts are kept. Repeatable.",
+)
+@click.option(
+    "--hotwords",
+    type=click.Path(path_type=Path),
+    help="Words and phrases, one a line, whose tokens count as frequent.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Plan to write (JSON).")
 @method_option
 @click.option(

@@ -85,10 +85,14 @@ class ModelFolder:
         """
         if not languages:
             return self
-        name = self.manifest.vocabulary
-        vocabulary = Vocabulary([]) if name is None else Vocabulary.read(self.path / name)
-        kept = keep_languages(self.manifest, vocabulary, languages)
+        kept = keep_languages(self.manifest, self.vocabulary, languages)
         return replace(self, manifest=kept.manifest, kept=kept)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens; none of a model without any."""
+        [content] = self.copied_files.values() or [None]
+        return Vocabulary([]) if content is None else Vocabulary.parse(content, str(self.path))
 
     @property
     def copied_files(self) -> dict[str, bytes]:

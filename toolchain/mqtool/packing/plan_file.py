@@ -23,6 +23,8 @@ UTF-8 JSON with sorted keys. Fields:
                      it is not what the float model does
     keep_languages   ISO codes of the languages whose tokens stay (`mqtool.model.token_table`); only
                      there where others leave
+    own_words        counts of tokens in the person's texts and tokens of their listed words
+                     (`mqtool.model.own_words`), no text; only there where they gave any
     tool_version
     average_bits     bits of weights / number of weights
     weight_bits_as_bytes  weights x bits / 8, the count of the paper's Algorithm 1
@@ -55,6 +57,7 @@ from mqruntime.bundle.fields import read_fields, read_json
 from mqruntime.options import SpeechTask
 from mqtool.errors import PlanError
 from mqtool.model.layers import Layer
+from mqtool.model.own_words import OwnWords
 from mqtool.outputs import OutputKind
 from mqtool.quantization.activations import ACTIVATION_BITS
 from mqtool.quantization.bits import WIDTHS, lower_width
@@ -146,6 +149,7 @@ class Plan:
     task: SpeechTask | None = None
     effort: Literal["quick", "full"] = "full"
     keep_languages: list[str] = field(default_factory=list)
+    own_words: OwnWords | None = None
     format: int = PLAN_FORMAT
 
     @property
@@ -167,6 +171,8 @@ class Plan:
             del value["effort"]
         if not self.keep_languages:
             del value["keep_languages"]
+        if self.own_words is None:
+            del value["own_words"]
         if self.format == 1:
             del value["storage"], value["zlib"]
             for layer in value["layers"]:
@@ -228,6 +234,9 @@ class Plan:
         opsets = (21,) if self.storage == "coded" else (18, 25)
         if self.opset not in opsets:
             raise ValueError(f"opset {self.opset} of {self.storage} is not one of {opsets}")
+        if self.own_words is not None:
+            tables = [layer.shape[0] for layer in self.layers if layer.op == "embedding"]
+            self.own_words.check(max(tables, default=0))
         for name in ("budget_bytes", "planned_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)} is not a positive integer")

@@ -12,8 +12,9 @@ from typing import Any
 
 from mqtool.choices import REDUCTIONS
 from mqtool.context import QUIET, RunContext
-from mqtool.errors import BudgetError, ClipsError
+from mqtool.errors import BudgetError, ClipsError, OptionError
 from mqtool.model.folder import ModelFolder
+from mqtool.model.own_words import OwnWords
 from mqtool.observe.runs import PROBE_SECONDS, what_is_said
 from mqtool.packing.coded_folder import CodedFolder
 from mqtool.packing.plan_file import Plan
@@ -71,6 +72,7 @@ class Quantizer:
         clips: recordings; none for recipes that need none.
         context: threads and progress.
         memory: keeps what takes time; None for as long as this object lives.
+        own_words: tokens of the same person's texts, for weights with steps.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Quantizer:
         context: RunContext = QUIET,
         *,
         memory: Memory | None = None,
+        own_words: OwnWords | None = None,
     ) -> None:
         self.folder, self.clips, self.context = folder, clips, context
+        self._own_words = own_words
         self._memory = memory or in_process()
         self._sizes: dict[object, SizeModel] = {}
         self._bounds: dict[object, tuple[int, int]] = {}
@@ -172,14 +176,20 @@ class Quantizer:
         Raises:
             BudgetError: the budget is not feasible; raised before any recording is read.
             ClipsError: the method needs recordings and there are none.
+            OptionError: there are own words, and weights get no steps.
         """
         if budget_bytes is not None:
             self.check_budget(recipe, budget_bytes)
         settled = self.settled(recipe, budget_bytes)
+        if self._own_words is not None and not settled.has_steps:
+            raise OptionError(
+                "texts and hot words count for coded weights of method measured only; "
+                "leave --texts and --hotwords out"
+            )
         make = self._plan_steps if settled.has_steps else self._plan
         depends_on = {**_but(settled, "calibration"), "budget_bytes": budget_bytes}
         found = self._memory("plan", depends_on, lambda: make(settled, budget_bytes).to_json())
-        return Plan.from_json(found)
+        return replace(Plan.from_json(found), own_words=self._own_words)
 
     def plan_of_width(self, recipe: Recipe, bits: int) -> Plan:
         """The plan with every layer at `bits`, whatever its size."""
@@ -293,7 +303,13 @@ class Quantizer:
         key = (is_compensating(rounding), steps)
         if key not in self._known_stats:
             if is_compensating(rounding):
-                found = collect_stats(self.folder, self.clips, self.context, steps=steps)
+                found = collect_stats(
+                    self.folder,
+                    self.clips,
+                    self.context,
+                    steps=steps,
+                    own_words=self._own_words,
+                )
             else:
                 found = CalibrationStats(self.folder.with_formulas() if steps else self.folder)
             self._known_stats[key] = found

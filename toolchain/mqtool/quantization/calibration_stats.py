@@ -20,6 +20,7 @@ from mqtool.context import QUIET, RunContext
 from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import Layer
+from mqtool.model.own_words import OwnWords
 from mqtool.observe.frequencies import RowFrequencies
 from mqtool.observe.moments import InputMoments, capture_moments
 from mqtool.quantization.coded import row_factors
@@ -67,7 +68,12 @@ class CalibrationStats:
 
 
 def collect_stats(
-    folder: ModelFolder, clips: Sequence[Clip], context: RunContext = QUIET, *, steps: bool = False
+    folder: ModelFolder,
+    clips: Sequence[Clip],
+    context: RunContext = QUIET,
+    *,
+    steps: bool = False,
+    own_words: OwnWords | None = None,
 ) -> CalibrationStats:
     """Run the float model over the recordings once.
 
@@ -76,6 +82,7 @@ def collect_stats(
         clips: recordings.
         context: threads and progress.
         steps: for weights with steps, not bits.
+        own_words: tokens of the same person's texts; for weights with steps.
     """
     # Layers are probed on every `step`th clip. If these counted too, every row that they need would
     # be frequent, and the others would look as if they did not matter.
@@ -99,7 +106,10 @@ def collect_stats(
     if not steps:
         return CalibrationStats(equalized, layer_inputs(equalized.layers, moments))
     languages = len({clip.language for clip in clips})
-    rows = {table: row_factors(p, languages) for table, p in frequencies.probabilities().items()}
+    meant = frequencies.probabilities()
+    if own_words is not None:
+        meant = {table: own_words.mixed_with(heard) for table, heard in meant.items()}
+    rows = {table: row_factors(p, languages) for table, p in meant.items()}
     return CalibrationStats(equalized, {}, _compensators(equalized.layers, moments), rows)
 
 
