@@ -1,6 +1,7 @@
 """Recognize WAV files, or test a bundle, with nothing but numpy and onnxruntime.
 
-    python -m mqruntime app.mqz clip.wav [clip.wav ...] [--timestamps] [--language de] [--task TASK]
+    python -m mqruntime app.mqz clip.wav [clip.wav ...] [--format srt] [--language de] [--task TASK]
+    ffmpeg -i film.mp4 -f wav - | python -m mqruntime app.mqz - --format vtt
     python -m mqruntime selftest app.mqz [--verify key.pem.pub]
 
 Exit code 0: done; 1: failed, with one line on stderr that says why; 2: wrong usage.
@@ -14,6 +15,7 @@ from pathlib import Path
 from mqruntime import __version__
 from mqruntime.engine.operators import OPERATORS
 from mqruntime.errors import AudioError, MqError
+from mqruntime.formats import FORMATS, in_format, needs_times
 from mqruntime.printing import print_anything, printable
 
 __all__ = ["main"]
@@ -55,7 +57,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         description="Print what is said in WAV files. `mqruntime selftest MODEL` tests a bundle.",
     )
     parser.add_argument("model", type=Path, help=".mqz file or model folder")
-    parser.add_argument("clips", type=Path, nargs="+", metavar="clip.wav")
+    parser.add_argument("clips", type=Path, nargs="+", metavar="clip.wav", help="- for stdin")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="txt",
+        help="of the output; srt, vtt and tsv are of one recording",
+    )
     parser.add_argument("--language", help="spoken language (ISO code); default: detected")
     parser.add_argument(
         "--task", choices=["transcribe", "translate"], help="default: the model's own"
@@ -72,7 +80,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if needs_times(options.format) and len(options.clips) > 1:
+        parser.error(f"{options.format} is of one recording, not of {len(options.clips)}")
+    return options
 
 
 def _test_parser() -> argparse.ArgumentParser:
@@ -106,7 +117,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     from mqruntime.recognition import Recognizer
 
     options = DecodingOptions(
-        timestamps=arguments.timestamps or None,
+        timestamps=arguments.timestamps or needs_times(arguments.format) or None,
         beam_size=arguments.beam_size,
         task=arguments.task,
     )
@@ -130,13 +141,13 @@ def _transcribe(arguments: argparse.Namespace) -> int:
             except AudioError as error:
                 refused.append(str(error))
                 continue
-            if len(arguments.clips) > 1:
+            if arguments.format == "txt" and len(arguments.clips) > 1:
                 print(printable(f"{clip}:"))
-            if arguments.timestamps:
+            if arguments.format == "txt" and arguments.timestamps:
                 for segment in result.segments:
                     print(f"{segment.start:8.2f} {segment.end:8.2f}  {printable(segment.text)}")
             else:
-                print(printable(result.text), flush=True)
+                print(in_format(result, arguments.format, str(clip)), end="", flush=True)
     for reason in refused:
         _say(reason)
     return int(bool(refused))

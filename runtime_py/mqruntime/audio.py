@@ -12,10 +12,12 @@ Other formats are not decoded here: convert them to WAV, or install mqtool, whos
 
 import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +31,8 @@ __all__ = ["checked_pcm", "load", "parse", "read", "resample"]
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _UNKNOWN = 0x7FFFF000
 _BLOCK = 1 << 18  # samples of all channels
+_MOST_PIPED = 1 << 32
+"""Bytes: the sizes in a WAV file have 32 bits."""
 
 
 def load(path: str | os.PathLike[str], rate: int = 16000) -> np.ndarray:
@@ -40,7 +44,8 @@ def load(path: str | os.PathLike[str], rate: int = 16000) -> np.ndarray:
         ('float32', 1, 2.5)
 
     Args:
-        path: of the file: 8-, 16-, 24- or 32-bit integers or 32- or 64-bit floats, 1 Hz to 384 kHz.
+        path: of the file or pipe, - for stdin: 8-, 16-, 24- or 32-bit integers or 32- or 64-bit
+            floats, 1 Hz to 384 kHz.
         rate: wanted, in Hz; a model's is `Recognizer.manifest.sample_rate`.
 
     Returns:
@@ -184,11 +189,27 @@ class _Wav:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file, or a copy of what comes through a pipe, to read anywhere in it; - is stdin."""
     try:
-        with Path(path).open("rb") as file:
-            yield file
+        with ExitStack() as stack:
+            if str(path) == "-":
+                given: BinaryIO = sys.stdin.buffer
+            else:
+                given = stack.enter_context(Path(path).open("rb"))
+            if given.seekable():
+                yield given
+                return
+            yield _copy(str(path), given, stack.enter_context(TemporaryFile()))
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _copy(path: str, pipe: BinaryIO, copy: BinaryIO) -> BinaryIO:
+    while block := pipe.read(_BLOCK):
+        if copy.tell() + len(block) > _MOST_PIPED:
+            raise AudioError(f"{path}: is over {_MOST_PIPED:,} bytes; give a shorter recording")
+        copy.write(block)
+    return copy
 
 
 def _whole(wav: _Wav) -> tuple[np.ndarray, int]:

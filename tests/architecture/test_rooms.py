@@ -25,7 +25,7 @@ FLOORS = {
     ],
     "mqruntime": [
         ["__main__", "recognizer", "wav"],
-        ["recognition"],
+        ["formats", "recognition"],
         ["streaming"],
         ["tasks"],
         ["bundle"],

@@ -90,6 +90,17 @@ def test_transcribe_prints_text_and_writes_json(capsys, model, hello, tmp_path):
     assert out.splitlines() == [f"{hello}\thello world"] * 2
 
 
+def test_transcribe_writes_subtitles(capsys, model, hello):
+    code, out, err = run(capsys, "transcribe", model, hello, "--format", "vtt")
+    assert (code, err) == (0, "")
+    assert out == "WEBVTT\n\n00:00:00.000 --> 00:00:00.420\nhello world\n\n"
+    code, out, _ = run(capsys, "transcribe", model, hello, hello, "--format", "json")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["hello world"] * 2
+    code, out, err = run(capsys, "transcribe", model, hello, hello, "--format", "srt")
+    assert (code, out) == (2, "")
+    assert "srt is of one recording, not of 2." in err
+
+
 def test_transcribe_resamples(capsys, model, hello):
     samples, _ = soundfile.read(hello)
     wide = np.repeat(samples, 3)

@@ -1,8 +1,11 @@
 """`python -m mqruntime` as a user meets it."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import soundfile
 import mqruntime
 from fake_ctc import reader_folder, spell
 from mqruntime.__main__ import main
+from mqruntime.errors import AudioError
 from mqtool.bundles.keys import make_keys, public_path
 from mqtool.bundles.package import write_package
 
@@ -42,6 +46,57 @@ def test_timestamps(bundle, clip, capsys):
         ["0.00", "0.18", "hello"],
         ["0.24", "0.42", "world"],
     ]
+
+
+def test_formats(bundle, clip, capsys):
+    assert main([str(bundle), str(clip), "--format", "srt"]) == 0
+    assert capsys.readouterr().out == "1\n00:00:00,000 --> 00:00:00,420\nhello world\n\n"
+    assert main([str(bundle), str(clip), str(clip), "--format", "json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["path"], row["text"]) for row in found] == [(str(clip), "hello world")] * 2
+    with pytest.raises(SystemExit) as caught:
+        main([str(bundle), str(clip), str(clip), "--format", "vtt"])
+    assert caught.value.code == 2
+    assert "vtt is of one recording, not of 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_stdin(bundle, clip, piped):
+    """What a program writes into a pipe as it goes names no length."""
+    content = clip.read_bytes()
+    place = content.index(b"data") + 4
+    content = content[:place] + b"\xff\xff\xff\xff" + content[place + 4 :] if piped else content
+    command = [sys.executable, "-m", "mqruntime", bundle, "-"]
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello world\n", b"")
+    refused = subprocess.run(command, input=b"nothing", capture_output=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(b"Error: -: is not a WAV file")
+
+
+def test_a_named_pipe(bundle, clip, tmp_path):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
+    writer.start()
+    assert len(mqruntime.load(pipe)) == len(mqruntime.load(clip))
+    writer.join()
+
+
+def test_a_pipe_without_end_is_refused(bundle, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("mqruntime.audio._MOST_PIPED", 1000)
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with suppress(BrokenPipeError):
+            pipe.write_bytes(clip.read_bytes() * 100)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(AudioError, match="is over 1,000 bytes; give a shorter recording"):
+        mqruntime.load(pipe)
+    writer.join()
 
 
 def test_selftest(bundle, capsys):

@@ -7,6 +7,8 @@ import click
 
 import mqtool
 from mqruntime.errors import AudioError
+from mqruntime.formats import FORMATS, in_format, needs_times
+from mqruntime.options import DecodingOptions
 from mqruntime.printing import printable
 from mqtool.cli.common import (
     clips_argument,
@@ -28,10 +30,18 @@ __all__ = ["transcribe"]
 @clips_argument
 @rows_options
 @task_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="txt",
+    show_default=True,
+    help="Of what is printed; srt, vtt and tsv are of one recording.",
+)
 @threads_option
 @json_option
 def transcribe(
-    model: Path, clips: tuple[Path, ...], json_path: Path | None, **options: Any
+    model: Path, clips: tuple[Path, ...], form: str, json_path: Path | None, **options: Any
 ) -> None:
     """Print what is said in recordings.
 
@@ -43,13 +53,21 @@ def transcribe(
     Example:
       mqtool transcribe packed/ hello.wav
       mqtool transcribe packed/ recordings/ --language fr --json texts.json
+      mqtool transcribe packed/ film.mp4 --format srt > film.srt
     """
     rows = []
     refused: list[AudioError] = []
     options["on_refused"] = refused.append
+    with_times = needs_times(form)
+    options["options"] = DecodingOptions(timestamps=with_times or None)
     with progress_bars() as progress:
         for found in mqtool.transcribe(model, clips, progress=progress, **options):
-            click.echo(printable(found.text if found.total == 1 else f"{found.path}\t{found.text}"))
+            if found.total > 1 and with_times:
+                raise click.UsageError(f"{form} is of one recording, not of {found.total}.")
+            if found.total > 1 and form == "txt":
+                click.echo(printable(f"{found.path}\t{found.text}"))
+            else:
+                click.echo(in_format(found.result, form, str(found.path)), nl=False)
             rows.append(found.to_json())
     if rows:
         write_json(json_path, {"clips": rows, "refused": [str(error) for error in refused]})
