@@ -51,8 +51,16 @@ class Reference:
         self.model.generation_config = generation_config(settings)
         self.extract = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 
-    def tokens(self, pcm: np.ndarray, *, timestamps: bool = False) -> list[int]:
-        """Greedy tokens without prompt and end; the language is detected."""
+    def tokens(
+        self, pcm: np.ndarray, *, timestamps: bool = False, prompt_ids: torch.Tensor | None = None
+    ) -> list[int]:
+        """Greedy tokens without prompt and end; the language is detected.
+
+        Args:
+            pcm: float32 [samples].
+            timestamps: with timestamps among the tokens.
+            prompt_ids: text that came earlier, after its own token.
+        """
         features = self.extract(
             pcm, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True
         )
@@ -60,6 +68,8 @@ class Reference:
         if timestamps:
             options |= {"return_timestamps": True}
             self.model.generation_config.max_initial_timestamp_index = 50
+        if prompt_ids is not None:
+            options |= {"prompt_ids": prompt_ids}
         with torch.inference_mode():
             generated = self.model.generate(**features, **options)[0].tolist()
         if self.settings.end_of_text in generated:

@@ -70,6 +70,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--timestamps", action="store_true", help="print when things are said")
     parser.add_argument(
+        "--prompt", metavar="TEXT", help="names and words as they are spelled (Whisper)"
+    )
+    parser.add_argument(
+        "--previous-text",
+        action="store_true",
+        help="give each window the text before it (Whisper)",
+    )
+    parser.add_argument(
         "--beam-size", "--beams", type=int, default=1, help="hypotheses to follow (Whisper)"
     )
     parser.add_argument(
@@ -120,6 +128,8 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         timestamps=arguments.timestamps or needs_times(arguments.format) or None,
         beam_size=arguments.beam_size,
         task=arguments.task,
+        prompt=arguments.prompt,
+        previous_text=arguments.previous_text,
     )
     threads, key = arguments.threads, arguments.verify
     cache = arguments.cache

@@ -47,6 +47,11 @@ class DecodingOptions:
             and this probability is over half of it; None: all do.
         task: translate speech to English, or transcribe it; None for what the model does where
             nobody asks (`whisper.task` of its manifest).
+        prompt: text that might have come before the recording (Whisper): names and words as they
+            are to be spelled, or a style. Given to every window; of a long one the end, up to half
+            of the decoder's positions.
+        previous_text: give each window of a long recording the text before it (Whisper): words stay
+            spelled alike, and a text that goes wrong may go on to do so.
 
     Raises:
         ModelError: `beam_size`, `temperature` or `task` is out of range.
@@ -59,6 +64,8 @@ class DecodingOptions:
     logprob_threshold: float | None = -1.0
     no_speech_threshold: float | None = 0.6
     task: SpeechTask | None = None
+    prompt: str | None = None
+    previous_text: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= 16:

@@ -209,6 +209,11 @@ class Recognizer:
             CancelledError: `cancel` was set.
         """
         options, task = options or DecodingOptions(), self.task
+        if self.manifest.whisper is None and (options.prompt or options.previous_text):
+            raise ModelError(
+                f"a {self.manifest.family} model takes no text before a recording; "
+                "leave prompt and previous_text out"
+            )
         if options.task is not None:
             task = task_of(asked_to(self.manifest, options.task), self.vocabulary)
         pcm = checked_pcm(pcm)

@@ -5,18 +5,12 @@ import random
 
 import pytest
 
-from mqruntime.bundle.manifest import Manifest
 from mqruntime.errors import ModelError
 from mqruntime.tasks.byte_pairs import BytePairEncoder, pieces
 from mqruntime.vocabulary import Vocabulary, byte_units
 from mqtool.model.folder import ModelFolder
 
 ODD = "abDE '\n\t  12½²Ⅷ!?.,;éñß中文кирилл'sع😀\u200d\u00a0\u2028\x1c_-'ll"
-
-
-def encoder_of(vocabulary: Vocabulary, manifest: Manifest) -> BytePairEncoder:
-    settings = manifest.whisper
-    return BytePairEncoder(vocabulary, settings.text(range(len(vocabulary.tokens))), settings.words)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +27,7 @@ def test_as_transformers_encodes(exported_tiny_en, whisper_tiny_en, texts):
     transformers = pytest.importorskip("transformers", reason="needs mqtool[export]")
     tokenizer = transformers.AutoTokenizer.from_pretrained(whisper_tiny_en)
     folder = ModelFolder.open(exported_tiny_en)
-    encoder = encoder_of(folder.vocabulary, folder.manifest)
+    encoder = BytePairEncoder.of(folder.vocabulary, folder.manifest.whisper)
     assert len(texts) > 1000
     for text in texts:
         assert encoder.encode(text) == tokenizer(text, add_special_tokens=False).input_ids, text
@@ -43,7 +37,9 @@ def test_a_table_of_fewer_tokens_spells_every_text(exported_base, texts):
     """Of kept scripts the tokens are the whole table's, by their new numbers."""
     whole = ModelFolder.open(exported_base)
     kept = whole.keeping(["ru"])
-    of_all, of_kept = (encoder_of(folder.vocabulary, folder.manifest) for folder in (whole, kept))
+    of_all, of_kept = (
+        BytePairEncoder.of(folder.vocabulary, folder.manifest.whisper) for folder in (whole, kept)
+    )
     for text in texts:
         assert kept.vocabulary.bpe_text(of_kept.encode(text)) == text
     text = " Вас приветствует система, звонок 12."

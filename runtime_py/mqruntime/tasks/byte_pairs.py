@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
+from mqruntime.bundle.whisper_settings import WhisperSettings
 from mqruntime.errors import ModelError
 from mqruntime.vocabulary import Vocabulary, byte_units
 
@@ -55,6 +56,12 @@ class BytePairEncoder:
         pattern = "|".join(map(re.escape, longest_first))
         self._added = re.compile(f"({pattern})") if pattern else None
         self._known: dict[str, tuple[int, ...]] = {}
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, settings: WhisperSettings) -> "BytePairEncoder":
+        """Whisper's; raises as the class does."""
+        text = settings.text(range(len(vocabulary.tokens)))
+        return cls(vocabulary, text, settings.words)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; `Vocabulary.bpe_text` of them is the text again."""

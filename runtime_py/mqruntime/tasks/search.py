@@ -33,11 +33,13 @@ class Decoded:
     Attributes:
         log_probability: mean over the tokens, the end included.
         no_speech: probability that there is no speech; 0 if the model does not say.
+        temperature: that it was decoded at.
     """
 
     tokens: list[int]
     log_probability: float
     no_speech: float
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class DecodingContext:
         most_tokens: how many may follow.
         ends: tokens that end the text.
         allowed: scores of the next token, for its logits and the tokens so far.
-        no_speech: probability of no speech, for the logits after the prompt's first token.
+        no_speech: probability of no speech, for the logits after the token that begins the text.
         cancel: ends a search with `CancelledError` when it is set.
+        begins: where in the prompt that token is.
     """
 
     decoder: Graph
@@ -64,13 +67,14 @@ class DecodingContext:
     allowed: Callable[[np.ndarray, Sequence[int]], np.ndarray]
     no_speech: Callable[[np.ndarray], float] = lambda logits: 0.0
     cancel: threading.Event | None = None
+    begins: int = 0
 
     def start(self) -> tuple[np.ndarray, Values, float]:
         """Run the prompt: log-probabilities of the first token, the cache, and of no speech."""
         check_cancelled(self.cancel)
         empty = empty_cache(self.cross)
         logits, cache = decode(self.decoder, self.settings, self.prompt, self.cross, empty)
-        return log_softmax(self.allowed(logits[-1], [])), cache, self.no_speech(logits[0])
+        return log_softmax(self.allowed(logits[-1], [])), cache, self.no_speech(logits[self.begins])
 
     def step(self, tokens: list[int], cache: Values) -> tuple[np.ndarray, Values]:
         """Run the last token: log-probabilities of the next, and the longer cache."""
@@ -94,7 +98,7 @@ def sample(context: DecodingContext, temperature: float, seed: int = 0) -> Decod
         if len(tokens) >= context.most_tokens:
             break
         scores, cache = context.step(tokens, cache)
-    return Decoded(tokens, total / (len(tokens) + 1), no_speech)
+    return Decoded(tokens, total / (len(tokens) + 1), no_speech, temperature)
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,22 @@ __all__ = ["transcribe"]
     show_default=True,
     help="Of what is printed; srt, vtt and tsv are of one recording.",
 )
+@click.option("--prompt", metavar="TEXT", help="Names and words as they are spelled (Whisper).")
+@click.option(
+    "--previous-text",
+    is_flag=True,
+    help="Give each window of a long recording the text before it (Whisper).",
+)
 @threads_option
 @json_option
 def transcribe(
-    model: Path, clips: tuple[Path, ...], form: str, json_path: Path | None, **options: Any
+    model: Path,
+    clips: tuple[Path, ...],
+    form: str,
+    prompt: str | None,
+    previous_text: bool,
+    json_path: Path | None,
+    **options: Any,
 ) -> None:
     """Print what is said in recordings.
 
@@ -59,7 +71,9 @@ def transcribe(
     refused: list[AudioError] = []
     options["on_refused"] = refused.append
     with_times = needs_times(form)
-    options["options"] = DecodingOptions(timestamps=with_times or None)
+    options["options"] = DecodingOptions(
+        timestamps=with_times or None, prompt=prompt, previous_text=previous_text
+    )
     with progress_bars() as progress:
         for found in mqtool.transcribe(model, clips, progress=progress, **options):
             if found.total > 1 and with_times:

@@ -105,4 +105,4 @@ def _encoder(folder: ModelFolder) -> BytePairEncoder:
             f"{folder.path}: a {folder.manifest.family} model has no tokens that texts are "
             "counted by; leave --texts and --hotwords out"
         )
-    return BytePairEncoder(vocabulary, settings.text(range(len(vocabulary.tokens))), settings.words)
+    return BytePairEncoder.of(vocabulary, settings)

@@ -33,6 +33,9 @@ __all__ = [
     "windows",
 ]
 
+START_OF_PREVIOUS = "<|startofprev|>"
+"""Token before text that came earlier, at the beginning of a prompt."""
+
 _SAMPLES_PER_FRAME = 320  # one encoder position: a hop of 160 samples, then a stride of 2
 
 
@@ -46,32 +49,37 @@ def check_language(settings: WhisperSettings, language: str | None) -> None:
 
 
 def prompt_tokens(
-    settings: WhisperSettings, language: str | None, *, timestamps: bool = False
+    settings: WhisperSettings,
+    language: str | None,
+    *,
+    timestamps: bool = False,
+    previous: Sequence[int] = (),
 ) -> list[int]:
     """Tokens that come before the text.
 
     English-only models: start_of_transcript, no_timestamps. Multilingual ones:
     start_of_transcript, language, the model's task, no_timestamps.
-    With timestamps the last is left out.
+    With timestamps the last is left out. What came earlier is before all of these.
 
     Args:
         settings: the model's.
         language: ISO code; ignored by English-only models.
         timestamps: whether the text is to have them.
+        previous: START_OF_PREVIOUS and text that came earlier; none for no text.
 
     Raises:
         ModelError: a multilingual model does not know `language`.
     """
     end = [] if timestamps else [settings.no_timestamps]
     if not settings.languages:
-        return [settings.start_of_transcript, *end]
+        return [*previous, settings.start_of_transcript, *end]
     check_language(settings, language)
     assert language is not None
     assert settings.transcribe is not None, "Manifest refuses languages without it"
     asked = settings.translate if settings.task == "translate" else settings.transcribe
     assert asked is not None, "Manifest refuses the task without its token"
     task = [settings.languages[language], asked]
-    return [settings.start_of_transcript, *task, *end]
+    return [*previous, settings.start_of_transcript, *task, *end]
 
 
 def padded_length(samples: int) -> int:

@@ -52,4 +52,5 @@ def window_context(
         allowed,
         partial(whisper.no_speech_probability, settings),
         cancel,
+        prompt.index(settings.start_of_transcript),
     )

@@ -3,16 +3,19 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from mqruntime.bundle.manifest import Manifest
-from mqruntime.errors import ManifestError
+from mqruntime.errors import ManifestError, ModelError
 from mqruntime.options import DecodingOptions
 from mqruntime.result import Result
+from mqruntime.tasks.byte_pairs import BytePairEncoder
 from mqruntime.tasks.encoder_decoder import EncoderDecoder
 from mqruntime.tasks.task import Graphs, Utterance
 from mqruntime.tasks.whisper import decoder as whisper
+from mqruntime.tasks.whisper.previous import PreviousText
 from mqruntime.tasks.whisper.transcription import Transcription
 from mqruntime.vocabulary import Vocabulary
 
@@ -50,13 +53,37 @@ class WhisperTask(EncoderDecoder):
     ) -> Result:
         vocabulary = self._known_vocabulary()
         self.check_language(language)
+        previous = self._previous(options)
         work = Transcription(
-            graphs, self._settings, vocabulary, self._rate, language, options, cancel
+            graphs, self._settings, vocabulary, self._rate, language, options, previous, cancel
         )
         segments = list(work.segments(pcm))
         text = " ".join(segment.text for segment in segments if segment.text)
         tokens = [token for segment in segments for token in segment.tokens]
         return Result(text, tokens, work.language, seconds, work.timings, segments=segments)
+
+    @cached_property
+    def _encoder(self) -> BytePairEncoder:
+        return BytePairEncoder.of(self._known_vocabulary(), self._settings)
+
+    def _previous(self, options: DecodingOptions) -> PreviousText:
+        """The caller's prompt, and whether what is said is one too."""
+        asked = [name for name in ("prompt", "previous_text") if getattr(options, name)]
+        if not asked:
+            return PreviousText()
+        tokens = self._known_vocabulary().tokens
+        if whisper.START_OF_PREVIOUS not in tokens:
+            raise ModelError(
+                f"the model has no token {whisper.START_OF_PREVIOUS}, which text before a "
+                f"recording begins with; leave {asked[0]} out"
+            )
+        prompt = (options.prompt or "").strip()
+        return PreviousText(
+            start=tokens.index(whisper.START_OF_PREVIOUS),
+            room=self._settings.max_tokens // 2 - 1,
+            prompt=self._encoder.encode(f" {prompt}") if prompt else [],
+            follows=options.previous_text,
+        )
 
     def text(self, tokens: Sequence[int]) -> str:
         return self._known_vocabulary().bpe_text(self._settings.text(tokens))

@@ -75,6 +75,12 @@ def _prefer_timestamps(scores: np.ndarray, is_time: np.ndarray) -> None:
             scores[~is_time] = -np.inf
 
 
+def timed_tokens(settings: WhisperSettings, phrase: "Phrase") -> list[int]:
+    """Tokens of a phrase between its timestamps, as the next window is given them."""
+    begin = settings.timestamp_begin
+    return [begin + phrase.start, *phrase.tokens, begin + phrase.end]
+
+
 def phrases(
     settings: WhisperSettings, tokens: Sequence[int], length: int
 ) -> tuple[list[Phrase], int]:

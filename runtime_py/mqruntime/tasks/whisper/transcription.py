@@ -4,13 +4,14 @@ Without timestamps, windows are cut without regard to words. With them, the mode
 say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
 section 3.8), with its fallback to higher temperatures. Where nobody speaks there is no text: by its
 rule, with and without timestamps, and where nothing stands out from the background and the model
-half doubts that there is speech. Windows are independent of each other: unlike there, the text so
-far is not given to the next window as a prompt.
+half doubts that there is speech. Windows are independent of each other but for what
+`mqruntime.tasks.whisper.previous` says.
 """
 
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from mqruntime.tasks.search import Decoded, is_silence, search
 from mqruntime.tasks.task import check_cancelled
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import timestamps
+from mqruntime.tasks.whisper.previous import PreviousText
 from mqruntime.tasks.whisper.search import window_context
 from mqruntime.vocabulary import Vocabulary
 
@@ -42,6 +44,7 @@ class Transcription:
         rate: samples a second.
         language: ISO code; None to detect it in the first window.
         options: the caller's.
+        previous: text before the recording; what is said is added to it.
         cancel: see `Recognizer.transcribe`.
 
     Attributes:
@@ -57,11 +60,13 @@ class Transcription:
         rate: int,
         language: str | None,
         options: DecodingOptions,
+        previous: PreviousText,
         cancel: threading.Event | None,
     ) -> None:
         self._encoder, self._decoder = graphs["encoder"], graphs["decoder"]
         self._settings, self._vocabulary, self._rate = settings, vocabulary, rate
         self._options, self._cancel = options, cancel
+        self._previous = previous
         self.language = language
         self.timings = {"encoder": 0.0, "decoder": 0.0}
 
@@ -79,6 +84,7 @@ class Transcription:
             start, at = at, at + len(window)
             decoded = self._decode(window, timed=False)
             if decoded is not None:
+                self._previous.add(decoded.tokens, decoded.temperature)
                 yield self._segment(start / self._rate, at / self._rate, decoded.tokens, decoded)
 
     def _timed(self, pcm: np.ndarray) -> Iterator[Segment]:
@@ -93,6 +99,8 @@ class Transcription:
                 at += length
                 continue
             found, after = timestamps.phrases(self._settings, decoded.tokens, length)
+            said = [timestamps.timed_tokens(self._settings, phrase) for phrase in found]
+            self._previous.add(list(chain(*said)), decoded.temperature)
             for phrase in found:
                 if phrase.tokens:
                     end = min(phrase.end, length)
@@ -119,7 +127,9 @@ class Transcription:
             return None
         if self.language is None:
             self.language = whisper.spoken_language(self._decoder, self._settings, cross)
-        prompt = whisper.prompt_tokens(self._settings, self.language, timestamps=timed)
+        prompt = whisper.prompt_tokens(
+            self._settings, self.language, timestamps=timed, previous=self._previous.tokens
+        )
         context = window_context(
             self._decoder, self._settings, cross, prompt, timed=timed, cancel=self._cancel
         )
