@@ -11,6 +11,7 @@ they are); and four toys. Writes `clips/`, `mutants/`, the Python suite's mutant
     bundles   {name: {file, heard: [{clip, options, text, tokens, language, score, segments}]}}:
               what Recognizer.transcribe hears, one thread; options are those of
               DecodingOptions that are not the default, segments [{start, end, text, tokens, score}]
+    encoded   {text: tokens}: what BytePairEncoder makes of it, with whisper-tiny.en's tokens
     draws     the first numbers of numpy's generator with the seed that recognition uses
     utterances  {clip: [[start, samples]]}: what EnergyVad cuts from it
     not_trained_yet  commands models that examples/commands does not hold
@@ -27,6 +28,7 @@ import argparse
 import hashlib
 import json
 import os
+import random
 import shutil
 import struct
 import sys
@@ -54,6 +56,16 @@ SPEECH = ("03", "05", "08")
 UNSURE = ("02", "11")
 """And others: for models that do not listen to words, and to look at."""
 PAUSE_SECONDS = 0.4
+PROMPT = "all of it in lower case without any marks and so it goes on"
+TEXTS = (
+    "I'll take 12 of them, won't I?",
+    "¿Dónde está la biblioteca? ¡Aquí!",
+    "L'été dernier, nous étions à Besançon.",
+    "Perché no? È così che va, e 3½ km.",
+    "Вас приветствует система, нажмите 9.",
+    "日本語のテキスト、中文。 한국어",
+)
+ODD = "abDE '\n\t  12½²Ⅷ!?.,;éñß中文кирилл'sع😀\u200d\u00a0\u2028\x1c_-'ll"
 
 Heard = tuple[str, dict[str, Any]]
 """A clip and options for it."""
@@ -97,9 +109,11 @@ def make(output: Path) -> None:
     for name, folder, heard in models(output / "made"):
         say(f"{name}: packaging it, and what it hears in {len(heard)} clips")
         bundles[name] = expectations(folder, output / f"{name}.mqz", output / "clips", heard)
+    encoded = encoded_texts(output / "made" / WHISPER)
     shutil.rmtree(output / "made")
     expected = {
         "bundles": bundles,
+        "encoded": encoded,
         "draws": np.random.default_rng(0).random(100).tolist(),
         "utterances": {"live.wav": utterances(output / "clips" / "live.wav")},
         "not_trained_yet": [f"commands-{name}" for name in COMMANDS if not is_trained(name)],
@@ -151,8 +165,26 @@ def models(folder: Path) -> Iterator[tuple[str, Path, list[Heard]]]:
 
 
 def spoken() -> list[Heard]:
-    """Speech for the real Whisper: greedily and with beams."""
-    return [(f"{name}.wav", options) for name in SPEECH for options in ({}, {"beam_size": 5})]
+    """Speech for the real Whisper: greedily, with beams, and after a prompt."""
+    ways: list[dict[str, Any]] = [{}, {"beam_size": 5}, {"prompt": PROMPT}]
+    return [(f"{name}.wav", options) for name in SPEECH for options in ways]
+
+
+def encoded_texts(folder: Path) -> dict[str, list[int]]:
+    """Of words in five languages and of odd characters; none without the model."""
+    from mqruntime.bundle.manifest import Manifest
+    from mqruntime.tasks.byte_pairs import BytePairEncoder
+    from mqruntime.vocabulary import Vocabulary
+
+    if not (folder / "model.json").is_file():
+        return {}
+    manifest = Manifest.read(folder)
+    vocabulary = Vocabulary.read(folder / str(manifest.vocabulary))
+    assert manifest.whisper is not None
+    encoder = BytePairEncoder.of(vocabulary, manifest.whisper)
+    rng = random.Random(0)
+    odd = ["".join(rng.choices(ODD, k=rng.randrange(40))) for _ in range(500)]
+    return {text: encoder.encode(text) for text in [*TEXTS, *odd]}
 
 
 def trained(name: str) -> Path:

@@ -18,6 +18,11 @@ package mqruntime
  *     probability is over half of it; infinity: all do.
  * @property task `transcribe`, or `translate` to English; null for what the model does where nobody asks
  *     ([WhisperSettings.task]).
+ * @property prompt text that might have come before the recording (Whisper): names and words as they
+ *     are to be spelled, or a style. Given to every window; of a long one the end, up to half of the
+ *     decoder's positions.
+ * @property previousText give each window of a long recording the text before it (Whisper): words stay
+ *     spelled alike, and a text that goes wrong may go on to do so.
  * @throws ModelError `beamSize`, `temperature` or `task` is out of range.
  */
 data class DecodingOptions(
@@ -28,6 +33,8 @@ data class DecodingOptions(
     val logprobThreshold: Double = -1.0,
     val noSpeechThreshold: Double = 0.6,
     val task: String? = null,
+    val prompt: String? = null,
+    val previousText: Boolean = false,
 ) {
     init {
         if (beamSize !in 1..16) throw ModelError("beamSize is $beamSize; 1 to 16 are possible")

@@ -57,6 +57,11 @@ class Recognizer(
         cancel: AtomicBoolean? = null,
         onText: (String) -> Unit = {},
     ): Result {
+        if (manifest.whisper == null && (!options.prompt.isNullOrEmpty() || options.previousText)) {
+            throw ModelError(
+                "a ${manifest.family} model takes no text before a recording; leave prompt and previousText out",
+            )
+        }
         val asked = manifest.askedTo(options.task)
         check(pcm)
         val seconds = pcm.size.toDouble() / manifest.sampleRate
@@ -145,7 +150,8 @@ class Recognizer(
         if (settings.languages.isEmpty() && language != null && language != "en") {
             throw ModelError("language '$language': this model knows English only; leave it out")
         }
-        val work = Transcription(graphs, settings, vocabulary!!, manifest.sampleRate, language, options, onText)
+        val previous = PreviousText.of(options, settings, vocabulary!!)
+        val work = Transcription(graphs, settings, vocabulary, manifest.sampleRate, language, options, previous, onText)
         val segments = work.segments(pcm).toList()
         val text = segments.map { it.text }.filter(String::isNotEmpty).joinToString(" ")
         onText(text)

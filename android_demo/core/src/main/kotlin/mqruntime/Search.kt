@@ -12,7 +12,12 @@ import kotlin.math.ln
  * @property logProbability mean over the tokens, the end included.
  * @property noSpeech probability that there is no speech; 0 if the model does not say.
  */
-data class Decoded(val tokens: List<Int>, val logProbability: Double, val noSpeech: Double)
+data class Decoded(
+    val tokens: List<Int>,
+    val logProbability: Double,
+    val noSpeech: Double,
+    val temperature: Double = 0.0,
+)
 
 /**
  * What every search needs.
@@ -23,8 +28,9 @@ data class Decoded(val tokens: List<Int>, val logProbability: Double, val noSpee
  * @property mostTokens how many may follow.
  * @property ends tokens that end the text.
  * @param allowed scores of the next token, for its logits and the tokens so far.
- * @param noSpeech probability of no speech, for the logits after the prompt's first token.
+ * @param noSpeech probability of no speech, for the logits after the token that begins the text.
  * @param onTokens called with the tokens so far before every step; may throw to end the search.
+ * @param begins where in the prompt that token is.
  */
 class DecodingContext(
     val decoder: Graph,
@@ -36,12 +42,13 @@ class DecodingContext(
     private val allowed: (FloatArray, List<Int>) -> FloatArray,
     private val noSpeech: (FloatArray) -> Double = { 0.0 },
     private val onTokens: (List<Int>) -> Unit = {},
+    private val begins: Int = 0,
 ) {
     /** Run the prompt: log-probabilities of the first token, the cache to close, and of no speech. */
     fun start(): Triple<DoubleArray, Whisper.Cache, Double> {
         onTokens(emptyList())
         val (logits, cache) = Whisper.emptyCache(cross).use { Whisper.decode(decoder, settings, prompt, cross, it) }
-        return Triple(logSoftmax(allowed(logits.last(), emptyList())), cache, noSpeech(logits[0]))
+        return Triple(logSoftmax(allowed(logits.last(), emptyList())), cache, noSpeech(logits[begins]))
     }
 
     /** Run the last token: log-probabilities of the next, and the longer cache to close. */
@@ -80,6 +87,7 @@ class DecodingContext(
             },
             { logits -> settings.noSpeech?.let { exp(logSoftmax(logits)[it]) } ?: 0.0 },
             onTokens,
+            prompt.indexOf(settings.startOfTranscript),
         )
     }
 }
@@ -148,7 +156,7 @@ object Search {
         } finally {
             cache.close()
         }
-        return Decoded(tokens, total / (tokens.size + 1), noSpeech)
+        return Decoded(tokens, total / (tokens.size + 1), noSpeech, temperature)
     }
 
     private class Beam(val tokens: List<Int>, val total: Double, val scores: DoubleArray, val cache: Whisper.Cache)

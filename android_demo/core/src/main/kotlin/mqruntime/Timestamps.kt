@@ -60,6 +60,12 @@ object Timestamps {
         if (together > highest(scores) { it !in times }) forbid(scores) { it !in times }
     }
 
+    /** Tokens of a phrase between its timestamps, as the next window is given them. */
+    fun timedTokens(settings: WhisperSettings, phrase: Phrase): List<Int> {
+        val begin = settings.timestampBegin
+        return listOf(begin + phrase.start) + phrase.tokens + (begin + phrase.end)
+    }
+
     /**
      * Cut a window's tokens into phrases.
      *

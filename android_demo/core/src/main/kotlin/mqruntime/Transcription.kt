@@ -9,12 +9,13 @@ import kotlin.math.min
  * say where the next window should start, as in Whisper's own `transcribe` (Radford et al. 2022,
  * section 3.8), with its fallback to higher temperatures. Where nobody speaks there is no text: by its
  * rule, with and without timestamps, and where nothing stands out from the background and the model half
- * doubts that there is speech. Windows are independent of each other: unlike there, the text so far is not given to the next window
- * as a prompt. Only one window is in work at a time.
+ * doubts that there is speech. Windows are independent of each other but for what [PreviousText] says.
+ * Only one window is in work at a time.
  *
  * @param graphs `encoder` and `decoder`.
  * @param rate samples a second.
  * @param language ISO code; null to detect it in the first window.
+ * @param previous text before the recording; what is said is added to it.
  * @param onText called with the text so far before every step; may throw to end the work.
  */
 class Transcription(
@@ -24,6 +25,7 @@ class Transcription(
     private val rate: Int,
     language: String?,
     private val options: DecodingOptions,
+    private val previous: PreviousText,
     private val onText: (String) -> Unit,
 ) {
     private val encoder = graphs.getValue("encoder")
@@ -50,6 +52,7 @@ class Transcription(
             val start = at
             at += window.size
             val decoded = decode(window, timed = false) ?: continue
+            previous.add(decoded.tokens, decoded.temperature)
             yield(segment(start.toDouble() / rate, at.toDouble() / rate, decoded.tokens, decoded))
         }
     }
@@ -68,6 +71,7 @@ class Transcription(
                 continue
             }
             val (found, after) = Timestamps.phrases(settings, decoded.tokens, length)
+            previous.add(found.flatMap { Timestamps.timedTokens(settings, it) }, decoded.temperature)
             for (phrase in found) {
                 if (phrase.tokens.isNotEmpty()) {
                     val end = min(phrase.end, length)
@@ -98,7 +102,7 @@ class Transcription(
             if (isNoise(pcm, cross)) return null
             val spoken = language ?: Whisper.spokenLanguage(decoder, settings, cross)
             language = spoken
-            val prompt = Whisper.promptTokens(settings, spoken, timed)
+            val prompt = Whisper.promptTokens(settings, spoken, timed, previous.tokens)
             val context = DecodingContext.ofWindow(decoder, settings, cross, prompt, timed) {
                 onText(joined(said, text(it).trim()))
             }

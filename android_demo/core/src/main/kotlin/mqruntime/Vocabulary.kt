@@ -117,6 +117,11 @@ class Vocabulary(val tokens: List<String>) {
 
         private val BYTE = Regex("<0x([0-9A-Fa-f]{2})>")
         private val BYTES = byteUnits()
+        private val UNITS = BYTES.entries.associate { (unit, byte) -> byte to unit }
+
+        /** Text as byte-level BPE spells it: one visible character a byte of UTF-8. */
+        internal fun byteUnits(text: String): String =
+            text.toByteArray().map { UNITS.getValue(it.toInt() and 0xFF) }.joinToString("")
 
         /**
          * Byte-level BPE writes every byte as one visible character (GPT-2's `vocab.json`).

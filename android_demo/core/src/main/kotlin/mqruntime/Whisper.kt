@@ -22,22 +22,29 @@ object Whisper {
      * Tokens that come before the text.
      *
      * English-only models: startOfTranscript, noTimestamps. Multilingual ones: startOfTranscript,
-     * language, the model's task, noTimestamps. With timestamps the last is left out.
+     * language, the model's task, noTimestamps. With timestamps the last is left out. What came
+     * earlier is before all of these.
      *
      * @param language ISO code; ignored by English-only models ([Recognizer] checks it before).
      * @param timestamps whether the text is to have them.
+     * @param previous from [PreviousText].
      * @throws ModelError a multilingual model does not know `language`.
      */
-    fun promptTokens(settings: WhisperSettings, language: String?, timestamps: Boolean = false): List<Int> {
+    fun promptTokens(
+        settings: WhisperSettings,
+        language: String?,
+        timestamps: Boolean = false,
+        previous: List<Int> = emptyList(),
+    ): List<Int> {
         val end = if (timestamps) emptyList() else listOf(settings.noTimestamps)
-        if (settings.languages.isEmpty()) return listOf(settings.startOfTranscript) + end
+        if (settings.languages.isEmpty()) return previous + settings.startOfTranscript + end
         val token = settings.languages[language]
         if (token == null || settings.transcribe == null) {
             val known = settings.languages.keys.sorted().joinToString(" ")
             throw ModelError("language '$language' is not one of the model's: $known")
         }
         val task = if (settings.task == "translate") settings.translate!! else settings.transcribe
-        return listOf(settings.startOfTranscript, token, task) + end
+        return previous + listOf(settings.startOfTranscript, token, task) + end
     }
 
     /** The least context, in samples, that holds so many samples (see [encode]). */

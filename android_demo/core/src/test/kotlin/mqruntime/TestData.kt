@@ -47,6 +47,8 @@ object TestData {
             number(fields["compression_ratio_threshold"]) ?: default.compressionRatioThreshold,
             number(fields["logprob_threshold"]) ?: default.logprobThreshold,
             number(fields["no_speech_threshold"]) ?: default.noSpeechThreshold,
+            prompt = fields["prompt"] as String?,
+            previousText = fields["previous_text"] == true,
         )
     }
 
@@ -60,6 +62,10 @@ object TestData {
     private fun ints(value: Any?): List<Int> = (value as List<*>).map { (it as Long).toInt() }
 
     private fun number(value: Any?): Double? = (value as Number?)?.toDouble()
+
+    /** Texts and their tokens, of whisper-tiny.en; none where its weights are missing. */
+    val encoded: Map<String, List<Int>> = (expected["encoded"] as Map<*, *>).entries
+        .associate { (text, tokens) -> text as String to ints(tokens) }
 
     /** The first numbers of numpy's generator with the seed that recognition uses. */
     val draws: List<Double> = (expected["draws"] as List<*>).map { number(it)!! }

@@ -52,6 +52,28 @@ class TranscriptionTest {
     }
 
     @Test
+    fun theTextBeforeAWindowIsItsPromptUntilOneIsDoubtful() {
+        val previous = PreviousText(start = 9, room = 5, prompt = listOf(1, 2), follows = true)
+        assertEquals(listOf(9, 1, 2), previous.tokens)
+        previous.add(listOf(3, 4, 5, 6), temperature = 0.4)
+        assertEquals(listOf(9, 1, 2, 4, 5, 6), previous.tokens)
+        previous.add(listOf(7), temperature = 0.6)
+        assertEquals(listOf(9, 1, 2), previous.tokens)
+        assertEquals(emptyList<Int>(), PreviousText().also { it.add(listOf(1), 0.0) }.tokens)
+        assertEquals(listOf(9, 3, 4), PreviousText(9, 2, listOf(1, 2, 3, 4)).tokens)
+    }
+
+    @Test
+    fun aModelWithoutTheTokenTakesNoPrompt() {
+        for (options in listOf(DecodingOptions(prompt = "a"), DecodingOptions(previousText = true))) {
+            val error = assertThrows(ModelError::class.java) {
+                hear(pcm(3.0, 0 to 1f), options) { _, _ -> certain(END) }
+            }
+            assertTrue("has no token <|startofprev|>" in error.message!!, error.message)
+        }
+    }
+
+    @Test
     fun windowThatEndsWithAnEndIsDone() {
         val say = script(1f to listOf(at(0.0), 0, at(10.0)), 2f to listOf(at(0.0), 1, at(5.0)))
         val result = hear(pcm(40.0, 0 to 1f, 30 to 2f), say = say)
