@@ -90,6 +90,13 @@ def test_rows_of_own_words_get_finer_steps(toy, monkeypatch):
     assert (mixed[:3] > heard[:3]).all()
 
 
+def test_a_small_table_cannot_tell(toy, monkeypatch):
+    folder, clips = toy
+    monkeypatch.setattr(frequencies, "LEAST_ROWS", 161)
+    with pytest.raises(ModelError, match="no table of tokens is large enough"):
+        collect_stats(folder, clips, steps=True, own_words=OwnWords({"3": 5}, []))
+
+
 def test_a_plan_holds_the_counts_and_is_packed_by_them(toy, tmp_path):
     folder, clips = toy
     own = OwnWords({"3": 5}, [7])

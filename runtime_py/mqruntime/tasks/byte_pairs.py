@@ -75,15 +75,18 @@ class BytePairEncoder:
         return tokens
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
-        if piece not in self._known:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
+        tokens = self._known.get(piece)
+        if tokens is None:
             try:
-                merged = _merged(list(byte_units(piece)), self._ids)
-                self._known[piece] = tuple(self._ids[part] for part in merged)
+                tokens = tuple(
+                    self._ids[part] for part in _merged(list(byte_units(piece)), self._ids)
+                )
             except KeyError as error:
                 raise ModelError(f"the vocabulary has no token for {error.args[0]!r}") from None
-        return self._known[piece]
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[piece] = tokens
+        return tokens
 
 
 _REMEMBERED = 1 << 16

@@ -18,8 +18,8 @@ from mqtool.observe.taps import observe_outputs
 
 __all__ = ["RowFrequencies"]
 
-LEAST_ROWS = 1 << 14
-"""Tables with fewer rows do not count as large."""
+LEAST_ROWS = 1 << 12
+"""Tables with fewer rows do not count as large; those of one script's tokens do."""
 
 
 class RowFrequencies:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mqtool.context import QUIET, RunContext
+from mqtool.errors import ModelError
 from mqtool.model.equalize import Factors, shared_inputs, smoothing_factors
 from mqtool.model.folder import ModelFolder
 from mqtool.model.layers import Layer
@@ -83,6 +84,9 @@ def collect_stats(
         context: threads and progress.
         steps: for weights with steps, not bits.
         own_words: tokens of the same person's texts; for weights with steps.
+
+    Raises:
+        ModelError: there are own words, and no large table of tokens.
     """
     # Layers are probed on every `step`th clip. If these counted too, every row that they need would
     # be frequent, and the others would look as if they did not matter.
@@ -107,6 +111,11 @@ def collect_stats(
         return CalibrationStats(equalized, layer_inputs(equalized.layers, moments))
     languages = len({clip.language for clip in clips})
     meant = frequencies.probabilities()
+    if own_words is not None and not meant:
+        raise ModelError(
+            f"{folder.path}: no table of tokens is large enough for the words of texts to count; "
+            "leave --texts and --hotwords out"
+        )
     if own_words is not None:
         meant = {table: own_words.mixed_with(heard) for table, heard in meant.items()}
     rows = {table: row_factors(p, languages) for table, p in meant.items()}

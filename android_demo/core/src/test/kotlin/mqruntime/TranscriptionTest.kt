@@ -69,7 +69,7 @@ class TranscriptionTest {
             val error = assertThrows(ModelError::class.java) {
                 hear(pcm(3.0, 0 to 1f), options) { _, _ -> certain(END) }
             }
-            assertTrue("has no token <|startofprev|>" in error.message!!, error.message)
+            assertTrue("has no token <|startofprev|>" in error.message, error.message)
         }
     }
 
