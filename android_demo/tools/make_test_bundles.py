@@ -109,7 +109,7 @@ def make(output: Path) -> None:
     for name, folder, heard in models(output / "made"):
         say(f"{name}: packaging it, and what it hears in {len(heard)} clips")
         bundles[name] = expectations(folder, output / f"{name}.mqz", output / "clips", heard)
-    encoded = encoded_texts(output / "made" / WHISPER)
+    encoded = encoded_texts(output / "made" / WHISPER / "float")
     shutil.rmtree(output / "made")
     expected = {
         "bundles": bundles,
