@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "commands"))
 import audio_context
 import divergence
 import keep_report
+import personal
 import plot_sizes
 import result_files
 import sizes
@@ -32,6 +33,7 @@ RESULTS = EXAMPLES / "results"
 FILES = sorted(RESULTS.glob("*.csv"))
 FOLDERS = sorted(path.parent for path in RESULTS.rglob("results.csv"))
 TABLES = {
+    "personal": personal.lines,
     "sizes": sizes.markdown,
     "peers": report.table,
     "audio-context": audio_context.markdown,
