@@ -14,6 +14,7 @@ from mqruntime.recognition import Recognizer
 from mqruntime.tasks.search import Decoded
 from mqruntime.tasks.whisper import decoder as whisper
 from mqruntime.tasks.whisper import transcription
+from mqruntime.tasks.whisper.previous import PreviousText
 from mqruntime.vocabulary import Vocabulary
 from mqtool.recordings.clips import find_clips
 
@@ -108,6 +109,12 @@ def test_prompt_and_text_so_far_fill_half_of_the_positions(recognizer, windows, 
     assert len(recognizer.task._encoder.encode(" Anna" * 222)) == 222
     recognizer.transcribe(windows, options=asked)
     assert [prompt[223] for prompt in prompts] == [settings.start_of_transcript, 11, 11, 11]
+
+
+def test_a_decoder_without_room_gets_nothing():
+    previous = PreviousText(9, -1, [1], follows=True)
+    previous.add([2], 0.0)
+    assert previous.tokens == []
 
 
 def test_phrases_are_remembered_with_their_times(recognizer, windows, monkeypatch):

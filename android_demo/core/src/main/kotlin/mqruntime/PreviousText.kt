@@ -11,11 +11,12 @@ package mqruntime
  */
 class PreviousText(
     private val start: Int = 0,
-    private val room: Int = 0,
+    room: Int = 0,
     prompt: List<Int> = emptyList(),
     private val follows: Boolean = false,
 ) {
-    private val prompt = prompt.takeLast(room)
+    private val prompt = prompt.takeLast(maxOf(room, 0))
+    private val left = maxOf(room, 0) - this.prompt.size
     private var said = emptyList<Int>()
 
     /** What comes before a window's own prompt; none for no text. */
@@ -25,7 +26,7 @@ class PreviousText(
     /** Take in what was said in a window, decoded at a temperature. */
     fun add(tokens: List<Int>, temperature: Double) {
         if (!follows) return
-        said = if (temperature <= DOUBTED) (said + tokens).takeLast(room - prompt.size) else emptyList()
+        said = if (temperature <= DOUBTED) (said + tokens).takeLast(left) else emptyList()
     }
 
     companion object {

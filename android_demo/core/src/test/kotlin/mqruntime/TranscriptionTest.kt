@@ -61,6 +61,8 @@ class TranscriptionTest {
         assertEquals(listOf(9, 1, 2), previous.tokens)
         assertEquals(emptyList<Int>(), PreviousText().also { it.add(listOf(1), 0.0) }.tokens)
         assertEquals(listOf(9, 3, 4), PreviousText(9, 2, listOf(1, 2, 3, 4)).tokens)
+        val without = PreviousText(9, -1, listOf(1), follows = true).also { it.add(listOf(2), 0.0) }
+        assertEquals(emptyList<Int>(), without.tokens)
     }
 
     @Test
