@@ -193,6 +193,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with ExitStack() as stack:
             if str(path) == "-":
+                if sys.stdin is None:  # closed by who started the program
+                    raise AudioError("-: there is no stdin; give a file, or pipe a WAV file in")
                 given: BinaryIO = sys.stdin.buffer
             else:
                 given = stack.enter_context(Path(path).open("rb"))

@@ -126,5 +126,5 @@ def test_own_words_need_weights_with_steps_and_tokens(toy, tmp_path, exported_ti
     given = {"recordings": tmp_path / "clips", "texts": tmp_path, "budget_kb": 20_000}
     with pytest.raises(ModelError, match="no tokens that texts are counted by"):
         mqtool.plan(folder.path, **given)
-    with pytest.raises(OptionError, match="method measured only"):
+    with pytest.raises(OptionError, match="only for coded weights of method measured"):
         mqtool.plan(exported_tiny_en, method="myqasr", **given)

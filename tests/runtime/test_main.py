@@ -74,6 +74,14 @@ def test_stdin(bundle, clip, piped):
     assert refused.stderr.startswith(b"Error: -: is not a WAV file")
 
 
+def test_no_stdin(bundle, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main([str(bundle), "-"]) == 1
+    assert capsys.readouterr().err == (
+        "Error: -: there is no stdin; give a file, or pipe a WAV file in\n"
+    )
+
+
 def test_a_named_pipe(bundle, clip, tmp_path):
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)

@@ -183,8 +183,8 @@ class Quantizer:
         settled = self.settled(recipe, budget_bytes)
         if self._own_words is not None and not settled.has_steps:
             raise OptionError(
-                "texts and hot words count for coded weights of method measured only; "
-                "leave --texts and --hotwords out"
+                "texts and hot words count only for coded weights of method measured, which there "
+                "are up to the size of int8; leave --texts and --hotwords out"
             )
         make = self._plan_steps if settled.has_steps else self._plan
         depends_on = {**_but(settled, "calibration"), "budget_bytes": budget_bytes}
