@@ -19,6 +19,7 @@ from result_files import csv_path, write_result
 from speechless import RATE, speechless
 
 from mqruntime.recognition import Recognizer
+from mqtool.evaluation.joined import QUIET_LEVEL
 from mqtool.evaluation.word_errors import count_errors, text_normalizer
 from mqtool.recordings.clips import Clip, find_clips
 
@@ -31,7 +32,11 @@ TIMES = 4
 
 def joined(clips: Sequence[Clip], seconds: float) -> tuple[np.ndarray, str]:
     """As many clips as fit, float32 [samples], and what is said in them."""
-    quiet = np.random.default_rng(0).normal(0, 3e-4, int(QUIET_SECONDS * RATE)).astype(np.float32)
+    quiet = (
+        np.random.default_rng(0)
+        .normal(0, QUIET_LEVEL, int(QUIET_SECONDS * RATE))
+        .astype(np.float32)
+    )
     parts, said, samples = [], [], 0
     for clip in clips:
         pcm = clip.pcm(RATE)

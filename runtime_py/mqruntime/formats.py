@@ -56,22 +56,30 @@ def in_format(result: Result, name: str, path: str) -> str:
 
 def cues(segments: Iterable[Segment]) -> Iterator[Cue]:
     """Segments as subtitles."""
-    held: list[Segment] = []
+    for words in _phrases(segments):
+        shown: list[Segment] = []
+        for word in words:
+            if len(_wrapped([*shown, word])) > LINES:
+                yield _cue(shown)
+                shown = []
+            shown.append(word)
+        if shown:
+            yield _cue(shown)
+
+
+def _phrases(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Words of what is shown together: a phrase, or words with times of their own up to a pause."""
+    timed: list[Segment] = []
     for segment in segments:
         words = _words(segment)
-        if held and (len(words) > 1 or segment.start - held[-1].end > PAUSE):
-            yield _cue(held)
-            held = []
-        for word in words:
-            if held and len(_wrapped([*held, word])) > LINES:
-                yield _cue(held)
-                held = []
-            held.append(word)
+        if timed and (len(words) > 1 or segment.start - timed[-1].end > PAUSE):
+            yield timed
+            timed = []
         if len(words) > 1:
-            yield _cue(held)
-            held = []
-    if held:
-        yield _cue(held)
+            yield words
+        else:
+            timed += words
+    yield timed
 
 
 def _words(segment: Segment) -> list[Segment]:

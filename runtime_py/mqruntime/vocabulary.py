@@ -155,6 +155,7 @@ def _byte_units() -> dict[str, int]:
 
 
 _BYTES = _byte_units()
+_UNITS = {byte: unit for unit, byte in _BYTES.items()}
 
 
 def token_bytes(token: str) -> bytes:
@@ -164,5 +165,4 @@ def token_bytes(token: str) -> bytes:
 
 def byte_units(text: str) -> str:
     """Text as byte-level BPE spells it: one visible character a byte of UTF-8."""
-    spelled = {byte: unit for unit, byte in _BYTES.items()}
-    return "".join(spelled[byte] for byte in text.encode())
+    return "".join(_UNITS[byte] for byte in text.encode())

@@ -1,6 +1,7 @@
 """Counts of a person's own texts, and what they do to a plan."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,12 @@ def test_tokens_of_texts_are_counted(exported_tiny_en):
     listed = {spell([token]) for token in found.listed}
     assert {" Mb", "M", " new", "new", " New", " y", "ork"} <= listed
     assert count_own_words(folder, [], []) is None
+
+
+def test_a_missing_vocabulary_is_named(exported_tiny_en, tmp_path):
+    folder = replace(ModelFolder.open(exported_tiny_en), path=tmp_path)
+    with pytest.raises(ModelError, match=r"vocabulary\.json\.gz: cannot be read \(No such file"):
+        count_own_words(folder, ["the zoo"], [])
 
 
 def test_lines_of_files_and_folders(tmp_path):

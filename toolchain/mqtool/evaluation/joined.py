@@ -13,7 +13,15 @@ import numpy as np
 from mqruntime.recognition import Recognizer
 from mqtool.recordings.clips import Clip
 
-__all__ = ["MOST_SECONDS", "QUIET_SECONDS", "JoinedClips", "Spoken", "hear", "join_clips"]
+__all__ = [
+    "MOST_SECONDS",
+    "QUIET_LEVEL",
+    "QUIET_SECONDS",
+    "JoinedClips",
+    "Spoken",
+    "hear",
+    "join_clips",
+]
 
 MOST_SECONDS = 60.0
 """Of clips. Two windows of Whisper's."""

@@ -91,8 +91,12 @@ class ModelFolder:
     @property
     def vocabulary(self) -> Vocabulary:
         """Its tokens; none of a model without any."""
-        [content] = self.copied_files.values() or [None]
-        return Vocabulary([]) if content is None else Vocabulary.parse(content, str(self.path))
+        name = self.manifest.vocabulary
+        if name is None:
+            return Vocabulary([])
+        if self.kept is not None:
+            return Vocabulary.parse(self.kept.vocabulary, name)
+        return Vocabulary.read(self.path / name)
 
     @property
     def copied_files(self) -> dict[str, bytes]:

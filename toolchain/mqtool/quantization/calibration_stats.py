@@ -111,12 +111,12 @@ def collect_stats(
         return CalibrationStats(equalized, layer_inputs(equalized.layers, moments))
     languages = len({clip.language for clip in clips})
     meant = frequencies.probabilities()
-    if own_words is not None and not meant:
-        raise ModelError(
-            f"{folder.path}: no table of tokens is large enough for the words of texts to count; "
-            "leave --texts and --hotwords out"
-        )
     if own_words is not None:
+        if not meant:
+            raise ModelError(
+                f"{folder.path}: no table of tokens is large enough for the words of texts to "
+                "count; leave --texts and --hotwords out"
+            )
         meant = {table: own_words.mixed_with(heard) for table, heard in meant.items()}
     rows = {table: row_factors(p, languages) for table, p in meant.items()}
     return CalibrationStats(equalized, {}, _compensators(equalized.layers, moments), rows)

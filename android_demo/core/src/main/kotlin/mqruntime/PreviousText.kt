@@ -39,9 +39,15 @@ class PreviousText(
         /**
          * As the caller's options say.
          *
+         * @param encoder of the model; made once, where there is a prompt.
          * @throws ModelError they ask for it, and the model has no token for it.
          */
-        internal fun of(options: DecodingOptions, settings: WhisperSettings, vocabulary: Vocabulary): PreviousText {
+        internal fun of(
+            options: DecodingOptions,
+            settings: WhisperSettings,
+            vocabulary: Vocabulary,
+            encoder: Lazy<BytePairEncoder>,
+        ): PreviousText {
             val asked = if (!options.prompt.isNullOrEmpty()) "prompt" else "previousText"
             if (asked != "prompt" && !options.previousText) return PreviousText()
             val start = vocabulary.tokens.indexOf(START_OF_PREVIOUS)
@@ -52,7 +58,7 @@ class PreviousText(
                 )
             }
             val prompt = options.prompt.orEmpty().trim()
-            val tokens = if (prompt.isEmpty()) emptyList() else BytePairEncoder.of(vocabulary, settings).encode(" $prompt")
+            val tokens = if (prompt.isEmpty()) emptyList() else encoder.value.encode(" $prompt")
             return PreviousText(start, settings.maxTokens / 2 - 1, tokens, options.previousText)
         }
     }

@@ -137,6 +137,8 @@ class Recognizer(
     internal fun <T> limited(cancel: AtomicBoolean?, work: (Map<String, Graph>) -> T): T =
         RunLimit(cancel, runSeconds).use { work(it.graphs(graphs)) }
 
+    private val encoder = lazy { BytePairEncoder.of(vocabulary!!, manifest.whisper!!) }
+
     private fun whisper(
         graphs: Map<String, Graph>,
         asked: Manifest,
@@ -150,7 +152,7 @@ class Recognizer(
         if (settings.languages.isEmpty() && language != null && language != "en") {
             throw ModelError("language '$language': this model knows English only; leave it out")
         }
-        val previous = PreviousText.of(options, settings, vocabulary!!)
+        val previous = PreviousText.of(options, settings, vocabulary!!, encoder)
         val work = Transcription(graphs, settings, vocabulary, manifest.sampleRate, language, options, previous, onText)
         val segments = work.segments(pcm).toList()
         val text = segments.map { it.text }.filter(String::isNotEmpty).joinToString(" ")
